@@ -1,0 +1,3 @@
+//! The deltamesh command.
+
+fn main() {}

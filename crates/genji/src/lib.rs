@@ -1,0 +1,1 @@
+//! The on-disk format of a Genji database: read, tail and write.

@@ -1,0 +1,1 @@
+//! JetStream as Deltamesh uses it: topology, publisher, consumer, position recovery.

@@ -1,0 +1,1 @@
+//! A Protobuf module: descriptors, annotations, inferred relations, JSON to message.

@@ -1,0 +1,1 @@
+//! gRPC methods over NATS, wire-compatible with the Go library nats-grpc.

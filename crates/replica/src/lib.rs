@@ -1,0 +1,1 @@
+//! Runs maintenance programs inside a SQL replica.

@@ -1,0 +1,1 @@
+//! Serves view feeds and module methods to applications.

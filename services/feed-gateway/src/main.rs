@@ -1,0 +1,3 @@
+//! Serves view feeds and module methods to applications.
+
+fn main() {}

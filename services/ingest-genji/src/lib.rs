@@ -1,0 +1,1 @@
+//! Captures the changes of a Genji database, or hosts one.

@@ -1,0 +1,3 @@
+//! Captures the changes of a Genji database, or hosts one.
+
+fn main() {}

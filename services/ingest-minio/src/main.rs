@@ -1,0 +1,3 @@
+//! Captures the changes of S3 and MinIO buckets.
+
+fn main() {}

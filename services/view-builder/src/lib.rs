@@ -1,0 +1,1 @@
+//! Maintains materialised views in a replica.

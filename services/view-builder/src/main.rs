@@ -1,0 +1,3 @@
+//! Maintains materialised views in a replica.
+
+fn main() {}
