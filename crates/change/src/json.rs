@@ -23,9 +23,9 @@ pub fn to_json(value: &Value) -> Json {
         Value::Decimal(value) | Value::Text(value) => Json::String(value.clone()),
         Value::Bytes(value) => Json::String(STANDARD.encode(value)),
         Value::Array(values) => Json::Array(values.iter().map(to_json).collect()),
-        Value::Document(fields) => {
-            Json::Object(fields.iter().map(|(name, value)| (name.clone(), to_json(value))).collect::<Map<_, _>>())
-        }
+        Value::Document(fields) => Json::Object(
+            fields.iter().map(|(name, value)| (name.clone(), to_json(value))).collect::<Map<_, _>>(),
+        ),
     }
 }
 

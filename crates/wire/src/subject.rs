@@ -1,0 +1,138 @@
+//! Names of streams, subjects and buckets. Nothing else in the workspace spells one.
+
+/// Relation token of schema messages.
+const SCHEMA: &str = "__schema";
+
+/// Longest token that is carried literally, in bytes after escaping; a longer one is replaced by a hash.
+pub const MAX_TOKEN: usize = 128;
+
+/// KV bucket of the applied modules.
+pub const MODULES_BUCKET: &str = "MODULES";
+/// KV bucket of what each service made of a module.
+pub const MODULE_STATUS_BUCKET: &str = "MODULE_STATUS";
+/// KV bucket in which view-builders announce their replicas.
+pub const REPLICAS_BUCKET: &str = "REPLICAS";
+/// Stream of the schema sequence counters.
+pub const DSID_STREAM: &str = "DSID";
+/// Request subject that every service instance answers with its status.
+pub const STATUS: &str = "deltamesh.status";
+
+/// Whether a source or replica may have this name: `[a-z0-9_]+`, at most 32 bytes.
+#[must_use]
+pub fn is_valid_name(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    !name.is_empty() && name.len() <= 32 && name.bytes().all(allowed)
+}
+
+/// One subject token for any text: bytes outside `[A-Za-z0-9_-]` become `%XX`, an empty text is `%`, and one longer than
+/// [`MAX_TOKEN`] is `%h` and the 64-bit FNV-1a hash of the text in hex.
+#[must_use]
+pub fn token(text: &str) -> String {
+    if text.is_empty() {
+        return "%".to_owned();
+    }
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-' {
+            escaped.push(char::from(byte));
+        } else {
+            escaped.push('%');
+            escaped.push_str(&format!("{byte:02X}"));
+        }
+    }
+    if escaped.len() > MAX_TOKEN { format!("%h{:016x}", fnv1a(text.as_bytes())) } else { escaped }
+}
+
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// Stream of a source's change log: `CHANGES_<SOURCE>`.
+#[must_use]
+pub fn changes_stream(source: &str) -> String {
+    format!("CHANGES_{}", source.to_ascii_uppercase())
+}
+
+/// Every subject of a source's change log.
+#[must_use]
+pub fn changes_all(source: &str) -> String {
+    format!("changes.{source}.>")
+}
+
+/// Subject of a relation's rows.
+#[must_use]
+pub fn changes(source: &str, relation: &str) -> String {
+    format!("changes.{source}.{}", token(relation))
+}
+
+/// Subject of a relation's schema messages.
+#[must_use]
+pub fn changes_schema(source: &str, relation: &str) -> String {
+    format!("changes.{source}.{SCHEMA}.{}", token(relation))
+}
+
+/// Every schema subject of a source.
+#[must_use]
+pub fn changes_schema_all(source: &str) -> String {
+    format!("changes.{source}.{SCHEMA}.*")
+}
+
+/// Subject of a source's schema sequence counter.
+#[must_use]
+pub fn dsid(source: &str) -> String {
+    format!("dsid.{source}")
+}
+
+/// Stream of a replica's feeds: `FEED_<REPLICA>`.
+#[must_use]
+pub fn feed_stream(replica: &str) -> String {
+    format!("FEED_{}", replica.to_ascii_uppercase())
+}
+
+/// Every feed subject. A replica's stream captures those of its own views.
+pub const FEED_ALL: &str = "feed.>";
+
+/// Every subject of one view's feed.
+#[must_use]
+pub fn feed_view(view: &str) -> String {
+    format!("feed.{}.>", token(view))
+}
+
+/// Request subject of an operation on a source: `mutate`, `execute` or `reconcile`.
+#[must_use]
+pub fn source_request(source: &str, operation: &str) -> String {
+    format!("source.{source}.{operation}")
+}
+
+/// Request subject of an operation on a replica: `view.create`, `view.drop`, `view.list`, `view.explain`, `sql` or `verify`.
+#[must_use]
+pub fn replica_request(replica: &str, operation: &str) -> String {
+    format!("replica.{replica}.{operation}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_legal_and_distinct() {
+        assert_eq!(token("room-1_A"), "room-1_A");
+        assert_eq!(token("a.b c*"), "a%2Eb%20c%2A");
+        assert_eq!(token(""), "%");
+        assert_eq!(token("é"), "%C3%A9");
+        assert_eq!(token(&"x".repeat(128)).len(), 128);
+        let long = token(&"x".repeat(129));
+        assert!(long.starts_with("%h") && long.len() == 18, "{long}");
+        assert_ne!(long, token(&"x".repeat(130)));
+    }
+
+    #[test]
+    fn names() {
+        assert!(is_valid_name("app_1"));
+        for bad in ["", "App", "a.b", "a-b", &"x".repeat(33)] {
+            assert!(!is_valid_name(bad), "{bad}");
+        }
+    }
+}
