@@ -1,0 +1,110 @@
+//! What a view is, as the replica records it.
+
+use deltamesh_change::Column;
+use serde::{Deserialize, Serialize};
+
+/// A planned view: what it shows, under which key, and where its rows live.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ViewDefinition {
+    /// Name, also that of the table (or SQL view) that applications read.
+    pub name: String,
+    /// The complete `CREATE MATERIALIZED VIEW` statement as it was given.
+    pub sql: String,
+    /// Visible columns, in order.
+    pub columns: Vec<Column>,
+    /// Columns that the storage has beside the visible ones; not part of the row, though some may be part of the key.
+    pub hidden: Vec<HiddenColumn>,
+    /// Names of the key columns, visible or hidden. Empty for a view that always has exactly one row.
+    pub key: Vec<String>,
+    /// Columns whose values are the tokens of the feed subject, in order: declared ones first, then the rest of the key.
+    pub subject: Vec<String>,
+    /// Reading order from a top-level `ORDER BY`; the table itself is unordered.
+    pub order_by: Vec<Order>,
+    /// Relations that the view reads, each once, in the order in which a batch applies them.
+    pub bases: Vec<BaseRelation>,
+    /// Table that holds the rows: the view's name, or `__deltamesh_rows_<name>` behind a SQL view of that name.
+    pub storage: String,
+    /// Indexes that the program needs on its bases.
+    pub indexes: Vec<Index>,
+    /// Options of the `WITH` clause.
+    pub options: ViewOptions,
+}
+
+/// A storage column that applications do not see.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HiddenColumn {
+    /// The column.
+    pub column: Column,
+    /// Whether it is maintenance state (a count or sum) rather than part of the key.
+    pub state: bool,
+}
+
+/// One item of the reading order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// Visible column.
+    pub column: String,
+    /// Largest first.
+    pub descending: bool,
+    /// Where NULLs come, if said: `Some(true)` is first.
+    pub nulls_first: Option<bool>,
+}
+
+/// A relation that a view reads.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct BaseRelation {
+    /// Source of a mirrored relation; `None` for a view.
+    pub source: Option<String>,
+    /// Name of the relation within its source, or of the view.
+    pub relation: String,
+    /// Table that the program's statements name, and that [`crate::Phase`] names.
+    pub table: String,
+}
+
+/// An index that a program made on a base table; several views may share it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Index {
+    /// Name of the index.
+    pub name: String,
+    /// Table (a mirror, or the storage of an upstream view).
+    pub table: String,
+    /// Indexed columns.
+    pub columns: Vec<String>,
+}
+
+/// The `WITH (…)` clause of a view.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ViewOptions {
+    /// `key = 'a, b'`: columns that identify a row.
+    pub key: Vec<String>,
+    /// `subject = 'a'`: columns that lead the feed subject.
+    pub subject: Vec<String>,
+    /// `stored = auto|always|never`.
+    pub stored: Stored,
+    /// `retain = 'last'`.
+    pub retain: Retain,
+}
+
+/// Whether the view's rows are kept in a table of their own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stored {
+    /// The planner decides.
+    #[default]
+    Auto,
+    /// Kept in a table.
+    Always,
+    /// Read from the mirrors; only the feed is maintained.
+    Never,
+}
+
+/// What the feed's stream keeps.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Retain {
+    /// The changes, as long as the stream's limits say.
+    #[default]
+    Changes,
+    /// A stream of the view's own with the newest row of each key.
+    Last,
+}

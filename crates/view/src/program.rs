@@ -1,0 +1,80 @@
+//! The statements that keep a view, and when each runs.
+
+use crate::{Catalog, CreateView, Error, Explain, ViewDefinition};
+
+/// SQL dialect of a replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// SQLite 3.45 or newer.
+    Sqlite,
+}
+
+/// When a step runs; see the batch protocol at the top of this crate.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// Before this base table takes the batch's rows.
+    Before(String),
+    /// After this base table took them.
+    After(String),
+    /// After all bases.
+    Finish,
+}
+
+/// One maintenance statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// When it runs.
+    pub phase: Phase,
+    /// A single statement without parameters.
+    pub sql: String,
+}
+
+/// Everything a replica runs for one view. Each string is a single statement.
+#[derive(Debug, Clone)]
+pub struct Program {
+    /// The view.
+    pub definition: ViewDefinition,
+    /// Durable tables and indexes, `IF NOT EXISTS`.
+    pub create: Vec<String>,
+    /// TEMP tables, once per connection, `IF NOT EXISTS`.
+    pub connect: Vec<String>,
+    /// Fills the (empty) storage from the bases as they stand. Records no changes.
+    pub fill: Vec<String>,
+    /// Steps of a batch, in order within each phase.
+    pub maintain: Vec<Step>,
+    /// Writes the storage from the view's old and new images.
+    pub apply: Vec<String>,
+    /// Appends the view's changes to `__deltamesh_changes`; binds `:position`, `:dsid`, `:captured_us`.
+    pub record: Vec<String>,
+    /// Empties the view's TEMP tables at the end of a batch.
+    pub clear: Vec<String>,
+    /// Removes what `create` and `connect` made, except the indexes on bases.
+    pub drop: Vec<String>,
+    /// The view's own `SELECT` over its bases: at every commit equal to `SELECT * FROM` the view, as a multiset.
+    pub oracle: String,
+    /// How the view is maintained, for people.
+    pub explain: Explain,
+}
+
+/// Name of the TEMP table of before images of a base table (unquoted).
+#[must_use]
+pub fn old_table(table: &str) -> String {
+    format!("old__{table}")
+}
+
+/// Name of the TEMP table of after images of a base table (unquoted).
+#[must_use]
+pub fn new_table(table: &str) -> String {
+    format!("new__{table}")
+}
+
+/// Plans the maintenance of a view.
+///
+/// # Errors
+/// An unknown relation or column, a construct that cannot be maintained, a key that does not identify rows: with its
+/// place in the text and what to write instead.
+pub fn plan(statement: &CreateView, catalog: &Catalog, dialect: Dialect) -> Result<Program, Error> {
+    let Dialect::Sqlite = dialect;
+    let _ = (statement, catalog);
+    Err(Error::unsupported("views are not planned yet", None))
+}
