@@ -1,0 +1,68 @@
+//! Where tests find the workspace, its tools and the reference programs.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+
+/// Variable that names the nats-server to use.
+const NATS_SERVER: &str = "DELTAMESH_NATS_SERVER";
+/// Variable that names the folder of the reference programs.
+const REFERENCE_BIN: &str = "DELTAMESH_REFERENCE_BIN";
+
+/// Root folder of the workspace.
+#[must_use]
+pub fn workspace_root() -> PathBuf {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    manifest.ancestors().nth(2).unwrap_or(manifest).to_path_buf()
+}
+
+/// Folder that `cargo xtask tools` fills.
+#[must_use]
+pub fn tools_dir() -> PathBuf {
+    workspace_root().join(".tools/bin")
+}
+
+/// The nats-server to test against: `DELTAMESH_NATS_SERVER`, else the workspace's tools, else `PATH`.
+///
+/// # Errors
+/// There is none; the text says what to run.
+pub fn nats_server() -> Result<PathBuf> {
+    if let Some(named) = std::env::var_os(NATS_SERVER) {
+        let path = PathBuf::from(named);
+        if !path.is_file() {
+            bail!("{NATS_SERVER} names no file: {}", path.display());
+        }
+        return Ok(path);
+    }
+    let tool = tools_dir().join("nats-server");
+    if tool.is_file() {
+        return Ok(tool);
+    }
+    match in_path("nats-server") {
+        Some(path) => Ok(path),
+        None => bail!("nats-server not found: run `cargo xtask tools`"),
+    }
+}
+
+/// A reference program (the real engine, a stock client), or `None` with a line on stderr that the
+/// test is skipped. The folder is `DELTAMESH_REFERENCE_BIN`, else `../shared/bin` beside the workspace.
+#[must_use]
+pub fn reference(name: &str) -> Option<PathBuf> {
+    let folder = match std::env::var_os(REFERENCE_BIN) {
+        Some(folder) => PathBuf::from(folder),
+        None => workspace_root().join("../shared/bin"),
+    };
+    let program = folder.join(name);
+    if program.is_file() {
+        return Some(program);
+    }
+    // Straight to stderr: the test harness would keep back what a passing test prints.
+    writeln!(std::io::stderr().lock(), "skipped: no reference program {name} (set {REFERENCE_BIN})").ok();
+    None
+}
+
+fn in_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
+}
