@@ -1,0 +1,189 @@
+//! Messages to rows: values by field name, and the conditions that a request sets.
+
+use deltamesh_change::{Value, to_json};
+use prost_reflect::{
+    DynamicMessage, EnumDescriptor, FieldDescriptor, Kind, MapKey, ReflectMessage, Value as Proto,
+};
+use serde_json::{Map, Number, Value as Json};
+
+use crate::field::{WellKnown, well_known};
+use crate::{ConvertError, FeedFilter};
+
+/// A condition on rows: what stands at the path equals the value.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Filter {
+    /// Column, then the path within it where it is a document.
+    pub path: Vec<String>,
+    /// What must stand there, in canonical JSON.
+    pub value: Json,
+}
+
+impl Filter {
+    /// Whether the row meets the condition. A missing column reads as NULL, numbers compare by value, and a truth value is
+    /// also 0 or 1.
+    #[must_use]
+    pub fn accepts(&self, row: &Map<String, Json>) -> bool {
+        let mut path = self.path.iter();
+        let mut found = path.next().and_then(|column| row.get(column));
+        for name in path {
+            found = found.and_then(|value| value.get(name));
+        }
+        equal(found.unwrap_or(&Json::Null), &self.value)
+    }
+}
+
+fn equal(a: &Json, b: &Json) -> bool {
+    let bit = |truth: bool, number: &Number| number.as_i64() == Some(i64::from(truth));
+    match (a, b) {
+        (Json::Number(a), Json::Number(b)) => {
+            a == b || (a.as_f64() == b.as_f64() && !(a.is_i64() && b.is_i64()))
+        }
+        (Json::Bool(a), Json::Number(b)) | (Json::Number(b), Json::Bool(a)) => bit(*a, b),
+        // Integers beyond 2^53 are strings in canonical JSON.
+        (Json::String(a), Json::Number(b)) | (Json::Number(b), Json::String(a)) => *a == b.to_string(),
+        _ => a == b,
+    }
+}
+
+impl FeedFilter {
+    /// The condition that a request sets; `None` where its field is absent and need not be there.
+    ///
+    /// # Errors
+    /// [`ConvertError`] where the field's value has no column value.
+    pub fn resolve(&self, request: &DynamicMessage) -> Result<Option<Filter>, ConvertError> {
+        let value = at_path(request, &self.request)?;
+        if value.is_null() && !self.always {
+            return Ok(None);
+        }
+        Ok(Some(Filter { path: self.column.clone(), value: to_json(&value) }))
+    }
+}
+
+fn at_path(message: &DynamicMessage, path: &[String]) -> Result<Value, ConvertError> {
+    let Some((name, rest)) = path.split_first() else { return Ok(Value::Null) };
+    let Some(field) = message.descriptor().get_field_by_name(name) else {
+        return Err(ConvertError::new(name.as_str(), "is not in the request"));
+    };
+    if rest.is_empty() {
+        return field_value(message, &field);
+    }
+    match message.get_field(&field).as_ref() {
+        Proto::Message(inner) if message.has_field(&field) => {
+            at_path(inner, rest).map_err(|error| error.within(name))
+        }
+        _ => Ok(Value::Null),
+    }
+}
+
+/// The fields of a message as a row: each field of its type by name, in the order of their numbers.
+///
+/// # Errors
+/// [`ConvertError`] naming the field whose value no column can hold.
+pub fn fields_of(message: &DynamicMessage) -> Result<Vec<(String, Value)>, ConvertError> {
+    let descriptor = message.descriptor();
+    let value = |field: FieldDescriptor| Ok((field.name().to_owned(), field_value(message, &field)?));
+    descriptor.fields().map(value).collect()
+}
+
+/// The value of one field; NULL where it tracks presence and is absent.
+///
+/// # Errors
+/// [`ConvertError`] naming the field whose value no column can hold.
+pub fn field_value(message: &DynamicMessage, field: &FieldDescriptor) -> Result<Value, ConvertError> {
+    if field.supports_presence() && !message.has_field(field) {
+        return Ok(Value::Null);
+    }
+    value(&message.get_field(field), &field.kind()).map_err(|reason| match reason {
+        Reason::Here(reason) => ConvertError::new(field.name(), reason),
+        Reason::Within(error) => error.within(field.name()),
+    })
+}
+
+enum Reason {
+    Here(&'static str),
+    Within(ConvertError),
+}
+
+fn value(proto: &Proto, kind: &Kind) -> Result<Value, Reason> {
+    Ok(match proto {
+        Proto::Bool(value) => Value::Bool(*value),
+        Proto::I32(value) => Value::Int(i64::from(*value)),
+        Proto::I64(value) => Value::Int(*value),
+        Proto::U32(value) => Value::Int(i64::from(*value)),
+        Proto::U64(value) => {
+            Value::Int(i64::try_from(*value).map_err(|_| Reason::Here("exceeds a signed 64-bit integer"))?)
+        }
+        Proto::F32(value) => Value::Float(f64::from(*value)),
+        Proto::F64(value) => Value::Float(*value),
+        Proto::String(value) => Value::Text(value.clone()),
+        Proto::Bytes(value) => Value::Bytes(value.to_vec()),
+        Proto::EnumNumber(number) => Value::Text(enum_name(*number, kind)),
+        Proto::Message(message) => message_value(message)?,
+        Proto::List(values) => {
+            Value::Array(values.iter().map(|item| value(item, kind)).collect::<Result<_, _>>()?)
+        }
+        Proto::Map(entries) => {
+            let values = match kind {
+                Kind::Message(entry) => entry.map_entry_value_field().kind(),
+                other => other.clone(),
+            };
+            let mut fields = entries
+                .iter()
+                .map(|(key, item)| Ok((key_text(key), value(item, &values)?)))
+                .collect::<Result<Vec<_>, Reason>>()?;
+            fields.sort_by(|(a, _), (b, _)| a.cmp(b));
+            Value::Document(fields)
+        }
+    })
+}
+
+fn enum_name(number: i32, kind: &Kind) -> String {
+    let named = kind.as_enum().and_then(|kind: &EnumDescriptor| kind.get_value(number));
+    named.map_or_else(|| number.to_string(), |value| value.name().to_owned())
+}
+
+fn key_text(key: &MapKey) -> String {
+    match key {
+        MapKey::Bool(key) => key.to_string(),
+        MapKey::I32(key) => key.to_string(),
+        MapKey::I64(key) => key.to_string(),
+        MapKey::U32(key) => key.to_string(),
+        MapKey::U64(key) => key.to_string(),
+        MapKey::String(key) => key.clone(),
+    }
+}
+
+fn message_value(message: &DynamicMessage) -> Result<Value, Reason> {
+    let descriptor = message.descriptor();
+    match well_known(&descriptor) {
+        None => Ok(Value::Document(fields_of(message).map_err(Reason::Within)?)),
+        Some(WellKnown::Wrapper) => {
+            let inner = descriptor.get_field(1).map(|field| value(&message.get_field(&field), &field.kind()));
+            inner.unwrap_or(Ok(Value::Null))
+        }
+        Some(WellKnown::Timestamp) => {
+            let time: prost_types::Timestamp =
+                message.transcode_to().map_err(|_| Reason::Here("is not a timestamp"))?;
+            timestamp_text(&time).map(Value::Text).ok_or(Reason::Here("is outside the years 1 to 9999"))
+        }
+        Some(WellKnown::Duration) => {
+            let span: prost_types::Duration =
+                message.transcode_to().map_err(|_| Reason::Here("is not a duration"))?;
+            Ok(Value::Text(span.to_string()))
+        }
+        Some(WellKnown::Struct | WellKnown::List | WellKnown::Value) => {
+            let json = serde_json::to_value(message).map_err(|_| Reason::Here("has no JSON form"))?;
+            Ok(deltamesh_change::from_json(&json))
+        }
+    }
+}
+
+/// RFC 3339 in UTC with nine fractional digits: sorts as time. `None` outside the years 1 to 9999.
+fn timestamp_text(time: &prost_types::Timestamp) -> Option<String> {
+    const FIRST: i64 = -62_135_596_800;
+    const LAST: i64 = 253_402_300_799;
+    let in_range = (FIRST..=LAST).contains(&time.seconds) && (0..1_000_000_000).contains(&time.nanos);
+    let whole = prost_types::Timestamp { seconds: time.seconds, nanos: 0 }.to_string();
+    let second = whole.strip_suffix('Z').filter(|_| in_range)?;
+    Some(format!("{second}.{:09}Z", time.nanos))
+}
