@@ -1,5 +1,7 @@
 //! Whole modules: what is inferred, what is annotated, what is refused where and why, and rows as messages.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 mod accepted;
 mod refused;
 mod rows;
