@@ -1,1 +1,16 @@
-//! The on-disk format of a Genji database: read, tail and write.
+//! The on-disk format of a Genji 0.15 database: read, tail and write.
+//!
+//! Genji stores documents in Pebble, an LSM tree: every change is first a record of a log file (`chunk`, [`batch`]),
+//! later an entry of a sorted table. Keys start with a namespace ([`key`]); the rows of namespace 1 say what the others
+//! hold ([`catalog`]).
+
+pub mod batch;
+pub mod catalog;
+mod chunk;
+mod error;
+pub mod key;
+pub mod value;
+mod varint;
+mod write;
+
+pub use error::{Error, ErrorKind};
