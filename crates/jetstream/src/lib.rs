@@ -1,1 +1,31 @@
 //! JetStream as Deltamesh uses it: topology, publisher, consumer, position recovery.
+//!
+//! A change log or feed has one writer, a [`Publisher`], and any number of readers, each with its [`Consumer`]. Which
+//! streams and buckets there are, and with which limits, says [`topology`](ensure_changes). [`Requests`] and [`StatusBoard`]
+//! carry what services ask each other. What to do after an [`Error`] says its [`Disposition`].
+
+mod bucket;
+mod client;
+mod consumer;
+mod error;
+mod feed;
+mod headers;
+mod journal;
+mod message;
+mod publisher;
+mod service;
+mod status;
+mod topology;
+
+pub use bucket::{Bucket, BucketEvent, Entry, Watch};
+pub use client::{ANSWER_TIMEOUT, Client, backoff, connect};
+pub use consumer::Consumer;
+pub use error::{Disposition, Error, ErrorKind};
+pub use feed::FeedPublisher;
+pub use headers::Headers;
+pub use journal::{Ack, Bounds, Journal, MAX_BATCH, StreamJournal};
+pub use message::{Message, Stored};
+pub use publisher::Publisher;
+pub use service::{Code, Replies, Request, Requests, ServiceError};
+pub use status::{Fault, Hop, Status, StatusBoard, answer_status, gather_status, now_us};
+pub use topology::{BucketName, ensure_changes, ensure_feed};

@@ -1,0 +1,165 @@
+//! Buckets of current values: modules, their status, replicas.
+
+use async_nats::jetstream::kv;
+use bytes::Bytes;
+use futures::StreamExt as _;
+
+use crate::client::backoff;
+use crate::topology::{BucketName, ensure_bucket};
+use crate::{Client, Error};
+
+/// A key-value bucket.
+#[derive(Clone)]
+pub struct Bucket {
+    store: kv::Store,
+}
+
+/// The current value of a key, or that it is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Key.
+    pub key: String,
+    /// Value; absent where the key was deleted.
+    pub value: Option<Bytes>,
+    /// Revision within the bucket.
+    pub revision: u64,
+}
+
+/// What a [`Watch`] has seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BucketEvent {
+    /// A current value, or a change of one.
+    Entry(Entry),
+    /// Every value that was there when the watch began has been returned. Comes once.
+    Current,
+}
+
+impl Bucket {
+    /// Opens a bucket, and creates it where it is missing.
+    ///
+    /// # Errors
+    /// The server refuses or does not answer.
+    pub async fn open(client: &Client, name: BucketName) -> Result<Self, Error> {
+        Ok(Self { store: ensure_bucket(client, name).await? })
+    }
+
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn get(&self, key: &str) -> Result<Option<Bytes>, Error> {
+        let value = self.store.get(key).await;
+        value.map_err(|error| Error::from_nats(format!("read {}/{key}", self.store.name), error))
+    }
+
+    /// Sets the value of a key and returns its revision.
+    ///
+    /// # Errors
+    /// The server refuses or does not answer.
+    pub async fn put(&self, key: &str, value: impl Into<Bytes>) -> Result<u64, Error> {
+        let revision = self.store.put(key, value.into()).await;
+        revision.map_err(|error| Error::from_nats(format!("write {}/{key}", self.store.name), error))
+    }
+
+    /// Removes a key.
+    ///
+    /// # Errors
+    /// The server refuses or does not answer.
+    pub async fn delete(&self, key: &str) -> Result<(), Error> {
+        let deleted = self.store.delete(key).await;
+        deleted.map_err(|error| Error::from_nats(format!("delete {}/{key}", self.store.name), error))
+    }
+
+    /// Every key with its current value, in no order.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn entries(&self) -> Result<Vec<Entry>, Error> {
+        let mut watch = self.watch();
+        let mut entries = vec![];
+        loop {
+            match watch.next().await? {
+                BucketEvent::Entry(entry) if entry.value.is_some() => entries.push(entry),
+                BucketEvent::Entry(_) => {}
+                BucketEvent::Current => return Ok(entries),
+            }
+        }
+    }
+
+    /// Current values, then changes, from now on.
+    #[must_use]
+    pub fn watch(&self) -> Watch {
+        Watch { store: self.store.clone(), watch: None, current: Progress::Reading, revision: 0, attempt: 0 }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    /// Values that were there at the beginning are still to come.
+    Reading,
+    /// They have been returned, [`BucketEvent::Current`] has not.
+    Complete,
+    Told,
+}
+
+/// Follows a bucket. Survives reconnects.
+pub struct Watch {
+    store: kv::Store,
+    watch: Option<kv::Watch>,
+    current: Progress,
+    revision: u64,
+    attempt: usize,
+}
+
+impl Watch {
+    /// Waits for the next event. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// The server does not answer; call again, the waiting between attempts is done here.
+    pub async fn next(&mut self) -> Result<BucketEvent, Error> {
+        loop {
+            if self.current == Progress::Complete {
+                self.current = Progress::Told;
+                return Ok(BucketEvent::Current);
+            }
+            let Some(watch) = self.watch.as_mut() else {
+                self.reopen().await?;
+                continue;
+            };
+            let Some(Ok(entry)) = watch.next().await else {
+                self.watch = None;
+                continue;
+            };
+            self.attempt = 0;
+            if self.current == Progress::Reading && entry.seen_current {
+                self.current = Progress::Complete;
+            }
+            if entry.revision > self.revision {
+                self.revision = entry.revision;
+                let value = (entry.operation == kv::Operation::Put).then_some(entry.value);
+                return Ok(BucketEvent::Entry(Entry { key: entry.key, value, revision: entry.revision }));
+            }
+        }
+    }
+
+    /// Watches from the beginning or, after a loss, from behind the last revision that was returned.
+    async fn reopen(&mut self) -> Result<(), Error> {
+        if self.attempt > 0 {
+            tokio::time::sleep(backoff(self.attempt)).await;
+        }
+        self.attempt += 1;
+        let action = || format!("watch bucket {}", self.store.name);
+        let watch = if self.current == Progress::Reading {
+            let status = self.store.status().await.map_err(|error| Error::from_nats(action(), error))?;
+            if status.values() == 0 {
+                self.current = Progress::Complete;
+            }
+            self.revision = 0;
+            self.store.watch_with_history(">").await
+        } else {
+            self.store.watch_all_from_revision(self.revision + 1).await
+        };
+        self.watch = Some(watch.map_err(|error| Error::from_nats(action(), error))?);
+        Ok(())
+    }
+}

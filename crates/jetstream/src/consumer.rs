@@ -1,0 +1,183 @@
+//! Reading a stream in order, from a sequence on, without a durable state at the server.
+
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::pull;
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer};
+use futures::{FutureExt as _, StreamExt as _};
+
+use crate::client::backoff;
+use crate::journal::{Journal, StreamJournal};
+use crate::{Client, Error, ErrorKind, Headers, Stored};
+
+/// The server says at least this often that it is still there.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+const EXPIRES: Duration = Duration::from_secs(30);
+/// The server forgets a consumer that nobody reads from after this time.
+const INACTIVE: Duration = Duration::from_secs(60);
+/// Messages that the server may send ahead.
+const PREFETCH_MESSAGES: usize = 1000;
+/// Bytes that the server may send ahead.
+const PREFETCH_BYTES: usize = 8 << 20;
+
+/// Reads a stream in order. Reconnects and continues by itself; finds out when messages are missing.
+pub struct Consumer {
+    client: Client,
+    journal: StreamJournal,
+    /// Sequence of the next message to return.
+    next: u64,
+    messages: Option<pull::Stream>,
+    /// Taken from the stream, but beyond the last batch's bounds.
+    spare: Option<Stored>,
+    attempt: usize,
+}
+
+impl Consumer {
+    /// Reads the stream of that name; the first message is that of sequence `first`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`]: there is no such stream. [`ErrorKind::Trimmed`]: message `first` is gone.
+    /// [`ErrorKind::Lost`]: the stream ends before `first - 1`.
+    pub async fn open(client: &Client, stream: &str, first: u64) -> Result<Self, Error> {
+        let journal = StreamJournal::open(client, stream).await?;
+        let next = first.max(1);
+        let consumer =
+            Self { client: client.clone(), journal, next, messages: None, spare: None, attempt: 0 };
+        consumer.check().await?;
+        Ok(consumer)
+    }
+
+    /// Sequence of the next message that [`Self::next_batch`] returns.
+    #[must_use]
+    pub fn next_sequence(&self) -> u64 {
+        self.next
+    }
+
+    /// First and last sequence of the stream, to know the lag.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn bounds(&self) -> Result<crate::Bounds, Error> {
+        self.journal.bounds().await
+    }
+
+    /// Waits for the next message and returns it with those that have already arrived behind it, in order and without a
+    /// hole: at most `max_messages`, and at most `max_bytes` of payload unless the first alone is larger.
+    ///
+    /// Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unavailable`]: already waited for; call again. [`ErrorKind::Trimmed`]: the next message is gone.
+    /// [`ErrorKind::Lost`]: the stream was replaced by one that ends earlier.
+    pub async fn next_batch(&mut self, max_messages: usize, max_bytes: usize) -> Result<Vec<Stored>, Error> {
+        let first = self.next_message().await?;
+        let mut bytes = first.payload.len();
+        let mut batch = vec![first];
+        while batch.len() < max_messages {
+            // An error is found again by the next call, after the messages that are here.
+            let Some(Ok(message)) = self.next_message().now_or_never() else { break };
+            bytes += message.payload.len();
+            if bytes > max_bytes {
+                self.next = message.sequence;
+                self.spare = Some(message);
+                break;
+            }
+            batch.push(message);
+        }
+        Ok(batch)
+    }
+
+    async fn next_message(&mut self) -> Result<Stored, Error> {
+        if let Some(message) = self.spare.take() {
+            self.next = message.sequence + 1;
+            return Ok(message);
+        }
+        loop {
+            let Some(messages) = self.messages.as_mut() else {
+                self.reopen().await?;
+                continue;
+            };
+            let message = match messages.next().await {
+                Some(Ok(message)) => stored(&message)?,
+                // Heartbeats missed, consumer gone, or a server without a leader: begin again from where we are.
+                Some(Err(_)) | None => {
+                    self.messages = None;
+                    continue;
+                }
+            };
+            if message.sequence < self.next {
+                continue;
+            }
+            if message.sequence > self.next {
+                self.messages = None;
+                self.check().await?;
+                continue;
+            }
+            self.attempt = 0;
+            self.next += 1;
+            return Ok(message);
+        }
+    }
+
+    /// Creates a consumer at the server that starts at the next message.
+    async fn reopen(&mut self) -> Result<(), Error> {
+        if self.attempt > 0 {
+            tokio::time::sleep(backoff(self.attempt)).await;
+        }
+        self.attempt += 1;
+        self.check().await?;
+        let action = || format!("read {} from {}", self.journal.name(), self.next);
+        let config = pull::Config {
+            deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: self.next },
+            ack_policy: AckPolicy::None,
+            inactive_threshold: INACTIVE,
+            memory_storage: true,
+            num_replicas: 1,
+            ..pull::Config::default()
+        };
+        let consumer: PullConsumer = self
+            .client
+            .context()
+            .create_consumer_on_stream(config, self.journal.name())
+            .await
+            .map_err(|error| Error::from_nats(action(), error))?;
+        let messages = consumer
+            .stream()
+            .max_messages_per_batch(PREFETCH_MESSAGES)
+            .max_bytes_per_batch(PREFETCH_BYTES.max(self.client.max_payload()))
+            .heartbeat(HEARTBEAT)
+            .expires(EXPIRES)
+            .messages()
+            .await
+            .map_err(|error| Error::from_nats(action(), error))?;
+        self.messages = Some(messages);
+        Ok(())
+    }
+
+    /// Whether the stream still has the next message, or will get it.
+    async fn check(&self) -> Result<(), Error> {
+        let bounds = self.journal.bounds().await?;
+        let kind = if bounds.first > self.next {
+            ErrorKind::Trimmed
+        } else if bounds.last + 1 < self.next {
+            ErrorKind::Lost
+        } else {
+            return Ok(());
+        };
+        let (name, next) = (self.journal.name(), self.next);
+        let action = format!("read {name} from {next}, it has {} to {}", bounds.first, bounds.last);
+        Err(Error::new(kind, action))
+    }
+}
+
+fn stored(message: &async_nats::jetstream::Message) -> Result<Stored, Error> {
+    let info = message
+        .info()
+        .map_err(|error| Error::with(ErrorKind::Decode, "read message metadata", error.to_string()))?;
+    Ok(Stored {
+        sequence: info.stream_sequence,
+        subject: message.subject.to_string(),
+        headers: message.headers.as_ref().map(Headers::from_nats).unwrap_or_default(),
+        payload: message.payload.clone(),
+    })
+}
