@@ -77,19 +77,22 @@ pub(crate) fn view_names(files: &[SourceFile]) -> Vec<String> {
                 Token::Parameter(_) | Token::Other(_) => None,
             })
             .collect();
-        let is = |word: &str, keyword: &str| word.eq_ignore_ascii_case(keyword);
-        names.extend(words.windows(4).filter_map(|words| match words {
-            [create, kind, view, name]
-                if is(create, "create")
-                    && (is(kind, "materialized") || is(kind, "materialised"))
-                    && is(view, "view") =>
-            {
-                Some((*name).to_owned())
-            }
-            _ => None,
-        }));
+        names.extend((2..words.len()).filter_map(|at| created(&words[..at], &words[at..])));
     }
     names
+}
+
+/// The view that `CREATE [OR REPLACE] MATERIALIZED VIEW [IF NOT EXISTS] name` creates, cut behind its word `VIEW`.
+fn created(before: &[&str], after: &[&str]) -> Option<String> {
+    let is = |word: Option<&&str>, keywords: &[&str]| {
+        word.is_some_and(|word| keywords.iter().any(|keyword| word.eq_ignore_ascii_case(keyword)))
+    };
+    let mut before = before.iter().rev();
+    let create = is(before.next(), &["view"])
+        && is(before.next(), &["materialized", "materialised"])
+        && is(before.next(), &["create", "replace"]);
+    let name = if is(after.first(), &["if"]) { after.get(3) } else { after.first() };
+    name.filter(|_| create).map(|name| (*name).to_owned())
 }
 
 /// A query with `?1`, `?2` … in place of its `:field` parameters, and the fields in that order.
@@ -128,9 +131,10 @@ mod tests {
         let file = SourceFile::new(
             "views.sql",
             "-- create materialized view no\ncreate materialized view a as select ';', \"materialized view b\" from t;\n\
-             /* CREATE MATERIALIZED VIEW c */ CREATE MATERIALISED VIEW \"d\" WITH (key='a') AS SELECT 1; DROP MATERIALIZED VIEW e",
+             /* CREATE MATERIALIZED VIEW c */ CREATE MATERIALISED VIEW \"d\" WITH (key='a') AS SELECT 1;\n\
+             CREATE OR REPLACE MATERIALIZED VIEW IF NOT EXISTS f AS SELECT 1; DROP MATERIALIZED VIEW e",
         );
-        assert_eq!(view_names(&[file]), ["a", "d"]);
+        assert_eq!(view_names(&[file]), ["a", "d", "f"]);
     }
 
     #[test]

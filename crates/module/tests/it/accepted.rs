@@ -169,3 +169,42 @@ fn kept_form_compiles_to_the_same() {
     assert_eq!((kept.version, kept.protos.len(), kept.sql.len()), (3, 1, 1));
     assert_eq!(describe(&deltamesh_module::ModuleDefinition::from_wire(&kept).unwrap()), describe(&module));
 }
+
+#[test]
+fn the_chat_module() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../modules/chat");
+    let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
+    check(
+        &read("chat.proto"),
+        "",
+        expect![[r#"
+        relation user key ["user_id"]
+          user_id text
+          login text
+        relation chat key ["chat_id"]
+          chat_id text
+          title text
+        relation user_chat key ["user_id", "chat_id"]
+          user_id text
+          chat_id text
+          joined_at text null
+        relation chat_message key ["chat_message_id"]
+          chat_message_id text
+          chat_id text
+          user_id text
+          body text
+          sent_at text null
+        /chat.v1.ChatService/PutUser Upsert into user
+        /chat.v1.ChatService/PutChat Upsert into chat
+        /chat.v1.ChatService/JoinChat Upsert into user_chat
+        /chat.v1.ChatService/LeaveChat Delete into user_chat
+        /chat.v1.ChatService/PostMessage Upsert into chat_message
+        /chat.v1.ChatService/SendMessage Upsert into chat_message
+        /chat.v1.ChatService/DeleteMessage Delete into chat_message
+        /chat.v1.ChatService/WatchChat feed of chat_feed where ["chat_id = request chat_id"] Delivery { operation: true, row: true, cursor: true, resume: true }
+        /chat.v1.ChatService/WatchChats feed of user_chats where ["user_id = request user_id"] Delivery { operation: true, row: true, cursor: true, resume: true }
+        /chat.v1.ChatService/WatchCounts feed of chat_counts where ["chat_id = request chat_id"] Delivery { operation: true, row: true, cursor: true, resume: true }
+        /chat.v1.ChatService/ListMessages query "SELECT * FROM chat_feed WHERE chat_id = ?1 ORDER BY sent_at DESC, chat_message_id DESC LIMIT ?2" ["chat_id", "limit"] rows Some("messages")
+    "#]],
+    );
+}
