@@ -1,0 +1,303 @@
+//! One open call of the NATS server: its queue, its way back, and its one end.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_nats::Subject;
+use bytes::Bytes;
+use futures::FutureExt;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::envelope::{self, Frame};
+use crate::handler::Call;
+use crate::link::{Admission, Link};
+use crate::metadata::Metadata;
+use crate::options::UnaryEnd;
+use crate::pace::Pacer;
+use crate::queue::{Bounds, Queue};
+use crate::router::Method;
+use crate::stats::count;
+use crate::status::{Code, Status};
+
+/// Shared by the reader, the handler and the task that runs it. Whoever ends the call first, ends it.
+#[derive(Debug)]
+pub(crate) struct CallState {
+    pub inbox: Subject,
+    pub method: Arc<Method>,
+    pub requests: Queue,
+    pub opened: Instant,
+    link: Arc<Link>,
+    takes_metadata: bool,
+    ended: AtomicBool,
+    closed: Notify,
+    output: Mutex<Output>,
+}
+
+/// What of the answer is not on the wire yet.
+#[derive(Debug)]
+struct Output {
+    pacer: Pacer,
+    /// Whether empty messages are padded for this client.
+    pads: bool,
+    header: Metadata,
+    trailer: Metadata,
+    /// A message has been sent, or is waiting in `single`.
+    answered: bool,
+    /// The response of a method that has one: it waits for the outcome.
+    single: Option<Frame>,
+    /// Fails the call whatever its handler returns.
+    fault: Option<Status>,
+    admission: Option<Admission>,
+}
+
+impl CallState {
+    /// `named`: the client gave its node id.
+    pub(crate) fn new(
+        link: &Arc<Link>,
+        inbox: &Subject,
+        method: &Arc<Method>,
+        named: bool,
+        takes_metadata: bool,
+        admission: Admission,
+    ) -> Self {
+        let options = &link.options;
+        let opened = Instant::now();
+        let pacer = match (method.server_streaming, named) {
+            (false, _) => Pacer::Free,
+            (true, true) => Pacer::bucket(options.rate, opened),
+            (true, false) => Pacer::single(options.unnamed_gap, opened),
+        };
+        let output = Output {
+            pacer,
+            pads: method.server_streaming && !named && options.pad_empty_for_unnamed,
+            header: Metadata::new(),
+            trailer: Metadata::new(),
+            answered: false,
+            single: None,
+            fault: None,
+            admission: Some(admission),
+        };
+        Self {
+            // A copy: the received subject is a slice of a whole read buffer.
+            inbox: Subject::from(inbox.as_str()),
+            method: Arc::clone(method),
+            requests: Queue::new(Bounds {
+                messages: options.max_queued_messages,
+                bytes: options.max_queued_bytes,
+            }),
+            opened,
+            link: Arc::clone(link),
+            takes_metadata: takes_metadata || options.always_send_metadata,
+            ended: AtomicBool::new(false),
+            closed: Notify::new(),
+            output: Mutex::new(output),
+        }
+    }
+
+    /// Runs the handler and sends its outcome.
+    pub(crate) async fn run(self: Arc<Self>, call: Call) {
+        let deadline = call.deadline;
+        // The handler's own code runs inside, up to its first await too.
+        let handler = AssertUnwindSafe(async { self.method.handler.call(call).await }).catch_unwind();
+        let served = match deadline {
+            None => handler.await,
+            Some(at) => match tokio::time::timeout_at(at, handler).await {
+                Ok(served) => served,
+                Err(_elapsed) => Ok(Err(Status::deadline_exceeded())),
+            },
+        };
+        let outcome = served.unwrap_or_else(|_panic| {
+            tracing::error!(method = %self.method.path, "handler panicked");
+            Err(Status::internal("handler failed"))
+        });
+        self.complete(outcome).await;
+    }
+
+    /// Sends one message, or keeps it until the outcome where the method has a single response.
+    pub(crate) async fn respond(&self, frame: Frame) -> Result<(), Status> {
+        self.check_open()?;
+        let frame = self.fitting(frame)?;
+        if !self.method.server_streaming {
+            let mut output = self.output();
+            if output.answered {
+                return Err(Status::internal("method has a single response"));
+            }
+            output.answered = true;
+            output.single = Some(frame);
+            return Ok(());
+        }
+        if let Some(begin) = self.begin() {
+            self.pace().await;
+            self.link.publish(&self.inbox, begin).await?;
+        }
+        self.pace().await;
+        self.check_open()?;
+        self.link.publish(&self.inbox, frame.envelope()).await
+    }
+
+    pub(crate) fn set_header(&self, header: Metadata) -> Result<(), Status> {
+        self.check_open()?;
+        let mut output = self.output();
+        if output.answered {
+            return Err(Status::internal("header comes after a message"));
+        }
+        output.header = header;
+        Ok(())
+    }
+
+    pub(crate) fn set_trailer(&self, trailer: Metadata) -> Result<(), Status> {
+        self.check_open()?;
+        self.output().trailer = trailer;
+        Ok(())
+    }
+
+    /// Ends the call from outside its handler with a status for the client. False: it had ended.
+    pub(crate) fn fail(&self, status: &Status) -> bool {
+        let first = self.end(Err(status));
+        if first {
+            self.link.post(&self.inbox, None, envelope::end(Err(status), Metadata::new()));
+        }
+        first
+    }
+
+    /// Ends the call without an answer: its client has gone. False: it had ended.
+    pub(crate) fn abandon(&self) -> bool {
+        self.end(Err(&Status::cancelled()))
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// Resolves once the call has ended.
+    pub(crate) async fn closed(&self) {
+        let mut notified = std::pin::pin!(self.closed.notified());
+        notified.as_mut().enable();
+        if !self.has_ended() {
+            notified.await;
+        }
+    }
+
+    /// The handler's outcome, on the wire.
+    async fn complete(&self, outcome: Result<(), Status>) {
+        let (outcome, single, trailer) = self.verdict(outcome);
+        if !self.end(outcome.as_ref().map(|()| ())) {
+            return;
+        }
+        if let Err(status) = self.deliver(outcome.as_ref().map(|()| ()), single, trailer).await {
+            tracing::debug!(method = %self.method.path, %status, "outcome not delivered");
+        }
+    }
+
+    /// What the handler returned, corrected by what it sent.
+    fn verdict(&self, outcome: Result<(), Status>) -> (Result<(), Status>, Option<Frame>, Metadata) {
+        let mut output = self.output();
+        let trailer = if self.takes_metadata { std::mem::take(&mut output.trailer) } else { Metadata::new() };
+        let single = output.single.take();
+        let outcome = output.fault.take().map_or(outcome, Err);
+        let outcome = match outcome {
+            Ok(()) if !self.method.server_streaming && single.is_none() => {
+                Err(Status::internal("handler sent no response"))
+            }
+            other => other,
+        };
+        (outcome, single, trailer)
+    }
+
+    async fn deliver(
+        &self,
+        outcome: Result<(), &Status>,
+        single: Option<Frame>,
+        trailer: Metadata,
+    ) -> Result<(), Status> {
+        if let Some(begin) = self.begin() {
+            self.pace().await;
+            self.link.publish(&self.inbox, begin).await?;
+        }
+        if let (Ok(()), Some(frame)) = (outcome, single) {
+            self.link.publish(&self.inbox, frame.envelope()).await?;
+        }
+        if outcome.is_ok() && self.method.is_unary() {
+            match self.link.options.unary_end {
+                UnaryEnd::Now => {}
+                UnaryEnd::Delayed(delay) => tokio::time::sleep(delay).await,
+                UnaryEnd::Never => return Ok(()),
+            }
+        }
+        self.pace().await;
+        let mut end = envelope::end(outcome, trailer);
+        if end.len() > self.link.client.max_payload() {
+            end = envelope::end(Err(&oversized("status", end.len())), Metadata::new());
+        }
+        self.link.publish(&self.inbox, end).await
+    }
+
+    /// Marks the end; true for the first to do so.
+    fn end(&self, outcome: Result<(), &Status>) -> bool {
+        if self.ended.swap(true, Ordering::AcqRel) {
+            return false;
+        }
+        self.method.stats.record(outcome, self.opened.elapsed());
+        self.output().admission = None;
+        self.requests.fail(Status::cancelled());
+        self.closed.notify_waiters();
+        true
+    }
+
+    /// The Begin envelope, once, if there is a header that the client takes.
+    fn begin(&self) -> Option<Bytes> {
+        let mut output = self.output();
+        output.answered = true;
+        if output.header.is_empty() {
+            return None;
+        }
+        let header = std::mem::take(&mut output.header);
+        drop(output);
+        self.takes_metadata.then(|| envelope::begin(header, &self.link.nid))
+    }
+
+    /// Waits for the pace of the inbox.
+    async fn pace(&self) {
+        let mut waited = false;
+        loop {
+            let again = match self.output().pacer.take(Instant::now()) {
+                Ok(()) => break,
+                Err(again) => again,
+            };
+            waited = true;
+            tokio::time::sleep_until(again).await;
+        }
+        if waited {
+            count(&self.link.stats.paced);
+        }
+    }
+
+    /// The frame as this client takes it, checked against the server's limit.
+    fn fitting(&self, frame: Frame) -> Result<Frame, Status> {
+        let mut output = self.output();
+        if output.pads && frame.is_empty() {
+            return Ok(Frame::new(&self.method.padding));
+        }
+        let (length, limit) = (frame.envelope().len(), self.link.client.max_payload());
+        if length > limit {
+            let status = oversized("response", length);
+            output.fault.get_or_insert(status.clone());
+            return Err(status);
+        }
+        Ok(frame)
+    }
+
+    fn check_open(&self) -> Result<(), Status> {
+        if self.has_ended() { Err(Status::cancelled()) } else { Ok(()) }
+    }
+
+    fn output(&self) -> MutexGuard<'_, Output> {
+        self.output.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn oversized(what: &str, length: usize) -> Status {
+    Status::new(Code::ResourceExhausted, format!("{what} of {length} bytes exceeds the transport's limit"))
+}

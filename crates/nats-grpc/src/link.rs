@@ -1,0 +1,118 @@
+//! What the readers and calls of one server share: connection, settings, counters, admission.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_nats::{Client, Subject};
+use bytes::Bytes;
+use futures::FutureExt;
+
+use crate::options::Options;
+use crate::stats::{ServerStats, count};
+use crate::status::Status;
+
+/// Answers that may wait for a connection which takes nothing at the moment.
+const MAX_PENDING_POSTS: usize = 1_024;
+
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub client: Client,
+    pub nid: Arc<str>,
+    pub options: Options,
+    pub stats: ServerStats,
+    peers: Mutex<HashMap<Arc<str>, usize>>,
+    pending_posts: AtomicUsize,
+}
+
+impl Link {
+    pub(crate) fn new(client: Client, nid: &str, options: Options) -> Self {
+        Self {
+            client,
+            nid: nid.into(),
+            options,
+            stats: ServerStats::default(),
+            peers: Mutex::default(),
+            pending_posts: AtomicUsize::new(0),
+        }
+    }
+
+    /// Publishes, waiting while the connection takes nothing.
+    pub(crate) async fn publish(&self, inbox: &Subject, envelope: Bytes) -> Result<(), Status> {
+        let published = self.client.publish(inbox.clone(), envelope).await;
+        published.map_err(|error| Status::unavailable(format!("publish response: {error}")))
+    }
+
+    /// Publishes without waiting, for readers: what the connection cannot take at once is left to a task.
+    pub(crate) fn post(self: &Arc<Self>, inbox: &Subject, reply: Option<String>, envelope: Bytes) {
+        let link = Arc::clone(self);
+        let inbox = inbox.clone();
+        let mut publish = Box::pin(async move {
+            let published = match reply {
+                None => link.client.publish(inbox, envelope).await,
+                Some(reply) => link.client.publish_with_reply(inbox, reply, envelope).await,
+            };
+            if let Err(error) = published {
+                count(&link.stats.unposted);
+                tracing::debug!(%error, "answer not published");
+            }
+        });
+        if publish.as_mut().now_or_never().is_some() {
+            return;
+        }
+        if self.pending_posts.fetch_add(1, Relaxed) >= MAX_PENDING_POSTS {
+            self.pending_posts.fetch_sub(1, Relaxed);
+            count(&self.stats.unposted);
+            return;
+        }
+        let link = Arc::clone(self);
+        tokio::spawn(async move {
+            publish.await;
+            link.pending_posts.fetch_sub(1, Relaxed);
+        });
+    }
+
+    /// Room for one more call of `peer`, given back when the result is dropped.
+    pub(crate) fn admit(self: &Arc<Self>, peer: Option<&Arc<str>>) -> Result<Admission, Status> {
+        if self.stats.open.fetch_add(1, Relaxed) >= self.options.max_calls {
+            self.stats.open.fetch_sub(1, Relaxed);
+            return Err(Status::new(crate::Code::ResourceExhausted, "too many calls are open"));
+        }
+        let mut admission = Admission { link: Arc::clone(self), peer: None };
+        if let Some(peer) = peer {
+            let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+            let calls = peers.entry(Arc::clone(peer)).or_default();
+            if *calls >= self.options.max_calls_per_peer {
+                drop(peers);
+                return Err(Status::new(
+                    crate::Code::ResourceExhausted,
+                    "too many calls of this client are open",
+                ));
+            }
+            *calls += 1;
+            admission.peer = Some(Arc::clone(peer));
+        }
+        Ok(admission)
+    }
+}
+
+/// One open call's place.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    link: Arc<Link>,
+    peer: Option<Arc<str>>,
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.link.stats.open.fetch_sub(1, Relaxed);
+        let Some(peer) = &self.peer else { return };
+        let mut peers = self.link.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(calls) = peers.get_mut(peer) {
+            *calls -= 1;
+            if *calls == 0 {
+                peers.remove(peer);
+            }
+        }
+    }
+}

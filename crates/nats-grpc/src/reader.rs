@@ -1,0 +1,344 @@
+//! The one reader of a service's subscription: it opens calls, queues their messages in order, and ends those
+//! whose client has gone. It never waits for a handler or for the connection.
+//!
+//! Calls are found by their inbox, which is the reply subject of all their messages. Only `Call` opens one;
+//! anything else about an unknown inbox is the late end of a finished call and is ignored, without any state.
+//!
+//! A client that has gone shows itself only by its missing subscription: a message to the inbox with a reply
+//! subject of ours is answered `503` by the NATS server. So idle calls are probed with empty messages, which
+//! clients ignore, and a half-close, with which some clients also leave, is followed by a probe at once.
+
+use std::borrow::Borrow;
+use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use async_nats::{Message, StatusCode, Subject, Subscriber};
+use bytes::Bytes;
+use futures::StreamExt;
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, Interval, MissedTickBehavior};
+
+use crate::call::CallState;
+use crate::envelope::{self, RequestKind};
+use crate::generated::nrpc;
+use crate::handler::Call;
+use crate::link::Link;
+use crate::metadata::{ACCEPT_METADATA, Metadata};
+use crate::options::OnReconnect;
+use crate::router::{Method, Services};
+use crate::stats::count;
+use crate::status::{Code, Status};
+
+/// How often open calls are looked through.
+const SWEEP: Duration = Duration::from_millis(250);
+/// The second probe after a half-close: the client's unsubscription may have come behind its `End`.
+const SECOND_PROBE: Duration = Duration::from_millis(500);
+/// After a reconnect of ours, clients get this long to come back before a missing subscription counts.
+const SETTLE: Duration = Duration::from_secs(10);
+/// After a reconnect of ours, clients get this long before their calls are failed.
+const FAIL_AFTER_RECONNECT: Duration = Duration::from_secs(2);
+
+/// What runs for one service.
+pub(crate) struct Reader {
+    link: Arc<Link>,
+    services: Services,
+    service: String,
+    /// Length of `nrpc.<nid>.<service>.`.
+    prefix: usize,
+    /// Reply subject of probes, in front of the probed inbox.
+    probe_prefix: String,
+    calls: HashMap<Inbox, Entry>,
+    /// Our connections so far.
+    connects: u64,
+    /// Before this, a missing subscription proves nothing.
+    judge_from: Instant,
+}
+
+/// Key of a call; found by its text.
+#[derive(PartialEq, Eq)]
+struct Inbox(Subject);
+
+impl Hash for Inbox {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.as_str().hash(state);
+    }
+}
+
+impl Borrow<str> for Inbox {
+    fn borrow(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+struct Entry {
+    state: Arc<CallState>,
+    phase: Phase,
+    next_probe: Instant,
+    /// Messages of this call have been lost; it fails at this time.
+    doomed: Option<Instant>,
+}
+
+enum Phase {
+    /// The one request message has not arrived; the call is ready to run with it.
+    Waiting(Option<Box<Call>>),
+    Running(AbortHandle),
+}
+
+/// The subscriptions of a reader.
+pub(crate) struct Subscriptions {
+    pub calls: Subscriber,
+    pub probes: Subscriber,
+}
+
+impl Reader {
+    pub(crate) fn new(link: Arc<Link>, services: Services, service: &str, probe_prefix: String) -> Self {
+        Self {
+            prefix: "nrpc...".len() + link.nid.len() + service.len(),
+            service: service.to_owned(),
+            probe_prefix,
+            calls: HashMap::new(),
+            connects: link.client.statistics().connects.load(Relaxed),
+            judge_from: Instant::now(),
+            link,
+            services,
+        }
+    }
+
+    /// Reads until `stop`, then unsubscribes and fails the calls that are open.
+    pub(crate) async fn run(mut self, subscriptions: Subscriptions, mut stop: oneshot::Receiver<Status>) {
+        let Subscriptions { mut calls, mut probes } = subscriptions;
+        let mut sweep: Interval = tokio::time::interval(SWEEP);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let status = loop {
+            // In this order: a flood of messages must not keep the others waiting.
+            tokio::select! {
+                biased;
+                status = &mut stop => break status.ok(),
+                _ = sweep.tick(), if !self.calls.is_empty() => self.sweep(Instant::now()),
+                Some(answer) = probes.next() => self.on_probe_answer(&answer),
+                message = calls.next() => match message {
+                    Some(message) => self.on_message(message),
+                    None => break None,
+                },
+            }
+        };
+        if let Err(error) = calls.unsubscribe().await {
+            tracing::debug!(service = self.service, %error, "subscription already gone");
+        }
+        let status = status.unwrap_or_else(|| Status::unavailable("connection closed"));
+        for entry in self.calls.into_values() {
+            entry.fail(&status);
+        }
+    }
+
+    fn on_message(&mut self, message: Message) {
+        let Message { subject, reply, payload, .. } = message;
+        let kind = match envelope::decode_request(payload) {
+            Ok(Some(kind)) => kind,
+            Ok(None) => return count(&self.link.stats.ignored),
+            Err(error) => {
+                tracing::debug!(service = self.service, %error, "message is no envelope");
+                return count(&self.link.stats.undecodable);
+            }
+        };
+        let Some(inbox) = reply else { return count(&self.link.stats.ignored) };
+        match kind {
+            RequestKind::Call(call) => self.on_call(&subject, &inbox, call),
+            RequestKind::Data(data) => self.on_data(&inbox, data.data),
+            RequestKind::End(end) => self.on_end(&inbox, end.status.is_some()),
+        }
+    }
+
+    fn on_call(&mut self, subject: &Subject, inbox: &Subject, call: nrpc::Call) {
+        if self.calls.get(inbox.as_str()).is_some_and(|entry| !entry.state.has_ended()) {
+            return count(&self.link.stats.ignored);
+        }
+        let method = subject.get(self.prefix..).and_then(|name| {
+            let router = self.services.current();
+            router.service(&self.service)?.method(name).cloned()
+        });
+        let Some(method) = method else {
+            return self.refuse(inbox, &Status::new(Code::Unimplemented, "Unimplemented"));
+        };
+        if let Err(status) = self.open(inbox, &method, call) {
+            count(&self.link.stats.rejected);
+            self.refuse(inbox, &status);
+        }
+    }
+
+    /// Answers a call that is not opened.
+    fn refuse(&self, inbox: &Subject, status: &Status) {
+        self.link.post(inbox, None, envelope::end(Err(status), Metadata::new()));
+    }
+
+    fn open(&mut self, inbox: &Subject, method: &Arc<Method>, call: nrpc::Call) -> Result<(), Status> {
+        let now = Instant::now();
+        // Open calls are counted elsewhere: this is for ended ones that pile up between sweeps.
+        if self.calls.len() >= self.link.options.max_calls.saturating_mul(2) {
+            self.sweep(now);
+        }
+        if self.calls.is_empty() {
+            self.connects = self.link.client.statistics().connects.load(Relaxed);
+        }
+        let peer: Option<Arc<str>> = (!call.nid.is_empty()).then(|| call.nid.into());
+        let admission = self.link.admit(peer.as_ref())?;
+        count(&self.link.stats.opened);
+        let mut metadata = Metadata::from_wire(call.metadata);
+        let deadline = metadata.take_timeout().and_then(|timeout| now.checked_add(timeout));
+        let takes_metadata = metadata.get(ACCEPT_METADATA).is_some();
+        let state =
+            Arc::new(CallState::new(&self.link, inbox, method, peer.is_some(), takes_metadata, admission));
+        let call = Call::over_nats(&state, metadata, peer, deadline);
+        let phase =
+            if method.client_streaming { start(&state, call) } else { Phase::Waiting(Some(Box::new(call))) };
+        let next_probe = now + self.link.options.probe_interval;
+        self.calls.insert(Inbox(state.inbox.clone()), Entry { state, phase, next_probe, doomed: None });
+        Ok(())
+    }
+
+    fn on_data(&mut self, inbox: &Subject, message: Bytes) {
+        let Some(entry) = self.calls.get_mut(inbox.as_str()).filter(|entry| !entry.state.has_ended()) else {
+            return count(&self.link.stats.ignored);
+        };
+        let state = &entry.state;
+        let waits = matches!(entry.phase, Phase::Waiting(_));
+        if !waits && !state.method.client_streaming {
+            return count(&self.link.stats.ignored);
+        }
+        if state.requests.push(message).is_err() {
+            count(&self.link.stats.rejected);
+            let status = Status::new(Code::ResourceExhausted, "requests come faster than they are served");
+            return entry.fail(&status);
+        }
+        if waits {
+            state.requests.finish(Ok(()));
+            entry.start();
+        }
+    }
+
+    fn on_end(&mut self, inbox: &Subject, cancelled: bool) {
+        let Some(entry) = self.calls.get_mut(inbox.as_str()) else { return count(&self.link.stats.ignored) };
+        if entry.state.has_ended() {
+            self.calls.remove(inbox.as_str());
+        } else if cancelled {
+            count(&self.link.stats.cancelled);
+            entry.abandon();
+            self.calls.remove(inbox.as_str());
+        } else if matches!(entry.phase, Phase::Waiting(_)) {
+            entry.fail(&Status::invalid_argument("request message missing"));
+            self.calls.remove(inbox.as_str());
+        } else {
+            entry.state.requests.finish(Ok(()));
+            entry.next_probe = Instant::now() + SECOND_PROBE;
+            self.probe(inbox);
+        }
+    }
+
+    /// Asks whether anybody subscribes to the inbox.
+    fn probe(&self, inbox: &Subject) {
+        count(&self.link.stats.probes);
+        self.link.post(inbox, Some(format!("{}.{inbox}", self.probe_prefix)), Bytes::new());
+    }
+
+    fn on_probe_answer(&mut self, answer: &Message) {
+        if answer.status != Some(StatusCode::NO_RESPONDERS) || Instant::now() < self.judge_from {
+            return;
+        }
+        let inbox = answer.subject.strip_prefix(&*self.probe_prefix).and_then(|rest| rest.strip_prefix('.'));
+        let Some(entry) = inbox.and_then(|inbox| self.calls.remove(inbox)) else { return };
+        if entry.abandon() {
+            count(&self.link.stats.dead_clients);
+            tracing::debug!(method = %entry.state.method.path, "client has gone");
+        }
+    }
+
+    /// Forgets ended calls, fails those that took too long, probes those that are due.
+    fn sweep(&mut self, now: Instant) {
+        self.notice_reconnect(now);
+        let options = &self.link.options;
+        let mut due = Vec::new();
+        self.calls.retain(|inbox, entry| {
+            if entry.state.has_ended() {
+                return false;
+            }
+            if let Some(status) = entry.overdue(now, options) {
+                entry.fail(&status);
+                return false;
+            }
+            if entry.next_probe <= now {
+                entry.next_probe = now + options.probe_interval;
+                due.push(inbox.0.clone());
+            }
+            true
+        });
+        for inbox in due {
+            self.probe(&inbox);
+        }
+    }
+
+    fn notice_reconnect(&mut self, now: Instant) {
+        let connects = self.link.client.statistics().connects.load(Relaxed);
+        if connects == self.connects {
+            return;
+        }
+        self.connects = connects;
+        self.judge_from = now + SETTLE;
+        if self.link.options.on_reconnect == OnReconnect::Fail {
+            for entry in self.calls.values_mut() {
+                entry.doomed.get_or_insert(now + FAIL_AFTER_RECONNECT);
+            }
+        }
+    }
+}
+
+impl Entry {
+    fn start(&mut self) {
+        if let Phase::Waiting(call) = &mut self.phase
+            && let Some(call) = call.take()
+        {
+            self.phase = start(&self.state, *call);
+        }
+    }
+
+    fn fail(&self, status: &Status) {
+        if self.state.fail(status) {
+            self.abort();
+        }
+    }
+
+    fn abandon(&self) -> bool {
+        let first = self.state.abandon();
+        if first {
+            self.abort();
+        }
+        first
+    }
+
+    /// Drops the handler.
+    fn abort(&self) {
+        if let Phase::Running(task) = &self.phase {
+            task.abort();
+        }
+    }
+
+    fn overdue(&self, now: Instant, options: &crate::options::Options) -> Option<Status> {
+        let age = now - self.state.opened;
+        if self.doomed.is_some_and(|at| at <= now) {
+            Some(Status::unavailable("server was disconnected; messages are lost"))
+        } else if matches!(self.phase, Phase::Waiting(_)) && age >= options.first_message_timeout {
+            Some(Status::new(Code::DeadlineExceeded, "no request message arrived"))
+        } else if options.max_call_age.is_some_and(|limit| age >= limit) {
+            Some(Status::unavailable("call is older than the server allows"))
+        } else {
+            None
+        }
+    }
+}
+
+fn start(state: &Arc<CallState>, call: Call) -> Phase {
+    Phase::Running(tokio::spawn(Arc::clone(state).run(call)).abort_handle())
+}

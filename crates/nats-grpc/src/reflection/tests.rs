@@ -1,0 +1,1 @@
+//! Reflection over small descriptor pools.
