@@ -131,7 +131,7 @@ impl Watch {
                 continue;
             };
             self.attempt = 0;
-            if self.current == Progress::Reading && entry.seen_current {
+            if self.current == Progress::Reading && entry.delta == 0 {
                 self.current = Progress::Complete;
             }
             if entry.revision > self.revision {
@@ -150,8 +150,9 @@ impl Watch {
         self.attempt += 1;
         let action = || format!("watch bucket {}", self.store.name);
         let watch = if self.current == Progress::Reading {
-            let status = self.store.status().await.map_err(|error| Error::from_nats(action(), error))?;
-            if status.values() == 0 {
+            let info = self.store.stream.get_info().await;
+            let info = info.map_err(|error| Error::from_nats(action(), error))?;
+            if info.state.messages == 0 {
                 self.current = Progress::Complete;
             }
             self.revision = 0;

@@ -4,6 +4,13 @@ use std::error::Error as StdError;
 use std::fmt;
 
 use async_nats::jetstream;
+use async_nats::jetstream::context::{
+    CreateStreamError, CreateStreamErrorKind, GetStreamError, GetStreamErrorKind, PublishError,
+    PublishErrorKind,
+};
+use async_nats::jetstream::stream::{
+    ConsumerError, ConsumerErrorKind, LastRawMessageError, LastRawMessageErrorKind,
+};
 
 /// What went wrong, as far as it decides what to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -154,11 +161,11 @@ impl StdError for Error {
 fn answer_kind(error: &(dyn StdError + 'static)) -> Option<ErrorKind> {
     let mut cause = Some(error);
     while let Some(error) = cause {
-        if let Some(answer) = error.downcast_ref::<jetstream::Error>() {
+        if let Some(answer) = answer(error) {
             return Some(code_kind(answer.error_code().0, answer.code()));
         }
-        if let Some(answer) = error.downcast_ref::<jetstream::context::PublishError>()
-            && let Some(kind) = publish_kind(answer.kind())
+        if let Some(error) = error.downcast_ref::<PublishError>()
+            && let Some(kind) = publish_kind(error.kind())
         {
             return Some(kind);
         }
@@ -167,8 +174,36 @@ fn answer_kind(error: &(dyn StdError + 'static)) -> Option<ErrorKind> {
     None
 }
 
-fn publish_kind(kind: jetstream::context::PublishErrorKind) -> Option<ErrorKind> {
-    use jetstream::context::PublishErrorKind as P;
+/// The answer of the JetStream API in an error; some errors of async-nats carry it in their kind, not as their cause.
+fn answer(error: &(dyn StdError + 'static)) -> Option<jetstream::Error> {
+    if let Some(answer) = error.downcast_ref::<jetstream::Error>() {
+        return Some(answer.clone());
+    }
+    if let Some(error) = error.downcast_ref::<CreateStreamError>()
+        && let CreateStreamErrorKind::JetStream(answer) = error.kind()
+    {
+        return Some(answer);
+    }
+    if let Some(error) = error.downcast_ref::<GetStreamError>()
+        && let GetStreamErrorKind::JetStream(answer) = error.kind()
+    {
+        return Some(answer);
+    }
+    if let Some(error) = error.downcast_ref::<ConsumerError>()
+        && let ConsumerErrorKind::JetStream(answer) = error.kind()
+    {
+        return Some(answer);
+    }
+    if let Some(error) = error.downcast_ref::<LastRawMessageError>()
+        && let LastRawMessageErrorKind::JetStream(answer) = error.kind()
+    {
+        return Some(answer);
+    }
+    None
+}
+
+fn publish_kind(kind: PublishErrorKind) -> Option<ErrorKind> {
+    use PublishErrorKind as P;
     match kind {
         P::WrongLastSequence => Some(ErrorKind::Fenced),
         P::MaxPayloadExceeded => Some(ErrorKind::TooLarge),

@@ -230,3 +230,6 @@ impl<J: Journal> Publisher<J> {
         Ok(Error::new(kind, format!("publish message {}", self.acked + 1)))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
+use async_nats::jetstream::kv;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
-use async_nats::jetstream::{context::GetStreamErrorKind, kv};
 use deltamesh_wire::subject;
 
 use crate::{Client, Error, ErrorKind};
@@ -136,10 +136,10 @@ pub async fn ensure_feed(
 
 async fn ensure(client: &Client, wanted: Config) -> Result<(), Error> {
     let name = wanted.name.clone();
-    let known = match client.context().get_stream(&name).await {
+    let known = match get(client, &name).await {
         Ok(stream) => Some(stream.cached_info().config.clone()),
-        Err(error) if is_absent(&error) => None,
-        Err(error) => return Err(Error::from_nats(format!("look up stream {name}"), error)),
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
     };
     match known {
         None => client
@@ -183,10 +183,6 @@ fn corrected(known: &Config, wanted: &Config) -> Option<Config> {
     }
 }
 
-fn is_absent(error: &async_nats::jetstream::context::GetStreamError) -> bool {
-    matches!(error.kind(), GetStreamErrorKind::JetStream(answer) if answer.error_code().0 == 10059)
-}
-
 /// Opens a bucket, and creates it where it is missing.
 pub(crate) async fn ensure_bucket(client: &Client, name: BucketName) -> Result<kv::Store, Error> {
     let config = name.config();
@@ -201,16 +197,10 @@ pub(crate) async fn ensure_bucket(client: &Client, name: BucketName) -> Result<k
     }
 }
 
-/// A stream of that name, without asking for its state.
+/// The stream of that name.
 pub(crate) async fn get(client: &Client, name: &str) -> Result<async_nats::jetstream::stream::Stream, Error> {
-    client.context().get_stream(name).await.map_err(|error| {
-        let action = format!("look up stream {name}");
-        if is_absent(&error) {
-            Error::with(ErrorKind::NotFound, action, error)
-        } else {
-            Error::from_nats(action, error)
-        }
-    })
+    let stream = client.context().get_stream(name).await;
+    stream.map_err(|error| Error::from_nats(format!("look up stream {name}"), error))
 }
 
 #[cfg(test)]

@@ -1,0 +1,251 @@
+//! Transactions of a source as messages of its change log.
+//!
+//! A group is published as a whole (see `change.proto`): every message of it carries the ordinal of its first transaction
+//! and the position behind its last one, and the last message carries `end`.
+
+use std::sync::Arc;
+
+use deltamesh_change::{ChangeEvent, Item, RelationSchema, SchemaChange, SourcePosition, Transaction};
+use deltamesh_wire::proto::change::v1::{Changes, RowChange, TransactionRows};
+use deltamesh_wire::{CHANGES_CONTENT_TYPE, header, subject};
+use prost::Message as _;
+
+use crate::{Headers, Message};
+
+/// Aim for the payload of a message, in bytes.
+const MESSAGE_BYTES: usize = 512 << 10;
+
+/// Payload that a message of a server with this limit should have at most, in bytes.
+fn message_bytes(max_message: usize) -> usize {
+    MESSAGE_BYTES.min(max_message / 2)
+}
+
+/// Packs consecutive transactions into one group.
+pub struct GroupPacker {
+    source: String,
+    limit: usize,
+    first_ordinal: u64,
+    position: SourcePosition,
+    captured_us: i64,
+    /// Messages in order; no row may be added to them.
+    closed: Vec<Changes>,
+    /// The message that takes rows, by relation, with its size.
+    open: Vec<(Changes, usize)>,
+    transactions: usize,
+    rows: usize,
+    bytes: usize,
+}
+
+impl GroupPacker {
+    /// An empty group of `source` for a journal with that limit.
+    #[must_use]
+    pub fn new(source: &str, max_message: usize) -> Self {
+        Self {
+            source: source.to_owned(),
+            limit: message_bytes(max_message),
+            first_ordinal: 0,
+            position: SourcePosition::default(),
+            captured_us: 0,
+            closed: vec![],
+            open: vec![],
+            transactions: 0,
+            rows: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Number of transactions.
+    #[must_use]
+    pub fn transactions(&self) -> usize {
+        self.transactions
+    }
+
+    /// Number of rows.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Encoded size of the rows.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Adds the next transaction, which was read at `captured_us` (microseconds since 1970-01-01 UTC).
+    pub fn push(&mut self, transaction: Transaction, captured_us: i64) {
+        if self.transactions == 0 {
+            self.first_ordinal = transaction.position.ordinal;
+        }
+        self.transactions += 1;
+        self.captured_us = captured_us;
+        let ordinal = transaction.position.ordinal;
+        for item in transaction.items {
+            match item {
+                Item::Row(event) => self.push_row(ordinal, event),
+                Item::Schema(change) => self.push_schema(&change),
+            }
+        }
+        self.position = transaction.position;
+    }
+
+    fn push_row(&mut self, ordinal: u64, event: ChangeEvent) {
+        let schema = event.schema.clone();
+        let row = RowChange::from(event);
+        let size = row.encoded_len() + 4;
+        self.rows += 1;
+        self.bytes += size;
+        let index = self.open_message(&schema, size);
+        let (changes, bytes) = &mut self.open[index];
+        *bytes += size;
+        match changes.transactions.last_mut() {
+            Some(transaction) if transaction.ordinal == ordinal => transaction.rows.push(row),
+            _ => {
+                *bytes += 16;
+                changes.transactions.push(TransactionRows { ordinal, rows: vec![row] });
+            }
+        }
+    }
+
+    /// Index of the open message for rows of that schema with room for `size` more bytes.
+    fn open_message(&mut self, schema: &RelationSchema, size: usize) -> usize {
+        let known = self.open.iter().position(|(changes, _)| changes.relation == schema.relation);
+        let Some(index) = known else {
+            self.open.push((rows_message(schema), 0));
+            return self.open.len() - 1;
+        };
+        let (changes, bytes) = &mut self.open[index];
+        if changes.dsid != schema.dsid || (*bytes > 0 && *bytes + size > self.limit) {
+            self.closed.push(std::mem::replace(changes, rows_message(schema)));
+            *bytes = 0;
+        }
+        index
+    }
+
+    fn push_schema(&mut self, change: &SchemaChange) {
+        self.close();
+        self.closed.push(schema_message(change));
+    }
+
+    fn close(&mut self) {
+        self.closed.extend(self.open.drain(..).map(|(changes, _)| changes));
+    }
+
+    /// The messages of the group, in order; none where no transaction had anything to say.
+    #[must_use]
+    pub fn finish(mut self) -> Vec<Message> {
+        self.close();
+        let position = (&self.position).into();
+        let last = self.closed.len().saturating_sub(1);
+        let complete = |(index, changes): (usize, Changes)| Changes {
+            first_ordinal: self.first_ordinal,
+            position: Some(Clone::clone(&position)),
+            end: index == last,
+            captured_us: self.captured_us,
+            ..changes
+        };
+        let closed = std::mem::take(&mut self.closed);
+        closed.into_iter().enumerate().map(complete).map(|changes| message(&self.source, &changes)).collect()
+    }
+}
+
+/// Packs the complete state of a source into one group, message by message, so that it need not fit into memory.
+pub struct SnapshotPacker {
+    source: String,
+    limit: usize,
+    position: SourcePosition,
+    captured_us: i64,
+    open: Option<(Changes, usize)>,
+}
+
+impl SnapshotPacker {
+    /// A snapshot at `position`, read at `captured_us`, for a journal with that limit.
+    #[must_use]
+    pub fn new(source: &str, position: SourcePosition, captured_us: i64, max_message: usize) -> Self {
+        Self {
+            source: source.to_owned(),
+            limit: message_bytes(max_message),
+            position,
+            captured_us,
+            open: None,
+        }
+    }
+
+    /// Declares a relation. All relations come before the first row. Returns a message that is complete.
+    #[must_use]
+    pub fn define(&mut self, schema: &Arc<RelationSchema>) -> Option<Message> {
+        let define = schema_message(&SchemaChange::Define(Arc::clone(schema)));
+        self.replace(define, 0)
+    }
+
+    /// Adds a row. Returns a message that is complete.
+    #[must_use]
+    pub fn row(&mut self, event: ChangeEvent) -> Option<Message> {
+        let schema = event.schema.clone();
+        let row = RowChange::from(event);
+        let size = row.encoded_len() + 4;
+        if let Some((changes, bytes)) = &mut self.open
+            && changes.schema.is_none()
+            && changes.relation == schema.relation
+            && *bytes + size <= self.limit
+            && let Some(transaction) = changes.transactions.last_mut()
+        {
+            *bytes += size;
+            transaction.rows.push(row);
+            return None;
+        }
+        let ordinal = self.position.ordinal;
+        let transactions = vec![TransactionRows { ordinal, rows: vec![row] }];
+        self.replace(Changes { transactions, ..rows_message(&schema) }, size)
+    }
+
+    fn replace(&mut self, changes: Changes, size: usize) -> Option<Message> {
+        self.open.replace((changes, size)).map(|(changes, _)| self.complete(changes, false))
+    }
+
+    /// The last message. A source without relations has a message without relation.
+    #[must_use]
+    pub fn finish(mut self) -> Message {
+        let changes = self.open.take().map(|(changes, _)| changes).unwrap_or_default();
+        self.complete(changes, true)
+    }
+
+    fn complete(&self, changes: Changes, end: bool) -> Message {
+        let changes = Changes {
+            first_ordinal: self.position.ordinal,
+            position: Some((&self.position).into()),
+            end,
+            snapshot: true,
+            captured_us: self.captured_us,
+            ..changes
+        };
+        message(&self.source, &changes)
+    }
+}
+
+fn rows_message(schema: &RelationSchema) -> Changes {
+    Changes { relation: schema.relation.clone(), dsid: schema.dsid, ..Changes::default() }
+}
+
+fn schema_message(change: &SchemaChange) -> Changes {
+    let (relation, dsid) = match change {
+        SchemaChange::Define(schema) | SchemaChange::Rename { to: schema, .. } => {
+            (schema.relation.clone(), schema.dsid)
+        }
+        SchemaChange::Drop { relation, dsid } => (relation.clone(), *dsid),
+    };
+    Changes { relation, dsid, schema: Some(change.into()), ..Changes::default() }
+}
+
+fn message(source: &str, changes: &Changes) -> Message {
+    let subject = if changes.schema.is_some() {
+        subject::changes_schema(source, &changes.relation)
+    } else {
+        subject::changes(source, &changes.relation)
+    };
+    Message {
+        subject,
+        headers: Headers::new().with(header::CONTENT_TYPE, CHANGES_CONTENT_TYPE),
+        payload: changes.encode_to_vec().into(),
+    }
+}
