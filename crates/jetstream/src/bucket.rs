@@ -3,6 +3,7 @@
 use async_nats::jetstream::kv;
 use bytes::Bytes;
 use futures::StreamExt as _;
+use tokio::sync::watch;
 
 use crate::client::backoff;
 use crate::topology::{BucketName, ensure_bucket};
@@ -12,6 +13,7 @@ use crate::{Client, Error};
 #[derive(Clone)]
 pub struct Bucket {
     store: kv::Store,
+    losses: watch::Receiver<u64>,
 }
 
 /// The current value of a key, or that it is gone.
@@ -40,7 +42,7 @@ impl Bucket {
     /// # Errors
     /// The server refuses or does not answer.
     pub async fn open(client: &Client, name: BucketName) -> Result<Self, Error> {
-        Ok(Self { store: ensure_bucket(client, name).await? })
+        Ok(Self { store: ensure_bucket(client, name).await?, losses: client.losses() })
     }
 
     /// The value of a key.
@@ -89,7 +91,14 @@ impl Bucket {
     /// Current values, then changes, from now on.
     #[must_use]
     pub fn watch(&self) -> Watch {
-        Watch { store: self.store.clone(), watch: None, current: Progress::Reading, revision: 0, attempt: 0 }
+        Watch {
+            store: self.store.clone(),
+            watch: None,
+            losses: self.losses.clone(),
+            current: Progress::Reading,
+            revision: 0,
+            attempt: 0,
+        }
     }
 }
 
@@ -106,6 +115,7 @@ enum Progress {
 pub struct Watch {
     store: kv::Store,
     watch: Option<kv::Watch>,
+    losses: watch::Receiver<u64>,
     current: Progress,
     revision: u64,
     attempt: usize,
@@ -126,7 +136,12 @@ impl Watch {
                 self.reopen().await?;
                 continue;
             };
-            let Some(Ok(entry)) = watch.next().await else {
+            let received = tokio::select! {
+                biased;
+                received = watch.next() => received,
+                _ = self.losses.changed() => None,
+            };
+            let Some(Ok(entry)) = received else {
                 self.watch = None;
                 continue;
             };
@@ -148,6 +163,7 @@ impl Watch {
             tokio::time::sleep(backoff(self.attempt)).await;
         }
         self.attempt += 1;
+        self.losses.mark_unchanged();
         let action = || format!("watch bucket {}", self.store.name);
         let watch = if self.current == Progress::Reading {
             let info = self.store.stream.get_info().await;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_nats::jetstream::consumer::pull;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer};
 use futures::{FutureExt as _, StreamExt as _};
+use tokio::sync::watch;
 
 use crate::client::backoff;
 use crate::journal::{Journal, StreamJournal};
@@ -27,6 +28,7 @@ pub struct Consumer {
     /// Sequence of the next message to return.
     next: u64,
     messages: Option<pull::Stream>,
+    losses: watch::Receiver<u64>,
     /// Taken from the stream, but beyond the last batch's bounds.
     spare: Option<Stored>,
     attempt: usize,
@@ -41,8 +43,15 @@ impl Consumer {
     pub async fn open(client: &Client, stream: &str, first: u64) -> Result<Self, Error> {
         let journal = StreamJournal::open(client, stream).await?;
         let next = first.max(1);
-        let consumer =
-            Self { client: client.clone(), journal, next, messages: None, spare: None, attempt: 0 };
+        let consumer = Self {
+            client: client.clone(),
+            journal,
+            next,
+            messages: None,
+            losses: client.losses(),
+            spare: None,
+            attempt: 0,
+        };
         consumer.check().await?;
         Ok(consumer)
     }
@@ -97,14 +106,17 @@ impl Consumer {
                 self.reopen().await?;
                 continue;
             };
-            let message = match messages.next().await {
-                Some(Ok(message)) => stored(&message)?,
-                // Heartbeats missed, consumer gone, or a server without a leader: begin again from where we are.
-                Some(Err(_)) | None => {
-                    self.messages = None;
-                    continue;
-                }
+            let received = tokio::select! {
+                biased;
+                received = messages.next() => received,
+                _ = self.losses.changed() => None,
             };
+            // Connection lost, heartbeats missed, consumer gone: begin again from where we are.
+            let Some(Ok(message)) = received else {
+                self.messages = None;
+                continue;
+            };
+            let message = stored(&message)?;
             if message.sequence < self.next {
                 continue;
             }
@@ -125,6 +137,7 @@ impl Consumer {
             tokio::time::sleep(backoff(self.attempt)).await;
         }
         self.attempt += 1;
+        self.losses.mark_unchanged();
         self.check().await?;
         let action = || format!("read {} from {}", self.journal.name(), self.next);
         let config = pull::Config {

@@ -20,11 +20,8 @@ async fn current_values_then_changes_across_a_restart() {
 
     let mut watch = bucket.watch();
     let mut seen = vec![];
-    loop {
-        match watch.next().await.expect("watch") {
-            BucketEvent::Entry(entry) => seen.push((entry.key, entry.value.is_some())),
-            BucketEvent::Current => break,
-        }
+    while let BucketEvent::Entry(entry) = watch.next().await.expect("watch") {
+        seen.push((entry.key, entry.value.is_some()));
     }
     seen.sort();
     assert_eq!(seen, [("a".to_owned(), true), ("b".to_owned(), false)]);
