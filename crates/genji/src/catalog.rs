@@ -9,6 +9,7 @@ mod entry;
 mod parse;
 mod path;
 mod scan;
+mod state;
 
 pub use definition::{
     ConstraintKind, DocumentDefinition, FieldDefinition, FieldType, IndexDefinition, SequenceDefinition,
@@ -17,3 +18,4 @@ pub use definition::{
 pub use entry::{CatalogEntry, EntryKind, Owner};
 pub use parse::Definition;
 pub use path::{Path, PathSegment};
+pub(crate) use state::{CatalogState, Space};

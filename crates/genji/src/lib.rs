@@ -7,10 +7,19 @@
 pub mod batch;
 pub mod catalog;
 mod chunk;
+mod directory;
 mod error;
+mod fault;
+mod follower;
 pub mod key;
+mod log;
+mod manifest;
+mod relation;
+mod table;
 pub mod value;
 mod varint;
 mod write;
 
 pub use error::{Error, ErrorKind};
+pub use fault::Fault;
+pub use relation::{DOCID, EXTRA};

@@ -1,0 +1,138 @@
+//! The catalog at one position of the history: which namespace holds what.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use deltamesh_change::RelationSchema;
+
+use crate::catalog::{CatalogEntry, Definition, EntryKind};
+use crate::fault::Faults;
+use crate::key;
+use crate::relation::Relation;
+
+/// What a namespace holds. More than one claim occurs: after a kill, Genji gives the last namespace out again.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Space {
+    /// Tables whose rows may be here.
+    pub(crate) tables: Vec<Arc<Relation>>,
+    /// Whether index entries may be here.
+    pub(crate) indexed: bool,
+    /// Whether a table is here whose definition cannot be read.
+    pub(crate) unreadable: bool,
+}
+
+/// An entry with what was made of it.
+#[derive(Debug, Clone)]
+struct Known {
+    kind: EntryKind,
+    namespace: Option<i64>,
+    relation: Option<Arc<Relation>>,
+}
+
+/// Entries by name, and namespaces.
+#[derive(Debug, Default)]
+pub(crate) struct CatalogState {
+    entries: BTreeMap<String, Known>,
+    spaces: HashMap<i64, Arc<Space>>,
+}
+
+impl CatalogState {
+    /// The relations of the user's tables, by name.
+    pub(crate) fn relations(&self) -> Vec<Arc<RelationSchema>> {
+        self.entries
+            .values()
+            .filter_map(|known| known.relation.as_ref())
+            .map(|table| table.schema.clone())
+            .collect()
+    }
+
+    /// The relation of that name.
+    pub(crate) fn relation(&self, name: &str) -> Option<&Arc<Relation>> {
+        self.entries.get(name)?.relation.as_ref()
+    }
+
+    /// What a namespace holds now.
+    pub(crate) fn space(&self, namespace: i64) -> Option<&Arc<Space>> {
+        self.spaces.get(&namespace)
+    }
+
+    /// A catalog row was written. Returns the relation that had this name before.
+    pub(crate) fn set(&mut self, key: &[u8], value: &[u8], faults: &mut Faults) -> Option<Arc<Relation>> {
+        let entry = match CatalogEntry::decode(value) {
+            Ok(entry) => entry,
+            Err(error) => {
+                let name = CatalogEntry::name_of_key(key).unwrap_or_else(|_| "catalog".to_owned());
+                faults.add(&name, Some(key.len()), error);
+                return None;
+            }
+        };
+        let relation = relation_of(&entry, faults).map(Arc::new);
+        let known = Known { kind: entry.kind, namespace: entry.namespace, relation };
+        let before = self.entries.insert(entry.name.clone(), known);
+        for namespace in before.as_ref().and_then(|known| known.namespace).into_iter().chain(entry.namespace)
+        {
+            self.rebuild(namespace);
+        }
+        self.report_shared(&entry, faults);
+        before.and_then(|known| known.relation)
+    }
+
+    /// A catalog row was deleted. Returns its relation.
+    pub(crate) fn delete(&mut self, name: &str) -> Option<Arc<Relation>> {
+        let known = self.entries.remove(name)?;
+        if let Some(namespace) = known.namespace {
+            self.rebuild(namespace);
+        }
+        known.relation
+    }
+
+    fn rebuild(&mut self, namespace: i64) {
+        let mut space = Space::default();
+        let mut claimed = false;
+        for known in self.entries.values().filter(|known| known.namespace == Some(namespace)) {
+            claimed = true;
+            match (&known.relation, known.kind) {
+                (Some(table), _) => space.tables.push(table.clone()),
+                (None, EntryKind::Index) => space.indexed = true,
+                (None, _) => space.unreadable = true,
+            }
+        }
+        if claimed {
+            self.spaces.insert(namespace, Arc::new(space));
+        } else {
+            self.spaces.remove(&namespace);
+        }
+    }
+
+    fn report_shared(&self, entry: &CatalogEntry, faults: &mut Faults) {
+        let Some(namespace) = entry.namespace else { return };
+        let others = self
+            .entries
+            .iter()
+            .filter(|(name, known)| known.namespace == Some(namespace) && **name != entry.name)
+            .map(|(name, _)| name.as_str());
+        let others = others.collect::<Vec<_>>().join(", ");
+        if !others.is_empty() {
+            faults.add(&entry.name, None, format!("namespace {namespace} is shared with {others}"));
+        }
+    }
+}
+
+/// The relation of a user's table.
+fn relation_of(entry: &CatalogEntry, faults: &mut Faults) -> Option<Relation> {
+    let namespace = entry.namespace.filter(|&namespace| namespace >= key::FIRST_USER)?;
+    if entry.kind != EntryKind::Table {
+        return None;
+    }
+    match entry.definition() {
+        Ok(Definition::Table(definition)) => Some(Relation::new(namespace, definition)),
+        Ok(_) => {
+            faults.add(&entry.name, None, "catalog sql is not a table's");
+            None
+        }
+        Err(error) => {
+            faults.add(&entry.name, None, error);
+            None
+        }
+    }
+}

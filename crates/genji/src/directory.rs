@@ -1,0 +1,78 @@
+//! Names of the files in a database directory.
+//!
+//! `CURRENT` names the manifest; logs, tables and manifests share one counter. `LOCK` is never touched by a reader: in the
+//! process that is itself the host, closing any descriptor of it would drop the host's lock.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::{Error, ErrorKind};
+
+/// Path of a log.
+pub(crate) fn log_path(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("{number:06}.log"))
+}
+
+/// Path of a table.
+pub(crate) fn table_path(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("{number:06}.sst"))
+}
+
+/// Path of a manifest.
+pub(crate) fn manifest_path(dir: &Path, number: u64) -> PathBuf {
+    dir.join(format!("MANIFEST-{number:06}"))
+}
+
+/// The numbers of the logs and manifests that a directory holds, ascending.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Listing {
+    pub(crate) logs: Vec<u64>,
+    pub(crate) manifests: Vec<u64>,
+}
+
+/// Lists a directory.
+pub(crate) fn list(dir: &Path) -> Result<Listing, Error> {
+    let failed = |error| Error::io("list database directory", dir, error);
+    let mut listing = Listing::default();
+    for entry in fs::read_dir(dir).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        let Some(name) = name.to_str() else { continue };
+        if let Some(number) = name.strip_suffix(".log").and_then(|number| number.parse().ok()) {
+            listing.logs.push(number);
+        } else if let Some(number) = name.strip_prefix("MANIFEST-").and_then(|number| number.parse().ok()) {
+            listing.manifests.push(number);
+        }
+    }
+    listing.logs.sort_unstable();
+    listing.manifests.sort_unstable();
+    Ok(listing)
+}
+
+/// The number of the manifest that `CURRENT` names.
+pub(crate) fn current_manifest(dir: &Path) -> Result<u64, Error> {
+    let path = dir.join("CURRENT");
+    let text =
+        fs::read_to_string(&path).map_err(|error| Error::io("read current manifest name", &path, error))?;
+    text.trim_end()
+        .strip_prefix("MANIFEST-")
+        .and_then(|number| number.parse().ok())
+        .ok_or_else(|| Error::new(ErrorKind::Corrupt, "file names no manifest").in_file(&path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_found_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["000010.log", "000002.log", "MANIFEST-000001", "OPTIONS-000003", "000004.sst", "LOCK"] {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        fs::write(dir.path().join("CURRENT"), "MANIFEST-000001\n").unwrap();
+        assert_eq!(list(dir.path()).unwrap(), Listing { logs: vec![2, 10], manifests: vec![1] });
+        assert_eq!(current_manifest(dir.path()).unwrap(), 1);
+        fs::write(dir.path().join("CURRENT"), "nothing").unwrap();
+        assert_eq!(current_manifest(dir.path()).unwrap_err().kind(), ErrorKind::Corrupt);
+    }
+}

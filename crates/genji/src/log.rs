@@ -1,0 +1,264 @@
+//! One log file, read while the engine may be writing it.
+//!
+//! The engine overwrites old log files in place, so what stands behind its write position may be zeros, stale chunks of an
+//! earlier log, or the middle of one. Only a chunk with the right checksum *and* this log's number counts; everything else
+//! means "not written yet" until something proves otherwise: see [`LogReader::is_damaged`].
+
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::Error;
+use crate::chunk::{BLOCK, LOG_HEADER, Part, masked_crc, trailer};
+use crate::directory::log_path;
+
+const SMALLEST_READ: usize = BLOCK;
+const LARGEST_READ: usize = 32 * BLOCK;
+
+/// What a reader finds at its position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// A whole record, from and to these offsets; the position is behind it now.
+    Record { start: u64, end: u64 },
+    /// The trailer: the engine has finished this log.
+    Finished,
+    /// No whole record yet; the position stays.
+    Stopped(Stop),
+}
+
+/// Where and why there is no whole record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stop {
+    /// Offset of the chunk that is not there.
+    pub(crate) offset: u64,
+    /// Whether it looks like nothing was ever written there: end of file, zeros, or an earlier log's chunk.
+    pub(crate) blank: bool,
+}
+
+/// A position in an open log.
+#[derive(Debug)]
+pub(crate) struct LogReader {
+    number: u64,
+    path: PathBuf,
+    file: File,
+    offset: u64,
+    window: Window,
+}
+
+/// A chunk header that belongs to this log.
+struct Header {
+    crc: u32,
+    length: usize,
+    part: Part,
+}
+
+impl LogReader {
+    /// Opens a log at its start.
+    pub(crate) fn open(dir: &Path, number: u64) -> Result<Self, Error> {
+        let path = log_path(dir, number);
+        let file = File::open(&path).map_err(|error| Error::io("open log", &path, error))?;
+        Ok(Self { number, path, file, offset: 0, window: Window::default() })
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads the next record into `record`, or says why there is none.
+    pub(crate) fn next(&mut self, record: &mut Vec<u8>) -> Result<Step, Error> {
+        let step = self.read_record(record);
+        if !matches!(step, Ok(Step::Record { .. })) {
+            // Bytes that did not make a record must be read afresh next time.
+            self.window = Window::default();
+        }
+        step
+    }
+
+    /// What [`Self::next`] would find, without going there.
+    pub(crate) fn peek(&mut self) -> Result<Step, Error> {
+        let position = self.offset;
+        let step = self.next(&mut Vec::new());
+        self.offset = position;
+        step
+    }
+
+    /// Goes back to the start of a record.
+    pub(crate) fn rewind(&mut self, start: u64) {
+        self.offset = start;
+        self.window = Window::default();
+    }
+
+    fn read_record(&mut self, record: &mut Vec<u8>) -> Result<Step, Error> {
+        record.clear();
+        let mut at = self.offset;
+        let mut inside = false;
+        loop {
+            let left = BLOCK - (at % BLOCK as u64) as usize;
+            if left < LOG_HEADER {
+                at += left as u64;
+                continue;
+            }
+            let stop = |blank| Ok(Step::Stopped(Stop { offset: at, blank }));
+            let trailer = trailer(self.number);
+            let Some(bytes) = self.bytes(at, LOG_HEADER)? else { return stop(true) };
+            if !inside && bytes == trailer {
+                return Ok(Step::Finished);
+            }
+            let header = match self.header(at)? {
+                Ok(header) if header.length <= left - LOG_HEADER => header,
+                Ok(_) => return stop(false),
+                Err(blank) => return stop(blank),
+            };
+            let Some(bytes) = self.bytes(at + 6, LOG_HEADER - 6 + header.length)? else { return stop(false) };
+            if masked_crc(bytes) != header.crc {
+                return stop(false);
+            }
+            record.extend_from_slice(&bytes[LOG_HEADER - 6..]);
+            let end = at + (LOG_HEADER + header.length) as u64;
+            match (header.part, inside) {
+                (Part::Full, false) | (Part::Last, true) => {
+                    let start = std::mem::replace(&mut self.offset, end);
+                    return Ok(Step::Record { start, end });
+                }
+                (Part::First, false) | (Part::Middle, true) => inside = true,
+                _ => return stop(false),
+            }
+            at = end;
+        }
+    }
+
+    /// The header at `at`, or whether the place looks blank.
+    fn header(&mut self, at: u64) -> Result<Result<Header, bool>, Error> {
+        let number = self.number as u32;
+        let Some(&[c0, c1, c2, c3, l0, l1, kind, n0, n1, n2, n3]) =
+            self.bytes(at, LOG_HEADER)?.and_then(|bytes| bytes.first_chunk::<LOG_HEADER>())
+        else {
+            return Ok(Err(true));
+        };
+        if [c0, c1, c2, c3, l0, l1, kind] == [0; 7] {
+            return Ok(Err(true));
+        }
+        let Some(part) = Part::from_log_type(kind) else { return Ok(Err(false)) };
+        let found = u32::from_le_bytes([n0, n1, n2, n3]);
+        if found != number {
+            return Ok(Err(found < number));
+        }
+        let length = usize::from(u16::from_le_bytes([l0, l1]));
+        Ok(Ok(Header { crc: u32::from_le_bytes([c0, c1, c2, c3]), length, part }))
+    }
+
+    fn bytes(&mut self, at: u64, length: usize) -> Result<Option<&[u8]>, Error> {
+        self.window.get(&self.file, at, length).map_err(|error| Error::io("read log", &self.path, error))
+    }
+
+    /// Whether bytes of this log follow a place where no record could be read, and still none can be.
+    ///
+    /// The engine writes a log from front to back; so what stands before valid bytes has been written, and is damaged.
+    pub(crate) fn is_damaged(&mut self, stop: Stop) -> Result<bool, Error> {
+        if !self.is_followed(stop.offset + 1)? {
+            return Ok(false);
+        }
+        // Seen after the bytes behind it: now it must be readable, or it never will be.
+        Ok(matches!(self.peek()?, Step::Stopped(again) if again.offset == stop.offset))
+    }
+
+    fn is_followed(&mut self, from: u64) -> Result<bool, Error> {
+        self.window = Window::default();
+        let block = BLOCK as u64;
+        let next_block = from.next_multiple_of(block);
+        let length = (next_block - from) as usize;
+        let rest = self.window.upto(&self.file, from, length);
+        let rest = rest.map_err(|error| Error::io("read log", &self.path, error))?;
+        if contains_chunk(rest, self.number) {
+            return Ok(true);
+        }
+        let mut at = next_block;
+        loop {
+            let rest = self.window.upto(&self.file, at, BLOCK);
+            let rest = rest.map_err(|error| Error::io("read log", &self.path, error))?;
+            if is_chunk(rest, self.number) {
+                return Ok(true);
+            }
+            if rest.len() < BLOCK {
+                return Ok(false);
+            }
+            at += block;
+        }
+    }
+}
+
+/// Whether a valid chunk or the trailer of the log starts anywhere in `bytes`, which end where the block ends.
+fn contains_chunk(bytes: &[u8], log: u64) -> bool {
+    let number = (log as u32).to_le_bytes();
+    let trailer = trailer(log);
+    (0..bytes.len().saturating_sub(LOG_HEADER - 1)).any(|at| {
+        let bytes = &bytes[at..];
+        (bytes[7..LOG_HEADER] == number && is_chunk(bytes, log)) || bytes.starts_with(&trailer)
+    })
+}
+
+/// Whether `bytes` start with a valid chunk or the trailer of the log.
+fn is_chunk(bytes: &[u8], log: u64) -> bool {
+    let Some(&[c0, c1, c2, c3, l0, l1, kind, n0, n1, n2, n3]) = bytes.first_chunk::<LOG_HEADER>() else {
+        return false;
+    };
+    if u32::from_le_bytes([n0, n1, n2, n3]) != log as u32 || Part::from_log_type(kind).is_none() {
+        return bytes.starts_with(&trailer(log));
+    }
+    let end = LOG_HEADER + usize::from(u16::from_le_bytes([l0, l1]));
+    bytes.get(6..end).is_some_and(|covered| masked_crc(covered) == u32::from_le_bytes([c0, c1, c2, c3]))
+}
+
+/// Bytes of the file that were read ahead.
+#[derive(Debug, Default)]
+struct Window {
+    start: u64,
+    bytes: Vec<u8>,
+    size: usize,
+}
+
+impl Window {
+    /// `length` bytes at `at`, or none when the file is shorter.
+    fn get(&mut self, file: &File, at: u64, length: usize) -> std::io::Result<Option<&[u8]>> {
+        let held =
+            at.checked_sub(self.start).is_some_and(|skip| skip + length as u64 <= self.bytes.len() as u64);
+        if !held {
+            self.size = (self.size * 2).clamp(SMALLEST_READ, LARGEST_READ);
+            self.fill(file, at, self.size.max(length))?;
+        }
+        let skip = (at - self.start) as usize;
+        Ok(self.bytes.get(skip..skip + length))
+    }
+
+    /// Up to `length` bytes at `at`, read now.
+    fn upto(&mut self, file: &File, at: u64, length: usize) -> std::io::Result<&[u8]> {
+        self.fill(file, at, length)?;
+        Ok(&self.bytes)
+    }
+
+    fn fill(&mut self, file: &File, at: u64, length: usize) -> std::io::Result<()> {
+        self.start = at;
+        self.bytes.resize(length, 0);
+        let mut filled = 0;
+        while filled < length {
+            match file.read_at(&mut self.bytes[filled..], at + filled as u64) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.bytes.clear();
+                    return Err(error);
+                }
+            }
+        }
+        self.bytes.truncate(filled);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,91 @@
+use std::fs::OpenOptions;
+
+use super::*;
+use crate::chunk::{Form, RecordWriter};
+
+struct Written {
+    dir: tempfile::TempDir,
+    bytes: Vec<u8>,
+}
+
+impl Written {
+    fn log(number: u32, records: &[&[u8]]) -> Self {
+        let mut writer = RecordWriter::new(Form::Recyclable(number), 0);
+        let mut bytes = Vec::new();
+        records.iter().for_each(|record| writer.append(record, &mut bytes));
+        Self { dir: tempfile::tempdir().unwrap(), bytes }
+    }
+
+    fn reader(&self, number: u64) -> LogReader {
+        std::fs::write(log_path(self.dir.path(), number), &self.bytes).unwrap();
+        LogReader::open(self.dir.path(), number).unwrap()
+    }
+}
+
+fn lengths(reader: &mut LogReader) -> (Vec<usize>, Step) {
+    let mut lengths = Vec::new();
+    let mut record = Vec::new();
+    loop {
+        match reader.next(&mut record).unwrap() {
+            Step::Record { .. } => lengths.push(record.len()),
+            step => return (lengths, step),
+        }
+    }
+}
+
+#[test]
+fn records_of_all_sizes_then_trailer() {
+    let sizes = [1, 100, BLOCK - 140, 5, 3 * BLOCK, 40_000, 1];
+    let records: Vec<Vec<u8>> = sizes.iter().map(|&size| vec![0xAB; size]).collect();
+    let mut written = Written::log(7, &records.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    written.bytes.extend_from_slice(&trailer(7));
+    assert_eq!(lengths(&mut written.reader(7)), (sizes.to_vec(), Step::Finished));
+}
+
+#[test]
+fn every_prefix_waits_at_a_record_boundary() {
+    let records = [vec![1u8; 50], vec![2u8; 70], vec![3u8; 90]];
+    let written = Written::log(7, &records.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    for length in 0..written.bytes.len() {
+        let mut reader =
+            Written { dir: tempfile::tempdir().unwrap(), bytes: written.bytes[..length].to_vec() }.reader(7);
+        let (seen, step) = lengths(&mut reader);
+        assert!(matches!(step, Step::Stopped(_)), "{length}");
+        assert!(seen.len() < 3 && seen == [50, 70, 90][..seen.len()], "{length}");
+        let Step::Stopped(stop) = step else { return };
+        assert!(!reader.is_damaged(stop).unwrap(), "{length}");
+    }
+}
+
+#[test]
+fn stale_bytes_of_a_recycled_file_are_not_written_yet() {
+    let mut written = Written::log(3, &[&[9; 500], &[9; 500], &[9; 500]]);
+    let new = Written::log(8, &[&[1; 100]]);
+    written.bytes[..new.bytes.len()].copy_from_slice(&new.bytes);
+    let mut reader = written.reader(8);
+    let (seen, step) = lengths(&mut reader);
+    assert_eq!(seen, [100]);
+    let Step::Stopped(stop) = step else { panic!("{step:?}") };
+    assert!(!reader.is_damaged(stop).unwrap());
+}
+
+/// Whichever byte of the middle record is damaged, it is found at once, and read again when mended.
+#[test]
+fn damage_is_told_from_half_written_and_can_be_mended() {
+    let written = Written::log(7, &[&[1; 50], &[2; 70], &[3; 90]]);
+    let (from, to) = (61, 61 + 81);
+    for at in from..to {
+        let mut reader = written.reader(7);
+        let path = log_path(written.dir.path(), 7);
+        let file = OpenOptions::new().write(true).open(path).unwrap();
+        file.write_all_at(&[written.bytes[at] ^ 0x55], at as u64).unwrap();
+        let (seen, step) = lengths(&mut reader);
+        assert_eq!(seen, [50], "{at}");
+        let Step::Stopped(stop) = step else { panic!("{step:?}") };
+        assert_eq!(stop.offset, from as u64);
+        assert!(reader.is_damaged(stop).unwrap(), "{at}");
+        file.write_all_at(&[written.bytes[at]], at as u64).unwrap();
+        assert!(!reader.is_damaged(stop).unwrap());
+        assert_eq!(lengths(&mut reader).0, [70, 90]);
+    }
+}

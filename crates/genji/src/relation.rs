@@ -1,0 +1,124 @@
+//! A Genji table as a relation: its columns, and how its keys and rows decode.
+//!
+//! Row `(1, {q: 1}, 3)` of `CREATE TABLE t (id INTEGER NOT NULL, d (...), g DOUBLE, CONSTRAINT t_pk PRIMARY KEY (id))`
+//! has the key `4E 45` (namespace 10, integer 1) and the value `45 | E601 F001 DA0171 45 | D0C008…`: the declared fields by
+//! position. It becomes the row `[Int(1), Document([("q", Float(1.0))]), Float(3.0)]`.
+
+use std::sync::Arc;
+
+use deltamesh_change::{Column, ColumnType, RelationSchema, Row, Value};
+
+use crate::Error;
+use crate::catalog::{FieldType, Path, TableDefinition};
+
+mod decode;
+
+/// Name of the key column of a table without primary key.
+pub const DOCID: &str = "__docid";
+/// Name of the column that holds the undeclared fields of a table that allows them.
+pub const EXTRA: &str = "__extra";
+
+/// A table of a user, with the namespace that its rows are in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Relation {
+    pub(crate) namespace: i64,
+    pub(crate) definition: TableDefinition,
+    pub(crate) schema: Arc<RelationSchema>,
+    /// Declared types of the key's components, in key order.
+    key_types: Vec<FieldType>,
+    /// Index of the first declared field's column.
+    first_field: usize,
+}
+
+impl Relation {
+    /// The relation of a table. Its schema sequence id is 0: the caller assigns one.
+    pub(crate) fn new(namespace: i64, definition: TableDefinition) -> Self {
+        let mut columns = Columns::default();
+        let primary_key = definition.primary_key().unwrap_or_default();
+        let mut key = Vec::new();
+        let mut key_types = Vec::new();
+        if primary_key.is_empty() {
+            key.push(columns.add(DOCID, ColumnType::Int));
+            key_types.push(FieldType::Integer);
+        }
+        let first_field = columns.0.len();
+        for field in &definition.document.fields {
+            columns.add(&field.name, column_type(&field.field_type));
+        }
+        for path in primary_key {
+            let field_type = definition.type_at(path);
+            key.push(declared_column(&definition, path).map_or_else(
+                || columns.add(&path.to_string(), column_type(field_type)),
+                |field| first_field + field,
+            ));
+            key_types.push(field_type.clone());
+        }
+        if definition.document.extra {
+            columns.add(EXTRA, ColumnType::Json);
+        }
+        let mut columns = columns.0;
+        // Rows older than ALTER TABLE ADD FIELD lack its fields even where it says NOT NULL: only keys are certain.
+        key.iter().for_each(|&index| columns[index].nullable = false);
+        let schema = Arc::new(RelationSchema { relation: definition.name.clone(), dsid: 0, columns, key });
+        Self { namespace, definition, schema, key_types, first_field }
+    }
+
+    /// The key's values.
+    pub(crate) fn decode_key(&self, mut components: &[u8]) -> Result<Row, Error> {
+        let input = &mut components;
+        let key = self.key_types.iter().map(|field_type| decode::take_typed(field_type, input, 0));
+        let key = key.collect::<Result<Row, Error>>()?;
+        if input.is_empty() { Ok(key) } else { Err(Error::decode("key has too many components")) }
+    }
+
+    /// The row's values: those of the key from `key`, the others from the stored value.
+    pub(crate) fn decode_row(&self, key: &Row, value: &[u8]) -> Result<Row, Error> {
+        let (fields, extra) = decode::take_row(&self.definition.document, value)?;
+        let mut row = vec![Value::Null; self.schema.columns.len()];
+        for (column, field) in row[self.first_field..].iter_mut().zip(fields) {
+            *column = field;
+        }
+        if let Some(last) = row.last_mut().filter(|_| self.definition.document.extra && !extra.is_empty()) {
+            *last = Value::Document(extra);
+        }
+        for (&column, value) in self.schema.key.iter().zip(key) {
+            row[column].clone_from(value);
+        }
+        Ok(row)
+    }
+}
+
+fn declared_column(definition: &TableDefinition, path: &Path) -> Option<usize> {
+    let name = path.as_field()?;
+    definition.document.fields.iter().position(|field| field.name == name)
+}
+
+fn column_type(field_type: &FieldType) -> ColumnType {
+    match field_type {
+        FieldType::Any => ColumnType::Any,
+        FieldType::Integer => ColumnType::Int,
+        FieldType::Double => ColumnType::Float,
+        FieldType::Text => ColumnType::Text,
+        FieldType::Blob => ColumnType::Bytes,
+        FieldType::Boolean => ColumnType::Bool,
+        FieldType::Array | FieldType::Document(_) => ColumnType::Json,
+    }
+}
+
+#[derive(Default)]
+struct Columns(Vec<Column>);
+
+impl Columns {
+    /// Adds a column and returns its index. Genji tells `a` from `A`, SQL does not: a repeated name gets underscores behind.
+    fn add(&mut self, name: &str, column_type: ColumnType) -> usize {
+        let mut name = name.to_owned();
+        while self.0.iter().any(|column| column.name.eq_ignore_ascii_case(&name)) {
+            name.push('_');
+        }
+        self.0.push(Column::new(name, column_type, true));
+        self.0.len() - 1
+    }
+}
+
+#[cfg(test)]
+mod tests;
