@@ -1,1 +1,25 @@
 //! Runs maintenance programs inside a SQL replica.
+//!
+//! A replica holds a mirror of each base relation, a table for each view, how far each source has been applied, and the
+//! log of view changes. [`Replica::apply`] takes groups of source transactions and moves all of these in one SQL
+//! transaction; what it appends to the change log is published from there ([`Replica::unpublished`]). [`Reader`]s see a
+//! consistent state beside the writer. SQL is executed nowhere else in the workspace.
+//!
+//! [`SqliteReplica`] is the implementation on SQLite. Its life of a change: `apply.rs` nets the rows of the groups,
+//! `delta.rs` finds before images and runs the programs, `changes.rs` closes the transaction's changes.
+
+mod decode;
+mod error;
+mod group;
+mod replica;
+mod spool;
+mod sqlite;
+mod writer;
+
+pub use decode::Assembler;
+pub use error::{Error, ErrorKind, Result};
+pub use group::{Applied, Checkpoint, Fault, Group, Items, OutboxRow, Relation, Verified};
+pub use replica::{Replica, ViewState};
+pub use spool::Spool;
+pub use sqlite::{Checkpointer, Interrupt, Limits, Reader, Retention, SnapshotRow, SqliteReplica};
+pub use writer::Writer;

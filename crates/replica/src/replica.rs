@@ -1,0 +1,102 @@
+//! The seam between the view-builder and a SQL database.
+
+use deltamesh_view::ViewDefinition;
+
+use crate::error::Result;
+use crate::group::{Applied, Checkpoint, Group, OutboxRow, Relation};
+
+/// A view as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ViewState {
+    /// What it is.
+    pub definition: ViewDefinition,
+    /// Module that it belongs to; empty for a view that was created by itself.
+    pub module: String,
+    /// Why it is not maintained at present.
+    pub fault: Option<String>,
+    /// Its own SQL over the mirrors; missing while it is faulted.
+    pub oracle: Option<String>,
+}
+
+/// A replica's only writer. Every call is one SQL transaction: after an error nothing has happened.
+///
+/// Calls block; [`crate::Writer`] runs them on a thread of their own.
+pub trait Replica: Send + 'static {
+    /// Names one life of the replica's change log; a cursor of another one is not valid.
+    ///
+    /// # Errors
+    /// The replica cannot be read.
+    fn incarnation(&self) -> Result<String>;
+
+    /// How far each source has been applied.
+    fn checkpoints(&self) -> Vec<Checkpoint>;
+
+    /// The mirrored relations.
+    fn relations(&self) -> Vec<Relation>;
+
+    /// Applies consecutive groups, of any sources, in one transaction: mirrors, views, change log, checkpoints. Groups that
+    /// are applied already are skipped. A view that cannot be maintained is faulted, the rest goes on.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Gap`]: transactions are missing in front of a group; only a snapshot group continues.
+    /// [`crate::ErrorKind::Decode`]: a group contradicts the schemas; the same. [`crate::ErrorKind::Full`]: no room.
+    fn apply(&mut self, batch: &[Group]) -> Result<Applied>;
+
+    /// Runs `CREATE` and `DROP MATERIALIZED VIEW` statements, all or none; gives the names of the views that changed.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Plan`], [`crate::ErrorKind::Conflict`], [`crate::ErrorKind::NotFound`].
+    fn execute(&mut self, sql: &str) -> Result<Vec<String>>;
+
+    /// Makes the views of a module those of its SQL, all or none; gives the names of the views that changed. The feed of a
+    /// replaced view gets the difference.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Plan`], [`crate::ErrorKind::Conflict`].
+    fn set_module(&mut self, module: &str, sql: &str) -> Result<Vec<String>>;
+
+    /// The views, in order of creation.
+    fn views(&self) -> Vec<ViewState>;
+
+    /// How a view is maintained, or would be: takes a name or a `CREATE` statement.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Plan`], [`crate::ErrorKind::NotFound`].
+    fn explain(&self, view_or_sql: &str) -> Result<String>;
+
+    /// Tries to build the faulted views again; gives the names of those that are maintained now.
+    ///
+    /// # Errors
+    /// The replica fails as such; what is wrong with a view is in its state.
+    fn repair(&mut self) -> Result<Vec<String>>;
+
+    /// The oldest view changes that are not published, in order.
+    ///
+    /// # Errors
+    /// The replica cannot be read.
+    fn unpublished(&self, limit: usize) -> Result<Vec<OutboxRow>>;
+
+    /// Every change up to here is published.
+    fn published(&self) -> u64;
+
+    /// Sequence of the newest change.
+    fn last_sequence(&self) -> u64;
+
+    /// Notes that every change up to `sequence` is in the feed stream. Stored with the next transaction: after a crash the
+    /// stream itself says how far it is.
+    fn mark_published(&mut self, sequence: u64);
+
+    /// Gives the unpublished changes the numbers behind `sequence`, drops the published ones and begins a new incarnation:
+    /// for a feed stream that holds messages which this replica does not know.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Conflict`] where `sequence` is below what this replica has published.
+    fn continue_after(&mut self, sequence: u64) -> Result<()>;
+
+    /// Housekeeping for idle times: stores the published position, trims the change log, keeps the WAL small. Says whether
+    /// there is more to trim.
+    ///
+    /// # Errors
+    /// The replica cannot be written.
+    fn rest(&mut self) -> Result<bool>;
+}

@@ -1,0 +1,314 @@
+//! One delta through mirrors, views and change log.
+//!
+//! Rows are netted per key in memory. At a flush each becomes a before and an after image in the mirror's TEMP tables
+//! (none where nothing changes), and the maintenance programs run by the batch protocol of `deltamesh_view`.
+
+use std::collections::{BTreeMap, HashSet};
+
+use deltamesh_change::{ChangeEvent, Operation};
+use deltamesh_view::{Phase, Program, new_table, old_table};
+use rusqlite::{Connection, named_params, params_from_iter};
+
+use super::cell::Cell;
+use super::mirror::{Mirror, quote};
+use super::state::State;
+use crate::error::{At, Error, ErrorKind, Result};
+
+/// Why a transaction failed: a view of that name cannot be maintained, or the replica as such.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    View(String, Error),
+    Other(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+/// A failure of a view's own statement is the view's, unless it is the file that fails.
+pub(crate) fn of_view<T>(view: &str, result: Result<T>) -> std::result::Result<T, Failure> {
+    result.map_err(|error| match error.kind() {
+        ErrorKind::Sql | ErrorKind::Plan => Failure::View(view.to_owned(), error),
+        _ => Failure::Other(error),
+    })
+}
+
+type Key = Vec<Cell>;
+
+/// Netted rows of one mirror: the row after, or none where it is gone.
+type Net = BTreeMap<Key, Option<Vec<Cell>>>;
+
+/// Rows that wait for the next flush, all of one source.
+#[derive(Debug, Default)]
+pub(crate) struct Pending {
+    tables: BTreeMap<String, Net>,
+    rows: usize,
+}
+
+impl Pending {
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Nets one row event; a truncate is not one.
+    pub(crate) fn take(&mut self, mirror: &Mirror, event: &ChangeEvent) -> Result<()> {
+        let place = || format!("relation {}.{}", mirror.source, mirror.schema.relation);
+        let columns = &mirror.schema.columns;
+        if event.key.len() != mirror.schema.key.len() {
+            return Err(Error::new(ErrorKind::Decode, place(), "key has the wrong width"));
+        }
+        let key_types = mirror.schema.key_columns().map(|column| column.column_type);
+        let key: Key = event.key.iter().zip(key_types).map(|(value, kind)| Cell::new(value, kind)).collect();
+        let after = match &event.after {
+            None if event.operation == Operation::Delete => None,
+            None => return Err(Error::new(ErrorKind::Decode, place(), "row after is missing")),
+            Some(row) if row.len() != columns.len() => {
+                return Err(Error::new(ErrorKind::Decode, place(), "row has the wrong width"));
+            }
+            Some(_) if event.operation == Operation::Delete => None,
+            Some(row) => {
+                let cells =
+                    row.iter().zip(columns).map(|(value, column)| Cell::new(value, column.column_type));
+                Some(cells.collect::<Vec<_>>())
+            }
+        };
+        if !self.tables.contains_key(&mirror.table) {
+            self.tables.insert(mirror.table.clone(), Net::new());
+        }
+        let Some(net) = self.tables.get_mut(&mirror.table) else { return Ok(()) };
+        self.rows += 1;
+        // A row whose key changed leaves its former key.
+        if let Some(row) = &after {
+            let moved = mirror.schema.key.iter().zip(&key).any(|(&index, cell)| {
+                !matches!(row.get(index), None | Some(Cell::Unchanged)) && row.get(index) != Some(cell)
+            });
+            if moved {
+                let former = net.get(&key).cloned();
+                net.insert(key, None);
+                let key = mirror.schema.key.iter().filter_map(|&index| row.get(index).cloned()).collect();
+                return merge(net, key, after, former.flatten(), place);
+            }
+        }
+        merge(net, key, after, None, place)
+    }
+
+    /// Nets the deletion of a key.
+    pub(crate) fn delete(&mut self, mirror: &Mirror, key: Key) {
+        self.rows += 1;
+        self.tables.entry(mirror.table.clone()).or_default().insert(key, None);
+    }
+}
+
+/// Puts a row into the net; what it leaves unchanged comes from the row that the net has.
+fn merge(
+    net: &mut Net,
+    key: Key,
+    mut after: Option<Vec<Cell>>,
+    former: Option<Vec<Cell>>,
+    place: impl Fn() -> String,
+) -> Result<()> {
+    if let Some(row) = &mut after
+        && row.contains(&Cell::Unchanged)
+    {
+        match former.as_ref().or(net.get(&key).and_then(Option::as_ref)) {
+            Some(former) => keep_unchanged(row, former),
+            None if matches!(net.get(&key), Some(None)) => {
+                return Err(Error::new(ErrorKind::Decode, place(), "unchanged value of a deleted row"));
+            }
+            None => {}
+        }
+    }
+    net.insert(key, after);
+    Ok(())
+}
+
+fn keep_unchanged(row: &mut [Cell], former: &[Cell]) {
+    for (cell, former) in row.iter_mut().zip(former) {
+        if *cell == Cell::Unchanged {
+            *cell = former.clone();
+        }
+    }
+}
+
+/// What a change is stamped with.
+#[derive(Debug, Clone)]
+pub(crate) struct Stamp {
+    pub(crate) position: String,
+    pub(crate) dsid: u64,
+    pub(crate) captured_us: i64,
+}
+
+/// What a flush did.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Flushed {
+    pub(crate) rows: u64,
+    pub(crate) changes: u64,
+}
+
+/// Writes the pending rows: mirrors, views, change log.
+pub(crate) fn flush(
+    connection: &Connection,
+    state: &State,
+    pending: &mut Pending,
+    stamp: &Stamp,
+) -> std::result::Result<Flushed, Failure> {
+    let tables = std::mem::take(&mut pending.tables);
+    pending.rows = 0;
+    let mut flushed = Flushed::default();
+    let mut changed: Vec<&Mirror> = Vec::new();
+    for (table, net) in tables {
+        let Some(mirror) = state.mirrors.get(&table) else { continue };
+        let rows = load_images(connection, mirror, net)?;
+        if rows > 0 {
+            flushed.rows += rows;
+            changed.push(mirror);
+        }
+    }
+    if changed.is_empty() {
+        return Ok(flushed);
+    }
+    for mirror in &changed {
+        run_phase(connection, state, &Phase::Before(mirror.table.clone()), None)?;
+        for sql in [mirror.apply_deletes(), mirror.apply_upserts()] {
+            execute(connection, &sql, &mirror.table)?;
+        }
+        run_phase(connection, state, &Phase::After(mirror.table.clone()), None)?;
+    }
+    let touched = changed.iter().map(|mirror| mirror.table.clone()).collect();
+    flushed.changes = run_views(connection, state, touched, stamp)?;
+    for sql in changed.iter().flat_map(|mirror| mirror.clear()) {
+        execute(connection, &sql, "clear images")?;
+    }
+    Ok(flushed)
+}
+
+/// Fills a mirror's TEMP tables with the rows that really change; gives their number.
+fn load_images(connection: &Connection, mirror: &Mirror, net: Net) -> Result<u64> {
+    let place = || mirror.table.as_str();
+    let mut select = connection.prepare_cached(&mirror.select_by_key()).at(place)?;
+    let mut old = connection.prepare_cached(&mirror.insert_image(&mirror.old())).at(place)?;
+    let mut new = connection.prepare_cached(&mirror.insert_image(&mirror.new_images())).at(place)?;
+    let mut changed = 0;
+    for (key, mut after) in net {
+        let before = {
+            let mut rows = select.query(params_from_iter(&key)).at(place)?;
+            match rows.next().at(place)? {
+                Some(row) => Some(cells(row, mirror.schema.columns.len()).at(place)?),
+                None => None,
+            }
+        };
+        if let Some(row) = &mut after
+            && row.contains(&Cell::Unchanged)
+        {
+            let missing = || Error::new(ErrorKind::Decode, place(), "unchanged value of an unknown row");
+            keep_unchanged(row, before.as_ref().ok_or_else(missing)?);
+        }
+        if before == after {
+            continue;
+        }
+        changed += 1;
+        if let Some(row) = before {
+            old.execute(params_from_iter(&row)).at(place)?;
+        }
+        if let Some(row) = after {
+            new.execute(params_from_iter(&row)).at(place)?;
+        }
+    }
+    Ok(changed)
+}
+
+pub(crate) fn cells(row: &rusqlite::Row<'_>, columns: usize) -> rusqlite::Result<Vec<Cell>> {
+    (0..columns).map(|index| row.get_ref(index).map(Cell::from_sql)).collect()
+}
+
+/// Runs every program's steps of one phase, except those of one view.
+fn run_phase(
+    connection: &Connection,
+    state: &State,
+    phase: &Phase,
+    except: Option<&str>,
+) -> std::result::Result<(), Failure> {
+    for view in state.views.iter().filter(|view| except != Some(view.name.as_str())) {
+        if let Some(program) = &view.program {
+            run_steps(connection, &view.name, program, phase)?;
+        }
+    }
+    Ok(())
+}
+
+fn run_steps(
+    connection: &Connection,
+    view: &str,
+    program: &Program,
+    phase: &Phase,
+) -> std::result::Result<(), Failure> {
+    for step in program.maintain.iter().filter(|step| step.phase == *phase) {
+        of_view(view, execute(connection, &step.sql, view))?;
+    }
+    Ok(())
+}
+
+fn execute(connection: &Connection, sql: &str, place: &str) -> Result<usize> {
+    let mut statement = connection.prepare_cached(sql).at(|| place)?;
+    statement.execute([]).at(|| place)
+}
+
+/// Finishes every view that a changed table touches, in order of creation; gives the number of recorded changes.
+fn run_views(
+    connection: &Connection,
+    state: &State,
+    mut changed: HashSet<String>,
+    stamp: &Stamp,
+) -> std::result::Result<u64, Failure> {
+    let mut changes = 0;
+    let mut touched = Vec::new();
+    for view in &state.views {
+        let Some(program) = &view.program else { continue };
+        if !program.definition.bases.iter().any(|base| changed.contains(&base.table)) {
+            continue;
+        }
+        touched.push((view.name.as_str(), program));
+        run_steps(connection, &view.name, program, &Phase::Finish)?;
+        if !of_view(&view.name, has_images(connection, &view.name))? {
+            continue;
+        }
+        run_phase(connection, state, &Phase::Before(view.name.clone()), Some(&view.name))?;
+        for sql in &program.apply {
+            of_view(&view.name, execute(connection, sql, &view.name))?;
+        }
+        changes += of_view(&view.name, record(connection, program, stamp))?;
+        run_phase(connection, state, &Phase::After(view.name.clone()), Some(&view.name))?;
+        changed.insert(view.name.clone());
+    }
+    for (name, program) in touched {
+        for sql in &program.clear {
+            of_view(name, execute(connection, sql, name))?;
+        }
+    }
+    Ok(changes)
+}
+
+fn has_images(connection: &Connection, view: &str) -> Result<bool> {
+    let (old, new) = (quote(&old_table(view)), quote(&new_table(view)));
+    let sql = format!("SELECT EXISTS (SELECT 1 FROM temp.{old}) OR EXISTS (SELECT 1 FROM temp.{new})");
+    let mut statement = connection.prepare_cached(&sql).at(|| view)?;
+    statement.query_row([], |row| row.get(0)).at(|| view)
+}
+
+/// Appends a view's changes to the change log; gives their number.
+pub(crate) fn record(connection: &Connection, program: &Program, stamp: &Stamp) -> Result<u64> {
+    let place = || program.definition.name.as_str();
+    let mut changes = 0;
+    for sql in &program.record {
+        let mut statement = connection.prepare_cached(sql).at(place)?;
+        let parameters = named_params! {
+            ":position": stamp.position,
+            ":dsid": stamp.dsid.cast_signed(),
+            ":captured_us": stamp.captured_us,
+        };
+        changes += statement.execute(parameters).at(place)? as u64;
+    }
+    Ok(changes)
+}

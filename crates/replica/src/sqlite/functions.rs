@@ -1,0 +1,102 @@
+//! Scalar functions that maintenance programs call.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use deltamesh_change::{Value, to_json};
+use rusqlite::Connection;
+use rusqlite::functions::{Context, FunctionFlags};
+use rusqlite::types::ValueRef;
+
+use crate::error::{At, Result};
+
+/// Registers `deltamesh_base64`, `deltamesh_token` and `deltamesh_json`.
+pub(crate) fn register(connection: &Connection) -> Result<()> {
+    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
+    let place = || "register functions";
+    connection.create_scalar_function("deltamesh_base64", 1, flags, base64).at(place)?;
+    connection.create_scalar_function("deltamesh_token", 1, flags, token).at(place)?;
+    connection.create_scalar_function("deltamesh_json", 1, flags, json).at(place)
+}
+
+fn base64(context: &Context<'_>) -> rusqlite::Result<Option<String>> {
+    Ok(match context.get_raw(0) {
+        ValueRef::Null => None,
+        ValueRef::Blob(bytes) | ValueRef::Text(bytes) => Some(STANDARD.encode(bytes)),
+        number => Some(STANDARD.encode(text_of(number))),
+    })
+}
+
+/// The subject token of a value's text.
+fn token(context: &Context<'_>) -> rusqlite::Result<String> {
+    Ok(deltamesh_wire::subject::token(&text_of(context.get_raw(0))))
+}
+
+/// The canonical JSON text of a value by its own kind.
+fn json(context: &Context<'_>) -> rusqlite::Result<String> {
+    Ok(to_json(&value_of(context.get_raw(0))).to_string())
+}
+
+/// The value by the kind that SQLite stores; truth values and JSON columns are integers and text here.
+pub(crate) fn value_of(value: ValueRef<'_>) -> Value {
+    match value {
+        ValueRef::Null => Value::Null,
+        ValueRef::Integer(value) => Value::Int(value),
+        ValueRef::Real(value) => Value::Float(value),
+        ValueRef::Text(bytes) => Value::Text(String::from_utf8_lossy(bytes).into_owned()),
+        ValueRef::Blob(bytes) => Value::Bytes(bytes.to_vec()),
+    }
+}
+
+fn text_of(value: ValueRef<'_>) -> String {
+    match value {
+        ValueRef::Null => String::new(),
+        ValueRef::Integer(value) => value.to_string(),
+        ValueRef::Real(value) => to_json(&Value::Float(value)).to_string().trim_matches('"').to_owned(),
+        ValueRef::Text(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        ValueRef::Blob(bytes) => STANDARD.encode(bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+
+    #[test]
+    fn functions_give_canonical_text() {
+        let connection = Connection::open_in_memory().unwrap();
+        register(&connection).unwrap();
+        let call = |function: &str, argument: &str| {
+            let sql = format!("SELECT {function}({argument})");
+            let answer: Option<String> = connection.query_row(&sql, [], |row| row.get(0)).unwrap();
+            format!("{function}({argument}) = {}", answer.as_deref().unwrap_or("NULL"))
+        };
+        let calls = [
+            call("deltamesh_base64", "x'00ff'"),
+            call("deltamesh_base64", "NULL"),
+            call("deltamesh_token", "'room 1.a'"),
+            call("deltamesh_token", "''"),
+            call("deltamesh_token", "NULL"),
+            call("deltamesh_token", "-7"),
+            call("deltamesh_token", "x'00ff'"),
+            call("deltamesh_json", "1.5"),
+            call("deltamesh_json", "9007199254740993"),
+            call("deltamesh_json", "'a\"b'"),
+            call("deltamesh_json", "x'616263'"),
+        ];
+        expect![[r#"
+            deltamesh_base64(x'00ff') = AP8=
+            deltamesh_base64(NULL) = NULL
+            deltamesh_token('room 1.a') = room%201%2Ea
+            deltamesh_token('') = %
+            deltamesh_token(NULL) = %
+            deltamesh_token(-7) = -7
+            deltamesh_token(x'00ff') = AP8%3D
+            deltamesh_json(1.5) = 1.5
+            deltamesh_json(9007199254740993) = "9007199254740993"
+            deltamesh_json('a"b') = "a\"b"
+            deltamesh_json(x'616263') = "YWJj""#]]
+        .assert_eq(&calls.join("\n"));
+    }
+}

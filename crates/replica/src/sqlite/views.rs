@@ -1,0 +1,475 @@
+//! Views come, change and go; each in one transaction, with the difference in the change log.
+
+use deltamesh_view::{
+    CreateView, Program, Statement, ViewDefinition, new_table, old_table, parse_statements,
+};
+use rusqlite::{OptionalExtension as _, params};
+
+use super::SqliteReplica;
+use super::delta::{Failure, Stamp, of_view, record};
+use super::mirror::quote;
+use super::state::{View, execute_all, fingerprint, plan_error, plan_text, plan_view};
+use crate::error::{At, Error, ErrorKind, Result};
+use crate::group::Group;
+
+/// What is to become of a view.
+struct Build<'a> {
+    name: &'a str,
+    module: &'a str,
+    sql: &'a str,
+    program: Program,
+}
+
+impl SqliteReplica {
+    /// Runs `CREATE` and `DROP` statements in order; gives the names of the views that changed.
+    pub(super) fn run_statements(&mut self, sql: &str) -> std::result::Result<Vec<String>, Failure> {
+        let statements = parse_statements(sql).map_err(|error| plan_error("statement", &error))?;
+        let mut names = Vec::new();
+        for statement in statements {
+            match statement {
+                Statement::Create(create) => {
+                    if self.create_view("", &create, &[])? {
+                        names.push(create.name);
+                    }
+                }
+                Statement::Drop(drop) => {
+                    if self.drop_view("", &drop.name, drop.if_exists)? {
+                        names.push(drop.name);
+                    }
+                }
+            }
+        }
+        Ok(names)
+    }
+
+    /// Makes the views of a module those of its SQL; gives the names of the views that changed.
+    pub(super) fn replace_module(
+        &mut self,
+        module: &str,
+        sql: &str,
+    ) -> std::result::Result<Vec<String>, Failure> {
+        let statements = parse_statements(sql).map_err(|error| plan_error("module", &error))?;
+        let mut creates = Vec::new();
+        for statement in statements {
+            match statement {
+                Statement::Create(create) => creates.push(*create),
+                Statement::Drop(drop) => {
+                    let reason = "a module's SQL drops a view by leaving it out";
+                    return Err(Error::new(ErrorKind::Plan, format!("view {}", drop.name), reason).into());
+                }
+            }
+        }
+        let mut names = Vec::new();
+        let is_wanted = |name: &str| creates.iter().any(|create| create.name.eq_ignore_ascii_case(name));
+        let unwanted = self.state.views.iter().rev().filter(|view| view.module == module);
+        let unwanted = unwanted.map(|view| view.name.clone()).filter(|name| !is_wanted(name));
+        for name in unwanted.collect::<Vec<_>>() {
+            self.drop_view(module, &name, false)?;
+            names.push(name);
+        }
+        let wanted = creates.iter().map(|create| create.name.clone()).collect::<Vec<_>>();
+        for create in &creates {
+            if self.create_view(module, create, &wanted)? {
+                names.push(create.name.clone());
+            }
+        }
+        Ok(names)
+    }
+
+    /// Creates or replaces one view and builds its dependents again, except those that will be replaced anyway.
+    fn create_view(
+        &mut self,
+        module: &str,
+        create: &CreateView,
+        replaced_anyway: &[String],
+    ) -> std::result::Result<bool, Failure> {
+        let place = || format!("view {}", create.name);
+        if let Some(known) = self.state.view(&create.name) {
+            if known.module != module {
+                let reason = format!("exists already in {}", owner(&known.module));
+                return Err(Error::new(ErrorKind::Conflict, place(), reason).into());
+            }
+            if known.sql == create.sql && known.fault.is_none() {
+                return Ok(false);
+            }
+            if module.is_empty() && create.if_not_exists {
+                return Ok(false);
+            }
+            if module.is_empty() && !create.replace && known.sql != create.sql {
+                return Err(Error::new(ErrorKind::Conflict, place(), "exists already").into());
+            }
+        }
+        let dependents = self.state.dependents(std::slice::from_ref(&create.name));
+        let catalog = self.catalog_without(&create.name, &dependents);
+        let program = plan_view(create, &catalog)?;
+        let stamp = self.own_stamp();
+        let build = Build { name: &create.name, module, sql: &create.sql, program };
+        self.install(build, &stamp)?;
+        for name in dependents {
+            if replaced_anyway.iter().any(|other| other.eq_ignore_ascii_case(&name)) {
+                continue;
+            }
+            if let Err(error) = self.rebuild(&name, &stamp)? {
+                let reason = format!("view {name} depends on it: {}", error.reason());
+                return Err(Error::new(ErrorKind::Conflict, place(), reason).into());
+            }
+        }
+        Ok(true)
+    }
+
+    fn drop_view(&mut self, module: &str, name: &str, if_exists: bool) -> std::result::Result<bool, Failure> {
+        let place = || format!("view {name}");
+        let Some(view) = self.state.view(name) else {
+            if if_exists {
+                return Ok(false);
+            }
+            return Err(Error::new(ErrorKind::NotFound, place(), "does not exist").into());
+        };
+        if view.module != module {
+            let reason = format!("belongs to {}", owner(&view.module));
+            return Err(Error::new(ErrorKind::Conflict, place(), reason).into());
+        }
+        let name = view.name.clone();
+        if let Some(dependent) = self.state.dependents(std::slice::from_ref(&name)).first() {
+            let reason = format!("view {dependent} depends on it");
+            return Err(Error::new(ErrorKind::Conflict, place(), reason).into());
+        }
+        let stamp = self.own_stamp();
+        let former = self.set_aside(&name, &stamp, None)?;
+        self.drop_former(&name, former.is_some())?;
+        let sql = "DELETE FROM __deltamesh_views WHERE name = ?1";
+        self.connection.execute(sql, [&name]).at(place)?;
+        if let Some(index) = self.state.views.iter().position(|view| view.name == name) {
+            let view = self.state.views.remove(index);
+            self.drop_unused_indexes(&view.definition)?;
+        }
+        Ok(true)
+    }
+
+    /// Builds a recorded view from its own SQL again. The inner error is a refusal of the planner: nothing was changed.
+    fn rebuild(&mut self, name: &str, stamp: &Stamp) -> std::result::Result<Result<()>, Failure> {
+        let Some(view) = self.state.view(name) else { return Ok(Ok(())) };
+        let (name, module, sql) = (view.name.clone(), view.module.clone(), view.sql.clone());
+        let dependents = self.state.dependents(std::slice::from_ref(&name));
+        let program = match plan_text(&sql, &self.catalog_without(&name, &dependents)) {
+            Ok(program) => program,
+            Err(error) => return Ok(Err(error)),
+        };
+        self.install(Build { name: &name, module: &module, sql: &sql, program }, stamp)?;
+        Ok(Ok(()))
+    }
+
+    /// Builds the views over changed tables again, and tries those that are faulted. One that cannot be planned any more is
+    /// faulted; its rows stay as they are.
+    pub(super) fn follow_schema(
+        &mut self,
+        tables: &[String],
+        group: &Group,
+    ) -> std::result::Result<(), Failure> {
+        let dependents = self.state.dependents(tables);
+        let stamp = self.stamp(group);
+        let names = self.state.views.iter().filter(|view| {
+            let retry = view.fault.is_some() && !self.refused.contains(&view.name);
+            retry || dependents.contains(&view.name)
+        });
+        for name in names.map(|view| view.name.clone()).collect::<Vec<_>>() {
+            if self.refused.contains(&name) {
+                continue;
+            }
+            if let Err(error) = self.rebuild(&name, &stamp)? {
+                self.set_fault(&name, error.reason())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tries every faulted view again, each in this transaction; gives the names of those that are maintained now.
+    pub(super) fn rebuild_faulted(&mut self, also: &[String]) -> std::result::Result<Vec<String>, Failure> {
+        let stamp = self.own_stamp();
+        let mut mended = Vec::new();
+        let names = self.state.views.iter().filter(|view| view.fault.is_some() || also.contains(&view.name));
+        for name in names.map(|view| view.name.clone()).collect::<Vec<_>>() {
+            if self.refused.contains(&name) {
+                continue;
+            }
+            match self.rebuild(&name, &stamp)? {
+                Ok(()) => mended.push(name),
+                Err(error) => self.set_fault(&name, error.reason())?,
+            }
+        }
+        Ok(mended)
+    }
+
+    /// Stops maintaining a view, and the views over it. Its rows stay readable.
+    pub(super) fn set_fault(&mut self, name: &str, reason: &str) -> Result<()> {
+        let mut names = self.state.dependents(&[name.to_owned()]);
+        names.insert(0, name.to_owned());
+        for stopped in names {
+            let reason =
+                if stopped == name { reason.to_owned() } else { format!("view {name} is faulted: {reason}") };
+            let Some(view) = self.state.views.iter_mut().find(|view| view.name == stopped) else { continue };
+            if view.fault.as_ref() == Some(&reason) && view.program.is_none() {
+                continue;
+            }
+            tracing::warn!(view = %stopped, %reason, "view is faulted");
+            view.fault = Some(reason.clone());
+            if let Some(program) = view.program.take() {
+                self.keep_rows(&stopped, &program)?;
+            }
+            let sql = "UPDATE __deltamesh_views SET fault = ?2 WHERE name = ?1";
+            self.connection.execute(sql, [&stopped, &reason]).at(|| "record fault")?;
+        }
+        Ok(())
+    }
+
+    /// Removes what a program made, except the view's rows under the view's name.
+    fn keep_rows(&self, name: &str, program: &Program) -> Result<()> {
+        let shown: Option<String> = self
+            .connection
+            .query_row(
+                "SELECT sql FROM main.sqlite_schema WHERE type = 'view' AND name = ?1",
+                [name],
+                |row| row.get(0),
+            )
+            .optional()
+            .at(|| name)?;
+        let kept = self.rename_storage(name, &program.definition.storage)?;
+        execute_all(&self.connection, &program.drop, name)?;
+        if kept {
+            let (former, storage) = (quote(&former_table(name)), quote(&program.definition.storage));
+            let sql = format!("ALTER TABLE main.{former} RENAME TO {storage}");
+            self.connection.execute(&sql, []).at(|| name)?;
+            if let Some(sql) = shown {
+                self.connection.execute(&sql, []).at(|| name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a view's tables, fills them, and records the difference to the rows that it had.
+    fn install(&mut self, build: Build<'_>, stamp: &Stamp) -> std::result::Result<(), Failure> {
+        let Build { name, module, sql, program } = build;
+        let started = std::time::Instant::now();
+        let former = of_view(name, self.set_aside(name, stamp, Some(&program.definition)))?;
+        of_view(name, self.make_tables(name, &program))?;
+        of_view(name, self.record_difference(name, &program, former == Some(true), stamp))?;
+        self.drop_former(name, former.is_some())?;
+        self.record_view(name, module, sql, program)?;
+        let elapsed = started.elapsed();
+        if elapsed.as_secs() >= 2 {
+            tracing::info!(view = %name, seconds = elapsed.as_secs(), "view was filled");
+        }
+        Ok(())
+    }
+
+    fn make_tables(&self, name: &str, program: &Program) -> Result<()> {
+        for statements in [&program.drop, &program.create, &program.connect, &program.fill] {
+            execute_all(&self.connection, statements, name)?;
+        }
+        Ok(())
+    }
+
+    /// Sets the rows of a view aside under another table name and removes everything else of it. `Some(true)`: there are
+    /// rows, and of the shape that is wanted now; for rows of another shape (`Some(false)`) deletes have been recorded.
+    fn set_aside(
+        &mut self,
+        name: &str,
+        stamp: &Stamp,
+        wanted: Option<&ViewDefinition>,
+    ) -> Result<Option<bool>> {
+        let Some(view) = self.state.view(name) else { return Ok(None) };
+        let definition = view.definition.clone();
+        let same_shape = wanted.is_some_and(|wanted| same_shape(&definition, wanted));
+        if !same_shape {
+            match &view.program {
+                Some(program) => self.record_all(program, &old_table(&view.name), stamp)?,
+                None => self.record_deletes(&definition, stamp)?,
+            };
+        }
+        let view_name = view.name.clone();
+        let drop = view.program.as_ref().map(|program| program.drop.clone()).unwrap_or_default();
+        let sql = format!("DROP VIEW IF EXISTS main.{}", quote(&view_name));
+        if self.object_type(&view_name)?.as_deref() == Some("view") && definition.storage != view_name {
+            self.connection.execute(&sql, []).at(|| view_name.as_str())?;
+        }
+        let kept = self.rename_storage(&view_name, &definition.storage)?;
+        execute_all(&self.connection, &drop, &view_name)?;
+        Ok(kept.then_some(same_shape))
+    }
+
+    /// Renames the table of a view's rows; says whether there is one. Its indexes go: the next build makes its own.
+    fn rename_storage(&self, name: &str, storage: &str) -> Result<bool> {
+        let former = former_table(name);
+        self.connection.execute(&format!("DROP TABLE IF EXISTS main.{}", quote(&former)), []).at(|| name)?;
+        match self.object_type(storage)?.as_deref() {
+            Some("table") => {}
+            Some(_) => {
+                let (former, storage) = (quote(&former), quote(storage));
+                let sql = format!("CREATE TABLE main.{former} AS SELECT * FROM main.{storage}");
+                self.connection.execute(&sql, []).at(|| name)?;
+                self.connection.execute(&format!("DROP VIEW main.{storage}"), []).at(|| name)?;
+                return Ok(true);
+            }
+            None => return Ok(false),
+        }
+        let indexes = {
+            let sql = "SELECT name FROM main.sqlite_schema
+                       WHERE type = 'index' AND tbl_name = ?1 AND sql IS NOT NULL";
+            let mut statement = self.connection.prepare(sql).at(|| name)?;
+            let names = statement.query_map([storage], |row| row.get::<_, String>(0)).at(|| name)?;
+            names.collect::<rusqlite::Result<Vec<_>>>().at(|| name)?
+        };
+        for index in indexes {
+            self.connection.execute(&format!("DROP INDEX main.{}", quote(&index)), []).at(|| name)?;
+        }
+        let sql = format!("ALTER TABLE main.{} RENAME TO {}", quote(storage), quote(&former));
+        self.connection.execute(&sql, []).at(|| name)?;
+        Ok(true)
+    }
+
+    fn drop_former(&self, name: &str, exists: bool) -> Result<()> {
+        if exists {
+            let sql = format!("DROP TABLE main.{}", quote(&former_table(name)));
+            self.connection.execute(&sql, []).at(|| name)?;
+        }
+        Ok(())
+    }
+
+    fn object_type(&self, name: &str) -> Result<Option<String>> {
+        let sql = "SELECT type FROM main.sqlite_schema WHERE name = ?1 AND type IN ('table', 'view')";
+        self.connection.query_row(sql, [name], |row| row.get(0)).optional().at(|| name)
+    }
+
+    /// Records what differs between the filled view and the rows set aside; everything, where there are none.
+    fn record_difference(&self, name: &str, program: &Program, compare: bool, stamp: &Stamp) -> Result<()> {
+        if !compare {
+            return self.record_all(program, &new_table(name), stamp);
+        }
+        let storage = quote(&program.definition.storage);
+        let former = quote(&former_table(name));
+        for (images, from, without) in
+            [(old_table(name), &former, &storage), (new_table(name), &storage, &former)]
+        {
+            let columns = self.image_columns(&images, &program.definition.storage)?;
+            let sql = format!(
+                "INSERT INTO temp.{} ({columns}) SELECT {columns} FROM main.{from} EXCEPT SELECT {columns} FROM main.{without}",
+                quote(&images)
+            );
+            self.connection.execute(&sql, []).at(|| name)?;
+        }
+        record(&self.connection, program, stamp)?;
+        execute_all(&self.connection, &program.clear, name)
+    }
+
+    /// Records all rows of a view as deletes (`images` is its table of before images) or inserts (of after images).
+    fn record_all(&self, program: &Program, images: &str, stamp: &Stamp) -> Result<()> {
+        let name = program.definition.name.as_str();
+        let storage = &program.definition.storage;
+        let columns = self.image_columns(images, storage)?;
+        let sql = format!(
+            "INSERT INTO temp.{} ({columns}) SELECT {columns} FROM main.{}",
+            quote(images),
+            quote(storage)
+        );
+        self.connection.execute(&sql, []).at(|| name)?;
+        record(&self.connection, program, stamp)?;
+        execute_all(&self.connection, &program.clear, name)
+    }
+
+    /// Columns of a TEMP table of images that the storage has too.
+    fn image_columns(&self, images: &str, storage: &str) -> Result<String> {
+        let names = |schema: &str, table: &str| -> Result<Vec<String>> {
+            let sql = "SELECT name FROM pragma_table_info(?1, ?2) ORDER BY cid";
+            let mut statement = self.connection.prepare_cached(sql).at(|| table)?;
+            let names = statement.query_map([table, schema], |row| row.get(0)).at(|| table)?;
+            names.collect::<rusqlite::Result<_>>().at(|| table)
+        };
+        let stored = names("main", storage)?;
+        let shared = names("temp", images)?.into_iter().filter(|name| stored.contains(name));
+        Ok(shared.map(|name| quote(&name)).collect::<Vec<_>>().join(", "))
+    }
+
+    fn record_view(&mut self, name: &str, module: &str, sql: &str, program: Program) -> Result<()> {
+        let place = || format!("record view {name}");
+        let definition = serde_json::to_string(&program.definition).map_err(|error| {
+            Error::new(ErrorKind::Plan, place(), "definition cannot be written as JSON").caused_by(error)
+        })?;
+        let position = self.build_position(name, &program.definition);
+        let statement = "INSERT INTO __deltamesh_views VALUES (?1, ?2, ?3, ?4, ?5, ?6, NULL)
+            ON CONFLICT (name) DO UPDATE SET position = excluded.position, module = excluded.module,
+                sql = excluded.sql, definition = excluded.definition, program = excluded.program, fault = NULL";
+        let values = params![name, position, module, sql, definition, fingerprint(&program)];
+        self.connection.execute(statement, values).at(place)?;
+        let view = View {
+            name: name.to_owned(),
+            position,
+            module: module.to_owned(),
+            sql: sql.to_owned(),
+            definition: program.definition.clone(),
+            program: Some(program),
+            fault: None,
+        };
+        let former = self.state.views.iter().position(|view| view.name == name);
+        let former = former.map(|index| self.state.views.remove(index));
+        let index = self.state.views.partition_point(|other| other.position < position);
+        self.state.views.insert(index, view);
+        former.map_or(Ok(()), |former| self.drop_unused_indexes(&former.definition))
+    }
+
+    /// A view keeps its place in the order unless it now reads one that stands behind it.
+    fn build_position(&self, name: &str, definition: &ViewDefinition) -> i64 {
+        let last = self.state.views.last().map_or(0, |view| view.position);
+        let known = self.state.view(name).map(|view| view.position);
+        let bases = definition.bases.iter().filter(|base| base.source.is_none());
+        let behind = bases.filter_map(|base| self.state.view(&base.relation)).map(|view| view.position).max();
+        match known {
+            Some(position) if behind.is_none_or(|behind| behind < position) => position,
+            _ => last + 1,
+        }
+    }
+
+    /// Indexes on bases that no other view needs any more.
+    fn drop_unused_indexes(&self, definition: &ViewDefinition) -> Result<()> {
+        for index in &definition.indexes {
+            let used = self.state.views.iter().any(|view| view.definition.indexes.contains(index));
+            if !used {
+                let sql = format!("DROP INDEX IF EXISTS main.{}", quote(&index.name));
+                self.connection.execute(&sql, []).at(|| index.name.as_str())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The catalog for planning a view: without the view itself and without those that read it.
+    fn catalog_without(&self, name: &str, dependents: &[String]) -> deltamesh_view::Catalog {
+        let mut catalog = deltamesh_view::Catalog::new();
+        for mirror in self.state.mirrors.values() {
+            catalog.add_relation(&mirror.source, &mirror.schema);
+        }
+        let views = self.state.views.iter().filter(|view| view.program.is_some());
+        let others = views.filter(|view| !view.name.eq_ignore_ascii_case(name));
+        for view in others.filter(|view| !dependents.contains(&view.name)) {
+            catalog.add_view(&view.definition);
+        }
+        catalog
+    }
+
+    /// The stamp of changes that no group caused.
+    fn own_stamp(&self) -> Stamp {
+        Stamp { position: self.state.positions(), dsid: 0, captured_us: 0 }
+    }
+}
+
+fn owner(module: &str) -> String {
+    if module.is_empty() { "no module".to_owned() } else { format!("module {module}") }
+}
+
+fn former_table(name: &str) -> String {
+    format!("__deltamesh_former_{name}")
+}
+
+/// Whether the rows of one definition can stand for rows of the other.
+fn same_shape(known: &ViewDefinition, wanted: &ViewDefinition) -> bool {
+    (&known.columns, &known.hidden, &known.key, &known.subject)
+        == (&wanted.columns, &wanted.hidden, &wanted.key, &wanted.subject)
+}

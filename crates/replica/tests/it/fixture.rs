@@ -1,0 +1,175 @@
+//! A replica in a temporary folder, and short ways to say what a source did.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use deltamesh_change::{
+    ChangeEvent, Column, ColumnType, EnginePosition, Item, Operation, RelationSchema, SchemaChange,
+    SourcePosition, Value,
+};
+use deltamesh_replica::{Group, Items, Limits, Reader, Replica as _, Retention, SqliteReplica};
+
+pub(crate) struct Fixture {
+    dir: tempfile::TempDir,
+    replica: Option<SqliteReplica>,
+    pub(crate) ordinal: u64,
+    pub(crate) incarnation: &'static str,
+}
+
+impl Fixture {
+    pub(crate) fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut fixture = Self { dir, replica: None, ordinal: 0, incarnation: "i1" };
+        fixture.reopen();
+        fixture
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.dir.path().join("replica.db")
+    }
+
+    pub(crate) fn reopen(&mut self) {
+        self.replica = None;
+        self.replica = Some(SqliteReplica::open(self.path(), Retention::default()).unwrap());
+    }
+
+    pub(crate) fn replica(&mut self) -> &mut SqliteReplica {
+        self.replica.as_mut().unwrap()
+    }
+
+    pub(crate) fn reader(&self) -> Reader {
+        Reader::open(self.path()).unwrap()
+    }
+
+    /// The source's next transaction.
+    pub(crate) fn group(&mut self, items: Vec<Item>) -> Group {
+        self.ordinal += 1;
+        self.group_at(self.ordinal, false, items)
+    }
+
+    pub(crate) fn snapshot(&mut self, items: Vec<Item>) -> Group {
+        self.ordinal += 1;
+        self.group_at(self.ordinal, true, items)
+    }
+
+    pub(crate) fn group_at(&self, ordinal: u64, snapshot: bool, items: Vec<Item>) -> Group {
+        Group {
+            source: "app".into(),
+            first_ordinal: ordinal,
+            position: SourcePosition {
+                incarnation: self.incarnation.into(),
+                ordinal,
+                engine: EnginePosition { sequence: ordinal * 10, log: 1, offset: ordinal },
+            },
+            captured_us: 1_000 + i64::try_from(ordinal).unwrap(),
+            stream_sequence: ordinal,
+            snapshot,
+            items: Items::Memory(items),
+        }
+    }
+
+    pub(crate) fn apply(&mut self, items: Vec<Item>) -> deltamesh_replica::Applied {
+        let group = self.group(items);
+        self.replica().apply(&[group]).unwrap()
+    }
+
+    /// The rows of a SELECT, one line each.
+    pub(crate) fn rows(&self, sql: &str) -> String {
+        let mut lines = Vec::new();
+        self.reader()
+            .query(sql, &[], Limits::default(), &mut |_, rows| {
+                lines.extend(rows.into_iter().map(|row| serde_json::Value::Array(row).to_string()));
+                std::ops::ControlFlow::Continue(())
+            })
+            .unwrap();
+        lines.join("\n")
+    }
+
+    /// The change log behind a position: `seq op view key row before`, `!` where a transaction ends.
+    pub(crate) fn changes(&self, after: u64) -> String {
+        let changes = self.reader().changes_after(after, None, 10_000).unwrap();
+        let lines = changes.into_iter().map(|change| {
+            let before = change.before.map(|before| format!(" was {before}")).unwrap_or_default();
+            let end = if change.transaction_end { " !" } else { "" };
+            format!("{} {} {} {}{before}{end}", change.view, change.operation, change.key, change.row)
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    pub(crate) fn verify(&mut self) {
+        let views = self.replica().views();
+        for verified in self.reader().verify(&views, Limits::default()).unwrap() {
+            assert_eq!((verified.missing, verified.extra), (0, 0), "view {}", verified.view);
+        }
+        for view in views {
+            assert_eq!(view.fault, None, "view {}", view.definition.name);
+        }
+    }
+}
+
+pub(crate) fn schema(
+    relation: &str,
+    dsid: u64,
+    columns: &[(&str, ColumnType)],
+    key: &[usize],
+) -> Arc<RelationSchema> {
+    let columns = columns.iter().enumerate();
+    let columns = columns.map(|(index, (name, kind))| Column::new(*name, *kind, !key.contains(&index)));
+    Arc::new(RelationSchema {
+        relation: relation.into(),
+        dsid,
+        columns: columns.collect(),
+        key: key.to_vec(),
+    })
+}
+
+pub(crate) fn message_schema() -> Arc<RelationSchema> {
+    let columns = [
+        ("id", ColumnType::Int),
+        ("chat", ColumnType::Int),
+        ("sender", ColumnType::Int),
+        ("body", ColumnType::Text),
+    ];
+    schema("message", 1, &columns, &[0])
+}
+
+pub(crate) fn user_schema() -> Arc<RelationSchema> {
+    schema("user", 2, &[("id", ColumnType::Int), ("login", ColumnType::Text)], &[0])
+}
+
+pub(crate) fn define(schema: &Arc<RelationSchema>) -> Item {
+    Item::Schema(SchemaChange::Define(schema.clone()))
+}
+
+fn key(schema: &RelationSchema, row: &[Value]) -> Vec<Value> {
+    schema.key.iter().map(|&index| row[index].clone()).collect()
+}
+
+pub(crate) fn upsert(schema: &Arc<RelationSchema>, row: Vec<Value>) -> Item {
+    event(schema, Operation::Upsert, key(schema, &row), Some(row))
+}
+
+pub(crate) fn read(schema: &Arc<RelationSchema>, row: Vec<Value>) -> Item {
+    event(schema, Operation::Read, key(schema, &row), Some(row))
+}
+
+pub(crate) fn delete(schema: &Arc<RelationSchema>, key: Vec<Value>) -> Item {
+    event(schema, Operation::Delete, key, None)
+}
+
+pub(crate) fn event(
+    schema: &Arc<RelationSchema>,
+    operation: Operation,
+    key: Vec<Value>,
+    after: Option<Vec<Value>>,
+) -> Item {
+    Item::Row(ChangeEvent { schema: schema.clone(), operation, key, before: None, after })
+}
+
+pub(crate) fn message(id: i64, chat: i64, sender: i64, body: &str) -> Item {
+    upsert(&message_schema(), vec![id.into(), chat.into(), sender.into(), body.into()])
+}
+
+pub(crate) fn user(id: i64, login: &str) -> Item {
+    upsert(&user_schema(), vec![id.into(), login.into()])
+}

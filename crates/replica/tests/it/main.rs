@@ -1,0 +1,5 @@
+//! The replica against its own SQL, and against a plain model of the source.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
+mod apply;
+mod fixture;
