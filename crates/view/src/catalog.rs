@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use deltamesh_change::{Column, RelationSchema};
 
-use crate::ViewDefinition;
+use crate::{BaseRelation, Stored, ViewDefinition};
 
 /// The relations and views of a replica.
 #[derive(Debug, Clone, Default)]
@@ -15,18 +15,31 @@ pub struct Catalog {
 /// One relation or view as a query sees it.
 #[derive(Debug, Clone)]
 pub(crate) struct CatalogRelation {
-    /// Source of a mirror; `None` for a view.
-    pub(crate) source: Option<String>,
-    /// Name within the source, or the view's name.
-    pub(crate) name: String,
-    /// Table to read.
-    pub(crate) table: String,
-    /// Table that has the indexes and the rows.
+    pub(crate) base: BaseRelation,
+    /// Table that has the rows and the indexes.
     pub(crate) storage: String,
-    /// Visible columns.
+    /// Visible columns, then the hidden key columns of a view.
     pub(crate) columns: Vec<Column>,
-    /// Names of the key columns; hidden ones make `key_visible` false.
-    pub(crate) key: Vec<String>,
+    /// How many columns are visible.
+    pub(crate) visible: usize,
+    /// Whether the table declares the column's type: mirrors do, views where they repeat such a column.
+    pub(crate) typed: Vec<bool>,
+    /// Indexes of the key columns.
+    pub(crate) key: Vec<usize>,
+    /// Whether the rows are in a table (a `stored = never` view has none).
+    pub(crate) stored: bool,
+}
+
+impl CatalogRelation {
+    /// Whether this is a mirror rather than a view.
+    pub(crate) fn is_mirror(&self) -> bool {
+        self.base.source.is_some()
+    }
+
+    /// Index of a visible column, compared without case.
+    pub(crate) fn column_index(&self, name: &str) -> Option<usize> {
+        self.columns[..self.visible].iter().position(|column| column.name.eq_ignore_ascii_case(name))
+    }
 }
 
 impl Catalog {
@@ -40,29 +53,63 @@ impl Catalog {
     pub fn add_relation(&mut self, source: &str, schema: &Arc<RelationSchema>) {
         let table = mirror_table(source, &schema.relation);
         self.insert(CatalogRelation {
-            source: Some(source.to_owned()),
-            name: schema.relation.clone(),
-            storage: table.clone(),
-            table,
+            base: BaseRelation {
+                source: Some(source.to_owned()),
+                relation: schema.relation.clone(),
+                table: table.clone(),
+            },
+            storage: table,
+            typed: vec![true; schema.columns.len()],
             columns: schema.columns.clone(),
-            key: schema.key_columns().map(|column| column.name.clone()).collect(),
+            visible: schema.columns.len(),
+            key: schema.key.clone(),
+            stored: true,
         });
     }
 
     /// Makes a view known; replaces an earlier definition of it.
     pub fn add_view(&mut self, view: &ViewDefinition) {
+        let hidden = view.hidden.iter().filter(|hidden| !hidden.state).map(|hidden| &hidden.column);
+        let columns: Vec<Column> = view.columns.iter().chain(hidden).cloned().collect();
+        let position = |name: &String| columns.iter().position(|column| column.name == *name);
         self.insert(CatalogRelation {
-            source: None,
-            name: view.name.clone(),
-            table: view.name.clone(),
+            base: BaseRelation { source: None, relation: view.name.clone(), table: view.name.clone() },
             storage: view.storage.clone(),
-            columns: view.columns.clone(),
-            key: view.key.clone(),
+            key: view.key.iter().filter_map(position).collect(),
+            visible: view.columns.len(),
+            typed: columns.iter().map(|column| view.typed.contains(&column.name)).collect(),
+            columns,
+            stored: view.options.stored != Stored::Never,
         });
     }
 
+    /// Relations that a name may mean: `relation`, a view, or `source.relation`; compared without case.
+    pub(crate) fn find(&self, source: Option<&str>, name: &str) -> Vec<&CatalogRelation> {
+        let matches = |relation: &&CatalogRelation| {
+            relation.base.relation.eq_ignore_ascii_case(name)
+                && source.is_none_or(|source| {
+                    relation.base.source.as_deref().is_some_and(|known| known.eq_ignore_ascii_case(source))
+                })
+        };
+        self.relations.iter().filter(matches).collect()
+    }
+
+    pub(crate) fn has_table(&self, table: &str) -> bool {
+        self.relations.iter().any(|relation| relation.base.table.eq_ignore_ascii_case(table))
+    }
+
+    pub(crate) fn is_view(&self, name: &str) -> bool {
+        self.relations
+            .iter()
+            .any(|relation| !relation.is_mirror() && relation.base.table.eq_ignore_ascii_case(name))
+    }
+
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.relations.iter().map(|relation| relation.base.relation.as_str())
+    }
+
     fn insert(&mut self, relation: CatalogRelation) {
-        self.relations.retain(|known| !known.table.eq_ignore_ascii_case(&relation.table));
+        self.relations.retain(|known| !known.base.table.eq_ignore_ascii_case(&relation.base.table));
         self.relations.push(relation);
     }
 }

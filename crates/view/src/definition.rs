@@ -14,6 +14,8 @@ pub struct ViewDefinition {
     pub columns: Vec<Column>,
     /// Columns that the storage has beside the visible ones; not part of the row, though some may be part of the key.
     pub hidden: Vec<HiddenColumn>,
+    /// Storage columns that repeat a base column and declare its type, so that comparisons with them use its affinity.
+    pub typed: Vec<String>,
     /// Names of the key columns, visible or hidden. Empty for a view that always has exactly one row.
     pub key: Vec<String>,
     /// Columns whose values are the tokens of the feed subject, in order: declared ones first, then the rest of the key.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use datafusion_sql::sqlparser::tokenizer::{Location as TokenLocation, Span};
+
 /// Place in the text that was given to [`crate::parse_statements`], both from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Location {
@@ -9,6 +11,17 @@ pub struct Location {
     pub line: u64,
     /// Column, in characters.
     pub column: u64,
+}
+
+impl Location {
+    /// The start of a parsed item; none for an item that the parser made up.
+    pub(crate) fn of(span: Span) -> Option<Self> {
+        Self::at(span.start)
+    }
+
+    pub(crate) fn at(location: TokenLocation) -> Option<Self> {
+        (location.line > 0).then_some(Self { line: location.line, column: location.column })
+    }
 }
 
 impl fmt::Display for Location {
@@ -44,12 +57,28 @@ pub struct Error {
 }
 
 impl Error {
-    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>, location: Option<Location>) -> Self {
+    fn new(kind: ErrorKind, message: impl Into<String>, location: Option<Location>) -> Self {
         Self { kind, location, message: message.into() }
+    }
+
+    pub(crate) fn syntax(message: impl Into<String>, location: Option<Location>) -> Self {
+        Self::new(ErrorKind::Syntax, message, location)
+    }
+
+    pub(crate) fn name(message: impl Into<String>, location: Option<Location>) -> Self {
+        Self::new(ErrorKind::Name, message, location)
+    }
+
+    pub(crate) fn types_at(message: impl Into<String>, location: Option<Location>) -> Self {
+        Self::new(ErrorKind::Type, message, location)
     }
 
     pub(crate) fn unsupported(message: impl Into<String>, location: Option<Location>) -> Self {
         Self::new(ErrorKind::Unsupported, message, location)
+    }
+
+    pub(crate) fn definition(message: impl Into<String>, location: Option<Location>) -> Self {
+        Self::new(ErrorKind::Definition, message, location)
     }
 }
 

@@ -4,7 +4,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::BaseRelation;
+use crate::query::{JoinKind, SelectQuery};
+use crate::sqlite::{Render, render};
+use crate::strategy::Strategy;
+use crate::{BaseRelation, Phase, Step, ViewDefinition};
 
 /// Maintenance rule of an operator, best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -97,4 +100,120 @@ fn write_operator(f: &mut fmt::Formatter<'_>, operator: &Operator, depth: usize)
     }
     writeln!(f)?;
     operator.inputs.iter().try_for_each(|input| write_operator(f, input, depth + 1))
+}
+
+/// The statements that are shown.
+pub(crate) struct Sections<'a> {
+    pub(crate) maintain: &'a [Step],
+    pub(crate) apply: &'a [String],
+    pub(crate) record: &'a [String],
+}
+
+/// Describes how a query is kept.
+pub(crate) fn operators(
+    definition: &ViewDefinition,
+    query: &SelectQuery,
+    strategy: &Strategy,
+    notes: &[String],
+    sections: &Sections<'_>,
+) -> Explain {
+    let mut root = joins(query, strategy);
+    if !query.filter.is_empty() {
+        let conditions: Vec<String> =
+            query.filter.iter().map(|filter| render(filter, &Render(query))).collect();
+        root = wrap(format!("filter {}", conditions.join(" AND ")), Some(row_tier(strategy)), root);
+    }
+    if let Some(group) = &query.group {
+        let group: Vec<String> = group.iter().map(|expr| render(expr, &Render(query))).collect();
+        let tier = if *strategy == Strategy::Aggregate { Tier::B } else { strategy.tier(query) };
+        let name =
+            if group.is_empty() { "aggregate".to_owned() } else { format!("group by {}", group.join(", ")) };
+        root = wrap(name, Some(tier), root);
+    }
+    if let Some(having) = &query.having {
+        root = wrap(format!("having {}", render(having, &Render(query))), Some(strategy.tier(query)), root);
+    }
+    let columns: Vec<&str> = definition.columns.iter().map(|column| column.name.as_str()).collect();
+    root = wrap(format!("project {}", columns.join(", ")), Some(row_tier(strategy)), root);
+    Explain {
+        view: definition.name.clone(),
+        tier: strategy.tier(query),
+        root,
+        bases: definition.bases.clone(),
+        indexes: definition
+            .indexes
+            .iter()
+            .map(|index| format!("{} ({})", index.table, index.columns.join(", ")))
+            .collect(),
+        statements: statements(sections),
+        notes: describe(definition).into_iter().chain(notes.iter().cloned()).collect(),
+    }
+}
+
+/// Tier of filters and projections: they are part of whatever recomputes the rows.
+fn row_tier(strategy: &Strategy) -> Tier {
+    match strategy {
+        Strategy::Linear | Strategy::Aggregate => Tier::A,
+        Strategy::Recompute(_) => Tier::D,
+        Strategy::Full => Tier::F,
+    }
+}
+
+fn wrap(name: String, tier: Option<Tier>, input: Operator) -> Operator {
+    Operator { name, tier, inputs: vec![input] }
+}
+
+fn joins(query: &SelectQuery, strategy: &Strategy) -> Operator {
+    let leaf = |index: usize| {
+        let joined = &query.relations[index];
+        let table = &joined.base.base.table;
+        let name =
+            if joined.alias == *table { table.clone() } else { format!("{table} as {}", joined.alias) };
+        Operator { name: format!("read {name}"), tier: None, inputs: vec![] }
+    };
+    let tier = match strategy {
+        Strategy::Linear | Strategy::Aggregate => Tier::C,
+        Strategy::Recompute(_) => Tier::D,
+        Strategy::Full => Tier::F,
+    };
+    (1..query.relations.len()).fold(leaf(0), |left, index| {
+        let joined = &query.relations[index];
+        let on: Vec<String> = joined.on.iter().map(|on| render(on, &Render(query))).collect();
+        let kind = if joined.kind == JoinKind::Left { "left join" } else { "join" };
+        let name = if on.is_empty() { kind.to_owned() } else { format!("{kind} on {}", on.join(" AND ")) };
+        Operator { name, tier: Some(tier), inputs: vec![left, leaf(index)] }
+    })
+}
+
+fn statements(sections: &Sections<'_>) -> Vec<Statements> {
+    let mut shown: Vec<Statements> = vec![];
+    for step in sections.maintain {
+        let phase = match &step.phase {
+            Phase::Before(table) => format!("before {table}"),
+            Phase::After(table) => format!("after {table}"),
+            Phase::Finish => "finish".to_owned(),
+        };
+        match shown.iter_mut().find(|statements| statements.phase == phase) {
+            Some(statements) => statements.sql.push(step.sql.clone()),
+            None => shown.push(Statements { phase, sql: vec![step.sql.clone()] }),
+        }
+    }
+    for (phase, sql) in [("apply", sections.apply), ("record", sections.record)] {
+        shown.push(Statements { phase: phase.to_owned(), sql: sql.to_vec() });
+    }
+    shown
+}
+
+fn describe(definition: &ViewDefinition) -> Vec<String> {
+    let mut notes = vec![];
+    let kind = if definition.options.key.is_empty() { "derived" } else { "declared" };
+    notes.push(match definition.key.as_slice() {
+        [] => "always one row".to_owned(),
+        key => format!("key ({}), {kind}", key.join(", ")),
+    });
+    if definition.storage != definition.name {
+        let hidden: Vec<&str> = definition.hidden.iter().map(|hidden| hidden.column.name.as_str()).collect();
+        notes.push(format!("rows in {} with hidden columns {}", definition.storage, hidden.join(", ")));
+    }
+    notes
 }

@@ -36,10 +36,17 @@ mod catalog;
 mod definition;
 mod error;
 mod explain;
+mod facts;
+mod functions;
 mod program;
+mod query;
+mod resolve;
+mod sqlite;
 mod statement;
+mod strategy;
+mod typing;
 
-pub use catalog::Catalog;
+pub use catalog::{Catalog, mirror_table};
 pub use definition::{BaseRelation, HiddenColumn, Index, Order, Retain, Stored, ViewDefinition, ViewOptions};
 pub use error::{Error, ErrorKind, Location};
 pub use explain::{Explain, Operator, Statements, Tier};

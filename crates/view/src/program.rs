@@ -1,6 +1,6 @@
 //! The statements that keep a view, and when each runs.
 
-use crate::{Catalog, CreateView, Error, Explain, ViewDefinition};
+use crate::{Catalog, CreateView, Error, Explain, ViewDefinition, resolve, sqlite, typing};
 
 /// SQL dialect of a replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +75,17 @@ pub fn new_table(table: &str) -> String {
 /// place in the text and what to write instead.
 pub fn plan(statement: &CreateView, catalog: &Catalog, dialect: Dialect) -> Result<Program, Error> {
     let Dialect::Sqlite = dialect;
-    let _ = (statement, catalog);
-    Err(Error::unsupported("views are not planned yet", None))
+    if catalog.has_table(&statement.name) && !catalog.is_view(&statement.name) {
+        let message = format!("{} is the table of a relation: choose another name", statement.name);
+        return Err(Error::definition(message, statement.location));
+    }
+    let query = resolve::resolve(&statement.query, catalog)?;
+    if let Some(joined) =
+        query.relations.iter().find(|joined| joined.base.base.table.eq_ignore_ascii_case(&statement.name))
+    {
+        let message = format!("{} would read itself", joined.base.base.table);
+        return Err(Error::definition(message, statement.location));
+    }
+    let columns = typing::columns(&query)?;
+    sqlite::program(statement, &query, columns)
 }

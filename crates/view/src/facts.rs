@@ -1,0 +1,166 @@
+//! What can be proved about a query's values: no NULL, exact integers, which columns decide which, which identify rows.
+//!
+//! Every answer errs to the safe side.
+
+use std::collections::HashSet;
+
+use deltamesh_change::ColumnType;
+
+use crate::query::{AggregateFunction, ColumnRef, JoinKind, Scalar, SelectQuery};
+
+/// Whether the expression can be NULL.
+pub(crate) fn nullable(query: &SelectQuery, expr: &Scalar) -> bool {
+    match expr {
+        Scalar::Column(column) => {
+            query.relations[column.relation].kind == JoinKind::Left || query.column(*column).nullable
+        }
+        Scalar::Literal(sql) => sql == "NULL",
+        Scalar::Postfix(..) => false,
+        // Division by zero is NULL.
+        Scalar::Binary(_, "/" | "%", _) => true,
+        Scalar::Binary(_, "IS DISTINCT FROM" | "IS NOT DISTINCT FROM", _) => false,
+        Scalar::Call("coalesce", arguments) => arguments.iter().all(|argument| nullable(query, argument)),
+        Scalar::Call("nullif", _) => true,
+        Scalar::Case { branches, otherwise, .. } => {
+            otherwise.as_deref().is_none_or(|value| nullable(query, value))
+                || branches.iter().any(|(_, value)| nullable(query, value))
+        }
+        Scalar::Aggregate(aggregate) => {
+            let always_rows = query.group.as_ref().is_some_and(|group| !group.is_empty());
+            let argument = aggregate.argument.as_ref().is_some_and(|argument| nullable(query, argument));
+            aggregate.function != AggregateFunction::Count && (argument || !always_rows)
+        }
+        other => other.children().into_iter().any(|child| nullable(query, child)),
+    }
+}
+
+/// Whether every value is an integer or NULL, so that sums of it are exact.
+pub(crate) fn exact_integer(query: &SelectQuery, expr: &Scalar) -> bool {
+    match expr {
+        Scalar::Column(column) => {
+            matches!(query.column(*column).column_type, ColumnType::Int | ColumnType::Bool)
+        }
+        Scalar::Literal(sql) => sql == "NULL" || sql.parse::<i64>().is_ok(),
+        Scalar::Unary("-" | "+", operand) => exact_integer(query, operand),
+        Scalar::Binary(left, "+" | "-" | "*" | "/" | "%", right) => {
+            exact_integer(query, left) && exact_integer(query, right)
+        }
+        Scalar::Cast(_, name) => *name == "INTEGER",
+        Scalar::Call("coalesce", arguments) => {
+            arguments.iter().all(|argument| exact_integer(query, argument))
+        }
+        Scalar::Call("abs" | "nullif", arguments) => {
+            arguments.first().is_some_and(|argument| exact_integer(query, argument))
+        }
+        Scalar::Call(name, _) => matches!(*name, "length" | "instr"),
+        Scalar::Case { branches, otherwise, .. } => branches
+            .iter()
+            .map(|(_, value)| value)
+            .chain(otherwise.as_deref())
+            .all(|value| exact_integer(query, value)),
+        _ => false,
+    }
+}
+
+/// The two columns of an equality that makes each decide the other: same type, so that equal means identical.
+fn equated(query: &SelectQuery, condition: &Scalar) -> Option<(ColumnRef, ColumnRef)> {
+    match condition {
+        Scalar::Binary(left, "=", right) => match (&**left, &**right) {
+            (Scalar::Column(a), Scalar::Column(b))
+                if query.column(*a).column_type == query.column(*b).column_type =>
+            {
+                Some((*a, *b))
+            }
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// The column that an equality with a constant fixes. Text with a number would compare after conversion.
+fn fixed(query: &SelectQuery, condition: &Scalar) -> Option<ColumnRef> {
+    let Scalar::Binary(left, "=", right) = condition else {
+        return None;
+    };
+    let (Scalar::Column(column), Scalar::Literal(sql)) = (&**left, &**right) else {
+        return None;
+    };
+    let fits = match query.column(*column).column_type {
+        ColumnType::Int => sql.parse::<i64>().is_ok(),
+        ColumnType::Text => sql.starts_with('\''),
+        _ => false,
+    };
+    fits.then_some(*column)
+}
+
+/// Every column whose value the given ones decide.
+pub(crate) fn closure(query: &SelectQuery, given: impl IntoIterator<Item = ColumnRef>) -> HashSet<ColumnRef> {
+    let mut known: HashSet<ColumnRef> = given.into_iter().collect();
+    loop {
+        let before = known.len();
+        for relation in 0..query.relations.len() {
+            if query.key_of(relation).iter().all(|key| known.contains(key)) {
+                let columns = 0..query.relations[relation].base.columns.len();
+                known.extend(columns.map(|column| ColumnRef { relation, column }));
+            }
+            let joined = &query.relations[relation];
+            for condition in &joined.on {
+                known.extend(fixed(query, condition));
+                // A left join decides its own side only.
+                let within =
+                    |column: &ColumnRef| joined.kind == JoinKind::Inner || column.relation == relation;
+                let Some((a, b)) = equated(query, condition) else { continue };
+                if known.contains(&a) && within(&b) {
+                    known.insert(b);
+                }
+                if known.contains(&b) && within(&a) {
+                    known.insert(a);
+                }
+            }
+        }
+        for condition in &query.filter {
+            known.extend(fixed(query, condition));
+            let Some((a, b)) = equated(query, condition) else { continue };
+            if known.contains(&a) || known.contains(&b) {
+                known.extend([a, b]);
+            }
+        }
+        if known.len() == before {
+            return known;
+        }
+    }
+}
+
+/// Columns that identify a row of the joined relations: their keys, without those that others decide.
+pub(crate) fn row_key(query: &SelectQuery) -> Vec<ColumnRef> {
+    let mut kept: Vec<usize> = (0..query.relations.len()).collect();
+    for relation in (0..query.relations.len()).rev() {
+        let others: Vec<usize> = kept.iter().copied().filter(|other| *other != relation).collect();
+        let known = closure(query, others.iter().flat_map(|other| query.key_of(*other)));
+        if query.key_of(relation).iter().all(|key| known.contains(key)) {
+            kept = others;
+        }
+    }
+    kept.into_iter().flat_map(|relation| query.key_of(relation)).collect()
+}
+
+/// Columns that always have the same value as the given one.
+pub(crate) fn equals(query: &SelectQuery, column: ColumnRef) -> Vec<ColumnRef> {
+    let mut equal = vec![column];
+    let inner =
+        query.relations.iter().filter(|joined| joined.kind == JoinKind::Inner).flat_map(|joined| &joined.on);
+    let pairs: Vec<_> =
+        inner.chain(&query.filter).filter_map(|condition| equated(query, condition)).collect();
+    let mut index = 0;
+    while let Some(&current) = equal.get(index) {
+        for &(a, b) in &pairs {
+            for (from, to) in [(a, b), (b, a)] {
+                if from == current && !equal.contains(&to) {
+                    equal.push(to);
+                }
+            }
+        }
+        index += 1;
+    }
+    equal
+}

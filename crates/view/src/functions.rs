@@ -1,0 +1,159 @@
+//! Signatures of the functions that SQL may use, for type checking alone: nothing is ever evaluated here.
+
+use std::sync::Arc;
+
+use datafusion_common::arrow::datatypes::DataType;
+use datafusion_common::{Result, not_impl_err, plan_err};
+use datafusion_expr::function::AccumulatorArgs;
+use datafusion_expr::{
+    Accumulator, AggregateUDF, AggregateUDFImpl, ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
+    Signature, Volatility,
+};
+
+/// Result type of a function, from the types of its arguments.
+type Rule = fn(&str, &[DataType]) -> Result<DataType>;
+
+/// A function known by name and typing rule.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Typed {
+    name: &'static str,
+    signature: Signature,
+    rule: Rule,
+}
+
+impl Typed {
+    fn new(name: &'static str, rule: Rule) -> Self {
+        Self { name, signature: Signature::user_defined(Volatility::Immutable), rule }
+    }
+}
+
+impl ScalarUDFImpl for Typed {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
+        (self.rule)(self.name, arguments)
+    }
+
+    fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
+        Ok(arguments.to_vec())
+    }
+
+    fn invoke_with_args(&self, _arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        not_impl_err!("{} is only typed here", self.name)
+    }
+}
+
+impl AggregateUDFImpl for Typed {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
+        (self.rule)(self.name, arguments)
+    }
+
+    fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
+        Ok(arguments.to_vec())
+    }
+
+    fn accumulator(&self, _arguments: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
+        not_impl_err!("{} is only typed here", self.name)
+    }
+}
+
+/// The scalar function of that name.
+pub(crate) fn scalar(name: &str) -> Option<Arc<ScalarUDF>> {
+    let typed = match name {
+        "abs" => Typed::new("abs", number),
+        "coalesce" => Typed::new("coalesce", common),
+        "instr" => Typed::new("instr", integer),
+        "length" => Typed::new("length", integer),
+        "lower" => Typed::new("lower", text),
+        "ltrim" => Typed::new("ltrim", text),
+        "nullif" => Typed::new("nullif", first),
+        "replace" => Typed::new("replace", text),
+        "round" => Typed::new("round", real),
+        "rtrim" => Typed::new("rtrim", text),
+        "substr" => Typed::new("substr", text),
+        "trim" | "btrim" => Typed::new("trim", text),
+        "upper" => Typed::new("upper", text),
+        _ => return None,
+    };
+    Some(Arc::new(ScalarUDF::new_from_impl(typed)))
+}
+
+/// The aggregate function of that name.
+pub(crate) fn aggregate(name: &str) -> Option<Arc<AggregateUDF>> {
+    let typed = match name {
+        "avg" => Typed::new("avg", real),
+        "count" => Typed::new("count", integer),
+        "max" => Typed::new("max", first),
+        "min" => Typed::new("min", first),
+        "sum" => Typed::new("sum", number),
+        _ => return None,
+    };
+    Some(Arc::new(AggregateUDF::new_from_impl(typed)))
+}
+
+fn integer(_name: &str, _arguments: &[DataType]) -> Result<DataType> {
+    Ok(DataType::Int64)
+}
+
+fn real(name: &str, arguments: &[DataType]) -> Result<DataType> {
+    number(name, arguments).map(|_| DataType::Float64)
+}
+
+/// The kind of number that the first argument is.
+fn number(name: &str, arguments: &[DataType]) -> Result<DataType> {
+    match arguments.first() {
+        Some(kind) if kind.is_integer() => Ok(DataType::Int64),
+        Some(kind) if kind.is_numeric() || kind.is_null() => Ok(DataType::Float64),
+        Some(DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8) => {
+            plan_err!("{name} of a text: write {name}(CAST(column AS INTEGER)) or AS REAL")
+        }
+        Some(DataType::Boolean) => {
+            plan_err!("{name} of a truth value: write {name}(CASE WHEN column THEN 1 ELSE 0 END)")
+        }
+        _ => plan_err!("{name} takes a number"),
+    }
+}
+
+fn text(name: &str, arguments: &[DataType]) -> Result<DataType> {
+    match arguments.first() {
+        Some(DataType::Boolean) => plan_err!("{name} of a truth value"),
+        Some(_) => Ok(DataType::Utf8),
+        None => plan_err!("{name} takes a text"),
+    }
+}
+
+fn first(name: &str, arguments: &[DataType]) -> Result<DataType> {
+    arguments.first().cloned().map_or_else(|| plan_err!("{name} takes an argument"), Ok)
+}
+
+/// One type if all arguments that are not NULL have it, a number if all are numbers.
+fn common(name: &str, arguments: &[DataType]) -> Result<DataType> {
+    let mut known = arguments.iter().filter(|kind| !kind.is_null());
+    let Some(first) = known.next() else {
+        return Ok(DataType::Null);
+    };
+    let mut result = first.clone();
+    for kind in known {
+        result = match (&result, kind) {
+            (a, b) if a == b => continue,
+            (a, b) if a.is_integer() && b.is_integer() => DataType::Int64,
+            (a, b) if a.is_numeric() && b.is_numeric() => DataType::Float64,
+            (a, b) => return plan_err!("{name} of {a} and {b}: CAST them to one type"),
+        };
+    }
+    Ok(result)
+}

@@ -1,0 +1,128 @@
+//! From the parsed `SELECT` to a [`SelectQuery`]: names are looked up, and what has no maintenance rule is refused with
+//! its reason and what to write instead.
+
+mod clause;
+mod expression;
+mod scope;
+
+use datafusion_sql::sqlparser::ast::{Query, Select, SetExpr, Spanned};
+
+use crate::query::{Output, Scalar, SelectQuery};
+use crate::{Catalog, Error, Location};
+use scope::Scope;
+
+/// Resolves a view's query.
+pub(crate) fn resolve(query: &Query, catalog: &Catalog) -> Result<SelectQuery, Error> {
+    let select = select_of(query)?;
+    let location = Location::of(select.span());
+    let scope = Scope::open(&select.from, catalog)?;
+    let mut outputs = Vec::new();
+    for item in &select.projection {
+        clause::project(&scope, item, &mut outputs)?;
+    }
+    clause::check_names(&outputs, location)?;
+    let filter = match &select.selection {
+        Some(selection) => scope.scalar(selection)?.conjuncts(),
+        None => vec![],
+    };
+    if let Some(condition) = filter.iter().find(|condition| !condition.aggregates().is_empty()) {
+        let name = condition.aggregates().first().map_or("", |aggregate| aggregate.function.name());
+        return Err(Error::unsupported(format!("{name} in WHERE: write the condition as HAVING"), location));
+    }
+    let having =
+        select.having.as_ref().map(|having| clause::with_aliases(&scope, having, &outputs)).transpose()?;
+    let group = clause::group(&scope, select, &outputs, having.as_ref())?;
+    let distinct = clause::distinct(select)?;
+    let order_by = clause::order_by(&scope, query.order_by.as_ref(), &outputs)?;
+    let query = SelectQuery {
+        relations: scope.into_relations(),
+        filter,
+        group,
+        having,
+        distinct,
+        outputs,
+        order_by,
+        location,
+    };
+    clause::check_grouping(&query)?;
+    Ok(query)
+}
+
+/// The one plain `SELECT` that a view may be.
+fn select_of(query: &Query) -> Result<&Select, Error> {
+    let refuse = |what: &str, instead: &str| {
+        Err(Error::unsupported(
+            format!("{what} is not supported in a view: {instead}"),
+            Location::of(query.span()),
+        ))
+    };
+    if query.with.is_some() {
+        return refuse("WITH", "make each part a view of its own and select from it");
+    }
+    if query.limit_clause.is_some() || query.fetch.is_some() {
+        return refuse("LIMIT", "leave it out and read the view with ORDER BY and LIMIT");
+    }
+    if !query.locks.is_empty() || query.for_clause.is_some() || !query.pipe_operators.is_empty() {
+        return refuse("a clause after the SELECT", "leave it out");
+    }
+    let select = match &*query.body {
+        SetExpr::Select(select) => select,
+        SetExpr::SetOperation { op, .. } => {
+            return refuse(&op.to_string(), "make one view of each side and read both");
+        }
+        SetExpr::Query(inner) => return select_of(inner),
+        _ => return refuse("this form of query", "write one SELECT … FROM …"),
+    };
+    let unknown = select.top.is_some()
+        || select.into.is_some()
+        || !select.lateral_views.is_empty()
+        || select.prewhere.is_some()
+        || !select.connect_by.is_empty()
+        || !select.cluster_by.is_empty()
+        || !select.distribute_by.is_empty()
+        || !select.sort_by.is_empty()
+        || select.qualify.is_some()
+        || select.exclude.is_some()
+        || select.value_table_mode.is_some();
+    if unknown {
+        return refuse("this clause of SELECT", "use FROM, JOIN, WHERE, GROUP BY and HAVING");
+    }
+    if !select.named_window.is_empty() {
+        return refuse("WINDOW", "leave it out; window functions are not supported yet");
+    }
+    Ok(select)
+}
+
+/// Names close enough to be meant, for an error.
+pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let mut ranked: Vec<(usize, &str)> = known
+        .map(|candidate| (distance(&name.to_lowercase(), &candidate.to_lowercase()), candidate))
+        .filter(|(distance, candidate)| *distance <= 1 + candidate.len().max(name.len()) / 2)
+        .collect();
+    ranked.sort_unstable();
+    ranked.dedup();
+    ranked.truncate(3);
+    let names: Vec<&str> = ranked.into_iter().map(|(_, candidate)| candidate).collect();
+    if names.is_empty() { String::new() } else { format!("; near: {}", names.join(", ")) }
+}
+
+/// Edits from one text to the other (Levenshtein).
+fn distance(from: &str, to: &str) -> usize {
+    let to: Vec<char> = to.chars().collect();
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (index, character) in from.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = index + 1;
+        for (column, other) in to.iter().enumerate() {
+            let change = diagonal + usize::from(character != *other);
+            diagonal = row[column + 1];
+            row[column + 1] = change.min(row[column] + 1).min(diagonal + 1);
+        }
+    }
+    row[to.len()]
+}
+
+/// An output item that is a plain expression.
+fn output(name: String, expr: Scalar) -> Output {
+    Output { name, expr }
+}

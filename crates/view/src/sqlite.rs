@@ -1,0 +1,170 @@
+//! SQLite: how a resolved query is spelled, and the statements of each maintenance rule.
+//!
+//! Operators are always parenthesised, so that SQLite's precedence never decides. Tables that hold results declare a type
+//! only for columns that repeat a base column of that type: any other declared type would change values by affinity.
+
+mod aggregate;
+mod delta;
+mod keys;
+mod layout;
+mod linear;
+mod recompute;
+mod record;
+mod select;
+
+use deltamesh_change::Column;
+
+use crate::explain::{Sections, operators};
+use crate::query::SelectQuery;
+use crate::strategy::{Strategy, choose};
+use crate::{CreateView, Error, HiddenColumn, Index, Program, Step, Stored, ViewDefinition};
+use layout::{Layout, Role};
+pub(crate) use select::{Render, render};
+
+/// A quoted identifier.
+pub(crate) fn quote(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A quoted text literal.
+pub(crate) fn quote_text(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// What a rule contributes to a program.
+pub(crate) struct Parts {
+    layout: Layout,
+    connect: Vec<String>,
+    fill: Vec<String>,
+    maintain: Vec<Step>,
+    /// TEMP tables besides those of the images.
+    scratch: Vec<String>,
+    indexes: Vec<Index>,
+    notes: Vec<String>,
+}
+
+/// Builds the program of a resolved query; `columns` are its typed outputs.
+pub(crate) fn program(
+    statement: &CreateView,
+    query: &SelectQuery,
+    columns: Vec<Column>,
+) -> Result<Program, Error> {
+    // As the user wrote it: the text that the view must always equal.
+    let oracle = query.oracle();
+    let query = crate::strategy::without_distinct(query.clone())?;
+    check_size(&query)?;
+    let strategy = choose(&query);
+    check_stored(statement, &strategy, &query)?;
+    let layout = keys::layout(statement, &query, &columns)?;
+    let parts = match &strategy {
+        Strategy::Linear => linear::plan(&query, layout),
+        Strategy::Aggregate => aggregate::plan(&query, layout),
+        Strategy::Recompute(affected) => recompute::plan(&query, layout, affected),
+        Strategy::Full => recompute::plan_full(&query, layout),
+    };
+    let subject = subject(statement, &parts.layout)?;
+    let definition = definition(statement, &query, columns, &parts, &subject);
+    let mut create: Vec<String> = parts.indexes.iter().map(create_index).collect();
+    create.extend(parts.layout.create(&oracle));
+    let (apply, record) = (parts.layout.apply(), parts.layout.record(&subject));
+    let temporary: Vec<String> =
+        [parts.layout.old(), parts.layout.new()].into_iter().chain(parts.scratch.iter().cloned()).collect();
+    let mut drop = parts.layout.drop();
+    drop.extend(temporary.iter().map(|table| format!("DROP TABLE IF EXISTS {table}")));
+    let sections = Sections { maintain: &parts.maintain, apply: &apply, record: &record };
+    let explain = operators(&definition, &query, &strategy, &parts.notes, &sections);
+    Ok(Program {
+        definition,
+        create,
+        connect: parts.connect,
+        fill: parts.fill,
+        maintain: parts.maintain,
+        apply,
+        record,
+        clear: temporary.iter().map(|table| format!("DELETE FROM {table}")).collect(),
+        drop,
+        oracle,
+        explain,
+    })
+}
+
+fn check_size(query: &SelectQuery) -> Result<(), Error> {
+    for base in delta::bases(query) {
+        let times = delta::occurrences(query, &base).len();
+        if times > delta::MAX_OCCURRENCES {
+            let message = format!("{} is joined {times} times: split the view", base.relation);
+            return Err(Error::unsupported(message, query.location));
+        }
+    }
+    Ok(())
+}
+
+fn check_stored(statement: &CreateView, strategy: &Strategy, query: &SelectQuery) -> Result<(), Error> {
+    if statement.options.stored == Stored::Never && *strategy != Strategy::Linear {
+        let message = "stored = never is for filters, projections and inner joins: this view needs its rows, write stored = auto";
+        return Err(Error::unsupported(message, query.location));
+    }
+    Ok(())
+}
+
+/// Token columns of the subject: the declared ones, then the rest of the key.
+fn subject(statement: &CreateView, layout: &Layout) -> Result<Vec<usize>, Error> {
+    let mut subject: Vec<usize> = vec![];
+    for name in &statement.options.subject {
+        let visible = layout
+            .columns
+            .iter()
+            .position(|stored| stored.role == Role::Visible && stored.column.name.eq_ignore_ascii_case(name));
+        let Some(index) = visible else {
+            let known = layout.columns.iter().filter(|stored| stored.role == Role::Visible);
+            let near = crate::resolve::nearest(name, known.map(|stored| stored.column.name.as_str()));
+            let message = format!("subject column {name} is not selected{near}");
+            return Err(Error::definition(message, statement.location));
+        };
+        if !subject.contains(&index) {
+            subject.push(index);
+        }
+    }
+    let rest: Vec<usize> = layout.key.iter().copied().filter(|index| !subject.contains(index)).collect();
+    subject.extend(rest);
+    Ok(subject)
+}
+
+fn definition(
+    statement: &CreateView,
+    query: &SelectQuery,
+    columns: Vec<Column>,
+    parts: &Parts,
+    subject: &[usize],
+) -> ViewDefinition {
+    let layout = &parts.layout;
+    let name = |index: &usize| layout.columns[*index].column.name.clone();
+    let hidden = layout.columns.iter().filter(|stored| stored.role != Role::Visible);
+    let typed = layout.columns.iter().filter(|stored| stored.affinity.is_some());
+    ViewDefinition {
+        name: statement.name.clone(),
+        sql: statement.sql.clone(),
+        columns,
+        hidden: hidden
+            .map(|stored| HiddenColumn { column: stored.column.clone(), state: stored.role == Role::State })
+            .collect(),
+        typed: typed.map(|stored| stored.column.name.clone()).collect(),
+        key: layout.key.iter().map(name).collect(),
+        subject: subject.iter().map(name).collect(),
+        order_by: query.order_by.clone(),
+        bases: delta::bases(query),
+        storage: layout.storage(),
+        indexes: parts.indexes.clone(),
+        options: statement.options.clone(),
+    }
+}
+
+fn create_index(index: &Index) -> String {
+    let columns: Vec<String> = index.columns.iter().map(|column| quote(column)).collect();
+    format!(
+        "CREATE INDEX IF NOT EXISTS {} ON {} ({})",
+        quote(&index.name),
+        quote(&index.table),
+        columns.join(", ")
+    )
+}

@@ -1,0 +1,198 @@
+//! Rows that a change of one base adds to, or takes from, the joined relations.
+//!
+//! The changed rows come first and every further relation is reached by an index: `CROSS JOIN` keeps SQLite from choosing
+//! another order. For a relation that is joined with itself, the rows in which several occurrences changed are counted by
+//! inclusion and exclusion.
+
+use std::collections::BTreeSet;
+
+use super::select::{Render, conjunction};
+use super::{quote, render};
+use crate::query::{ColumnRef, Joined, Scalar, SelectQuery};
+use crate::{BaseRelation, Index, Phase, Step, new_table, old_table};
+
+/// Most occurrences of one relation in a view; the statements double with each.
+pub(crate) const MAX_OCCURRENCES: usize = 4;
+
+/// Which image of the changed rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Image {
+    Old,
+    New,
+}
+
+impl Image {
+    pub(crate) fn phase(self, table: &str) -> Phase {
+        match self {
+            Self::Old => Phase::Before(table.to_owned()),
+            Self::New => Phase::After(table.to_owned()),
+        }
+    }
+
+    fn table(self, joined: &Joined) -> String {
+        let table = &joined.base.base.table;
+        format!("temp.{}", quote(&if self == Self::Old { old_table(table) } else { new_table(table) }))
+    }
+}
+
+/// Order in which relations are joined, and the indexes that this needs.
+#[derive(Debug, Default)]
+pub(crate) struct Indexes(Vec<Index>);
+
+impl Indexes {
+    pub(crate) fn into_vec(self) -> Vec<Index> {
+        self.0
+    }
+
+    /// Notes that rows of a relation are looked up by these columns.
+    pub(crate) fn need(&mut self, joined: &Joined, columns: &BTreeSet<usize>) {
+        let base = &joined.base;
+        let first_of_key = base.key.first().is_some_and(|first| columns.contains(first));
+        if columns.is_empty() || first_of_key {
+            return;
+        }
+        let columns: Vec<String> = columns.iter().map(|column| base.columns[*column].name.clone()).collect();
+        let name = format!("__deltamesh_ix_{}_{}", base.storage, columns.join("_"));
+        let index = Index { name, table: base.storage.clone(), columns };
+        if !self.0.contains(&index) {
+            self.0.push(index);
+        }
+    }
+}
+
+/// The bases of a query, each once, in order of first appearance: mirrors, then views.
+pub(crate) fn bases(query: &SelectQuery) -> Vec<BaseRelation> {
+    let mut bases: Vec<BaseRelation> = vec![];
+    for mirrors in [true, false] {
+        for joined in query.relations.iter().filter(|joined| joined.base.is_mirror() == mirrors) {
+            if !bases.contains(&joined.base.base) {
+                bases.push(joined.base.base.clone());
+            }
+        }
+    }
+    bases
+}
+
+/// Indexes of the relations that read a base.
+pub(crate) fn occurrences(query: &SelectQuery, base: &BaseRelation) -> Vec<usize> {
+    (0..query.relations.len()).filter(|index| query.relations[*index].base.base == *base).collect()
+}
+
+/// Orders `rest` so that each relation is looked up by columns of those before it, if it can be.
+///
+/// `first` are already there, `given` are columns whose values are known from elsewhere.
+pub(crate) fn join_order(
+    query: &SelectQuery,
+    first: &[usize],
+    rest: &[usize],
+    given: &[ColumnRef],
+    indexes: &mut Indexes,
+) -> Vec<usize> {
+    let mut bound: Vec<usize> = first.to_vec();
+    let mut rest: Vec<usize> = rest.to_vec();
+    let mut order = vec![];
+    while !rest.is_empty() {
+        let lookup = |relation: usize| -> BTreeSet<usize> {
+            let mut columns: BTreeSet<usize> = given
+                .iter()
+                .filter(|column| column.relation == relation)
+                .map(|column| column.column)
+                .collect();
+            columns.extend(query.conditions().filter_map(|condition| looked_up(condition, relation, &bound)));
+            columns
+        };
+        let rank = |relation: usize| {
+            let (columns, base) = (lookup(relation), &query.relations[relation].base);
+            let unique = !base.key.is_empty() && base.key.iter().all(|key| columns.contains(key));
+            (unique, !columns.is_empty())
+        };
+        let best = (0..rest.len()).rev().max_by_key(|position| rank(rest[*position])).unwrap_or(0);
+        let relation = rest.remove(best);
+        indexes.need(&query.relations[relation], &lookup(relation));
+        bound.push(relation);
+        order.push(relation);
+    }
+    order
+}
+
+/// The column of `relation` that an equality fixes once the `bound` relations are there.
+fn looked_up(condition: &Scalar, relation: usize, bound: &[usize]) -> Option<usize> {
+    let Scalar::Binary(left, "=", right) = condition else {
+        return None;
+    };
+    [(left, right), (right, left)].into_iter().find_map(|(side, other)| match &**side {
+        Scalar::Column(column)
+            if column.relation == relation
+                && other.relations().iter().all(|needed| bound.contains(needed)) =>
+        {
+            Some(column.column)
+        }
+        _ => None,
+    })
+}
+
+/// `FROM` the changed rows of some relations and the present rows of the others, and the `WHERE` clause.
+pub(crate) fn from_changed(
+    query: &SelectQuery,
+    changed: &[usize],
+    image: Image,
+    among: &[usize],
+    conditions: &[&Scalar],
+    indexes: &mut Indexes,
+) -> String {
+    let rest: Vec<usize> = among.iter().copied().filter(|relation| !changed.contains(relation)).collect();
+    let order = join_order(query, changed, &rest, &[], indexes);
+    let tables: Vec<String> = changed
+        .iter()
+        .map(|relation| (image.table(&query.relations[*relation]), *relation))
+        .chain(order.into_iter().map(|relation| (quote(&query.relations[relation].base.storage), relation)))
+        .map(|(table, relation)| format!("{table} AS {}", quote(&query.relations[relation].alias)))
+        .collect();
+    let filter = conjunction(conditions.iter().copied(), &Render(query));
+    let filter = filter.map_or_else(String::new, |filter| format!(" WHERE {filter}"));
+    format!(" FROM {}{filter}", tables.join(" CROSS JOIN "))
+}
+
+/// Steps that collect the signed rows of an inner join, as `w` and the given expressions, into a TEMP table.
+pub(crate) fn signed(
+    query: &SelectQuery,
+    target: &str,
+    exprs: &[Scalar],
+    indexes: &mut Indexes,
+) -> Vec<Step> {
+    let names = Render(query);
+    let all: Vec<usize> = (0..query.relations.len()).collect();
+    let conditions: Vec<&Scalar> = query.conditions().collect();
+    let values: Vec<String> = exprs.iter().map(|expr| render(expr, &names)).collect();
+    let mut steps = vec![];
+    for base in bases(query) {
+        let occurrences = occurrences(query, &base);
+        for image in [Image::Old, Image::New] {
+            for changed in subsets(&occurrences) {
+                let positive = (changed.len() % 2 == 1) == (image == Image::New);
+                let weight = if positive { "1" } else { "-1" };
+                let from = from_changed(query, &changed, image, &all, &conditions, indexes);
+                let mut select = vec![weight.to_owned()];
+                select.extend(values.iter().cloned());
+                steps.push(Step {
+                    phase: image.phase(&base.table),
+                    sql: format!("INSERT INTO {target} SELECT {}{from}", select.join(", ")),
+                });
+            }
+        }
+    }
+    steps
+}
+
+/// Every subset but the empty one, small ones first.
+fn subsets(of: &[usize]) -> Vec<Vec<usize>> {
+    let mut subsets: Vec<Vec<usize>> = vec![];
+    for member in of {
+        let with: Vec<Vec<usize>> =
+            subsets.iter().map(|subset| subset.iter().copied().chain([*member]).collect()).collect();
+        subsets.push(vec![*member]);
+        subsets.extend(with);
+    }
+    subsets.sort_by_key(Vec::len);
+    subsets
+}

@@ -1,0 +1,176 @@
+//! Recomputation: of the rows that share the affected values, or of everything.
+//!
+//! The steps around each base collect the values of the affected expressions from changed rows, old and new. At the end the
+//! stored rows with these values go and the freshly computed ones come; netting leaves what really differs.
+
+use super::delta::{Image, Indexes, bases, from_changed, join_order, occurrences};
+use super::keys::stored_index;
+use super::layout::Layout;
+use super::linear::{fill, select_stored, stored_exprs};
+use super::select::{Render, conjunction};
+use super::{Parts, quote, render};
+use crate::query::{ColumnRef, Scalar, SelectQuery};
+use crate::{Phase, Step, strategy};
+
+/// Alias of the affected values; no relation of a query may have it.
+const AFFECTED: &str = "__deltamesh_affected";
+
+/// Only the rows that share values of the `affected` expressions.
+pub(crate) fn plan(query: &SelectQuery, mut layout: Layout, affected: &[Scalar]) -> Parts {
+    let mut indexes = Indexes::default();
+    let positions: Vec<usize> = affected.iter().map(|expr| stored_index(&mut layout, query, expr)).collect();
+    let target = layout.scratch("affected");
+    let mut maintain = collect(query, &target, affected, &mut indexes);
+    let exprs = stored_exprs(query, &layout);
+    let delta = layout.scratch("delta");
+    let names: Vec<String> = (0..affected.len()).map(|index| format!("e{index}")).collect();
+    let distinct = format!("(SELECT DISTINCT {} FROM {target})", names.join(", "));
+    let lookup: Vec<String> = positions
+        .iter()
+        .zip(&names)
+        .zip(affected)
+        .map(|((position, name), expr)| {
+            format!("s.{} {} a.{name}", layout.name(*position), equality(query, expr))
+        })
+        .collect();
+    let finish = [
+        format!(
+            "INSERT INTO {delta} SELECT -1, {} FROM {distinct} AS a CROSS JOIN {} AS s WHERE {}",
+            layout.all("s."),
+            quote(&layout.storage()),
+            lookup.join(" AND ")
+        ),
+        format!("INSERT INTO {delta} {}", restricted(query, &exprs, affected, &distinct, &mut indexes)),
+    ];
+    maintain.extend(finish.into_iter().chain(layout.net()).map(|sql| Step { phase: Phase::Finish, sql }));
+    let mut connect = layout.connect();
+    connect.push(layout.connect_delta());
+    connect.push(format!("CREATE TABLE IF NOT EXISTS {target} ({})", names.join(", ")));
+    Parts {
+        fill: fill(query, &layout, &exprs),
+        scratch: vec![delta, target],
+        layout,
+        connect,
+        maintain,
+        indexes: indexes.into_vec(),
+        notes: vec![],
+    }
+}
+
+/// Everything, at every batch that touches a base.
+pub(crate) fn plan_full(query: &SelectQuery, layout: Layout) -> Parts {
+    let exprs = stored_exprs(query, &layout);
+    let delta = layout.scratch("delta");
+    let names: Vec<String> = exprs.iter().map(|expr| render(expr, &Render(query))).collect();
+    let from = query.from_clause(|joined| quote(&joined.base.storage));
+    let finish = [
+        format!("INSERT INTO {delta} SELECT -1, {} FROM {}", layout.all(""), quote(&layout.storage())),
+        format!("INSERT INTO {delta} SELECT 1, {}{from}{}", names.join(", "), query.grouping_clause()),
+    ];
+    let maintain =
+        finish.into_iter().chain(layout.net()).map(|sql| Step { phase: Phase::Finish, sql }).collect();
+    let mut connect = layout.connect();
+    connect.push(layout.connect_delta());
+    Parts {
+        fill: vec![format!(
+            "INSERT INTO {} ({}) {}",
+            quote(&layout.storage()),
+            layout.all(""),
+            select_stored(query, &exprs)
+        )],
+        scratch: vec![delta],
+        layout,
+        connect,
+        maintain,
+        indexes: vec![],
+        notes: vec!["every batch that touches a base computes the whole view again".to_owned()],
+    }
+}
+
+/// `=` where NULL cannot occur, so that every index serves.
+fn equality(query: &SelectQuery, expr: &Scalar) -> &'static str {
+    if crate::facts::nullable(query, expr) { "IS" } else { "=" }
+}
+
+fn collect(query: &SelectQuery, target: &str, affected: &[Scalar], indexes: &mut Indexes) -> Vec<Step> {
+    let preserved = strategy::preserved(query);
+    let inner: Vec<usize> = (0..preserved).collect();
+    let names = Render(query);
+    let values: Vec<String> = affected.iter().map(|expr| render(expr, &names)).collect();
+    let mut steps = vec![];
+    for base in bases(query) {
+        for image in [Image::Old, Image::New] {
+            for changed in occurrences(query, &base) {
+                let mut among = inner.clone();
+                let mut conditions = preserved_conditions(query, preserved);
+                if changed >= preserved {
+                    among.push(changed);
+                    conditions.extend(&query.relations[changed].on);
+                }
+                let from = from_changed(query, &[changed], image, &among, &conditions, indexes);
+                steps.push(Step {
+                    phase: image.phase(&base.table),
+                    sql: format!("INSERT INTO {target} SELECT DISTINCT {}{from}", values.join(", ")),
+                });
+            }
+        }
+    }
+    steps
+}
+
+/// Conditions that read the preserved side alone.
+fn preserved_conditions(query: &SelectQuery, preserved: usize) -> Vec<&Scalar> {
+    let inner = query.relations[..preserved].iter().flat_map(|joined| &joined.on);
+    let within = |condition: &&Scalar| condition.relations().iter().all(|relation| *relation < preserved);
+    inner.chain(query.filter.iter().filter(within)).collect()
+}
+
+/// The view's own query, for the affected values alone.
+fn restricted(
+    query: &SelectQuery,
+    exprs: &[Scalar],
+    affected: &[Scalar],
+    distinct: &str,
+    indexes: &mut Indexes,
+) -> String {
+    let names = Render(query);
+    let preserved = strategy::preserved(query);
+    let inner: Vec<usize> = (0..preserved).collect();
+    let given: Vec<ColumnRef> = affected
+        .iter()
+        .filter_map(|expr| match expr {
+            Scalar::Column(column) => Some(*column),
+            _ => None,
+        })
+        .collect();
+    let mut from = format!("{distinct} AS {AFFECTED}");
+    for relation in join_order(query, &[], &inner, &given, indexes) {
+        let joined = &query.relations[relation];
+        from.push_str(&format!(" CROSS JOIN {} AS {}", quote(&joined.base.storage), quote(&joined.alias)));
+    }
+    for (offset, joined) in query.relations[preserved..].iter().enumerate() {
+        let on = conjunction(joined.on.iter(), &names).unwrap_or_else(|| "TRUE".to_owned());
+        from.push_str(&format!(
+            " LEFT JOIN {} AS {} ON {on}",
+            quote(&joined.base.storage),
+            quote(&joined.alias)
+        ));
+        join_order(query, &inner, &[preserved + offset], &[], indexes);
+    }
+    let inner_on = query.relations[..preserved].iter().flat_map(|joined| &joined.on);
+    let mut conditions: Vec<String> = affected
+        .iter()
+        .enumerate()
+        .map(|(index, expr)| {
+            format!("{} {} {AFFECTED}.e{index}", render(expr, &names), equality(query, expr))
+        })
+        .collect();
+    conditions.extend(conjunction(inner_on.chain(&query.filter), &names));
+    let values: Vec<String> = exprs.iter().map(|expr| render(expr, &names)).collect();
+    format!(
+        "SELECT 1, {} FROM {from} WHERE {}{}",
+        values.join(", "),
+        conditions.join(" AND "),
+        query.grouping_clause()
+    )
+}

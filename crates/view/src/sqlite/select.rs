@@ -1,0 +1,136 @@
+//! Spelling of expressions and of whole `SELECT`s.
+
+use crate::query::{Aggregate, ColumnRef, JoinKind, Joined, Scalar, SelectQuery};
+use crate::sqlite::quote;
+
+/// What columns and other parts of an expression are called where it is used.
+pub(crate) trait Names {
+    /// SQL of a column.
+    fn column(&self, column: ColumnRef) -> String;
+
+    /// SQL that stands for a whole subexpression, if it was computed before.
+    fn known(&self, _scalar: &Scalar) -> Option<String> {
+        None
+    }
+}
+
+/// Columns as `"alias"."column"`.
+pub(crate) struct Render<'a>(pub(crate) &'a SelectQuery);
+
+impl Names for Render<'_> {
+    fn column(&self, column: ColumnRef) -> String {
+        let joined = &self.0.relations[column.relation];
+        format!("{}.{}", quote(&joined.alias), quote(&joined.base.columns[column.column].name))
+    }
+}
+
+/// SQL of an expression.
+pub(crate) fn render(scalar: &Scalar, names: &dyn Names) -> String {
+    if let Some(known) = names.known(scalar) {
+        return known;
+    }
+    let part = |scalar: &Scalar| render(scalar, names);
+    let list = |scalars: &[Scalar]| scalars.iter().map(part).collect::<Vec<_>>().join(", ");
+    let not = |negated: bool| if negated { "NOT " } else { "" };
+    match scalar {
+        Scalar::Column(column) => names.column(*column),
+        Scalar::Literal(sql) => sql.clone(),
+        Scalar::Unary(operator, operand) => format!("({operator} {})", part(operand)),
+        Scalar::Binary(left, operator, right) => format!("({} {operator} {})", part(left), part(right)),
+        Scalar::Postfix(operand, words) => format!("({} {words})", part(operand)),
+        Scalar::Between { operand, negated, low, high } => {
+            format!("({} {}BETWEEN {} AND {})", part(operand), not(*negated), part(low), part(high))
+        }
+        Scalar::InList { operand, negated, list: items } => {
+            format!("({} {}IN ({}))", part(operand), not(*negated), list(items))
+        }
+        Scalar::Like { operand, negated, pattern, escape } => {
+            let escape = escape.as_ref().map_or_else(String::new, |escape| format!(" ESCAPE {escape}"));
+            format!("({} {}LIKE {}{escape})", part(operand), not(*negated), part(pattern))
+        }
+        Scalar::Case { operand, branches, otherwise } => {
+            let operand =
+                operand.as_deref().map_or_else(String::new, |operand| format!(" {}", part(operand)));
+            let branches: String = branches
+                .iter()
+                .map(|(when, then)| format!(" WHEN {} THEN {}", part(when), part(then)))
+                .collect();
+            let otherwise =
+                otherwise.as_deref().map_or_else(String::new, |value| format!(" ELSE {}", part(value)));
+            format!("CASE{operand}{branches}{otherwise} END")
+        }
+        Scalar::Cast(operand, name) => format!("CAST({} AS {name})", part(operand)),
+        Scalar::Call(name, arguments) => format!("{name}({})", list(arguments)),
+        Scalar::Aggregate(aggregate) => aggregate_call(aggregate, names),
+    }
+}
+
+fn aggregate_call(aggregate: &Aggregate, names: &dyn Names) -> String {
+    let argument =
+        aggregate.argument.as_ref().map_or_else(|| "*".to_owned(), |argument| render(argument, names));
+    let distinct = if aggregate.distinct { "DISTINCT " } else { "" };
+    format!("{}({distinct}{argument})", aggregate.function.name())
+}
+
+impl SelectQuery {
+    /// `FROM … WHERE …` as the user wrote it, reading the visible tables.
+    pub(crate) fn from_clause(&self, table: impl Fn(&Joined) -> String) -> String {
+        let names = Render(self);
+        let mut sql = String::from(" FROM ");
+        for (index, joined) in self.relations.iter().enumerate() {
+            let source = format!("{} AS {}", table(joined), quote(&joined.alias));
+            let on = conjunction(joined.on.iter(), &names);
+            match (index, joined.kind, on) {
+                (0, ..) => sql.push_str(&source),
+                (_, JoinKind::Inner, None) => sql.push_str(&format!(" CROSS JOIN {source}")),
+                (_, JoinKind::Inner, Some(on)) => sql.push_str(&format!(" JOIN {source} ON {on}")),
+                (_, JoinKind::Left, on) => {
+                    sql.push_str(&format!(
+                        " LEFT JOIN {source} ON {}",
+                        on.unwrap_or_else(|| "TRUE".to_owned())
+                    ));
+                }
+            }
+        }
+        if let Some(filter) = conjunction(self.filter.iter(), &names) {
+            sql.push_str(&format!(" WHERE {filter}"));
+        }
+        sql
+    }
+
+    /// `GROUP BY … HAVING …`, or nothing.
+    pub(crate) fn grouping_clause(&self) -> String {
+        let names = Render(self);
+        let mut sql = String::new();
+        if let Some(group) = self.group.as_ref().filter(|group| !group.is_empty()) {
+            let group: Vec<String> = group.iter().map(|expr| render(expr, &names)).collect();
+            sql.push_str(&format!(" GROUP BY {}", group.join(", ")));
+        }
+        if let Some(having) = &self.having {
+            sql.push_str(&format!(" HAVING {}", render(having, &names)));
+        }
+        sql
+    }
+
+    /// The view's own `SELECT`.
+    pub(crate) fn oracle(&self) -> String {
+        let names = Render(self);
+        let outputs: Vec<String> = self
+            .outputs
+            .iter()
+            .map(|output| format!("{} AS {}", render(&output.expr, &names), quote(&output.name)))
+            .collect();
+        let distinct = if self.distinct { "DISTINCT " } else { "" };
+        let from = self.from_clause(|joined| quote(&joined.base.base.table));
+        format!("SELECT {distinct}{}{from}{}", outputs.join(", "), self.grouping_clause())
+    }
+}
+
+/// `a AND b`, or nothing.
+pub(crate) fn conjunction<'a>(
+    conditions: impl Iterator<Item = &'a Scalar>,
+    names: &dyn Names,
+) -> Option<String> {
+    let conditions: Vec<String> = conditions.map(|condition| render(condition, names)).collect();
+    (!conditions.is_empty()).then(|| conditions.join(" AND "))
+}

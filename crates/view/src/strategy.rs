@@ -1,0 +1,127 @@
+//! Which rule keeps a view: the best one whose conditions the query meets.
+
+use crate::query::{Aggregate, AggregateFunction, JoinKind, Scalar, SelectQuery};
+use crate::{Error, Tier, facts};
+
+/// How a view is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Strategy {
+    /// Signed rows of an inner join; the view is what is left of them.
+    Linear,
+    /// Signed rows of an inner join, added into counts and sums by group.
+    Aggregate,
+    /// The rows of the view that share the values of these expressions are computed again.
+    Recompute(Vec<Scalar>),
+    /// Everything is computed again.
+    Full,
+}
+
+impl Strategy {
+    /// Tier of the rule itself; joins below it are tier C.
+    pub(crate) fn tier(&self, query: &SelectQuery) -> Tier {
+        match self {
+            Self::Linear | Self::Aggregate if query.relations.len() > 1 => Tier::C,
+            Self::Linear => Tier::A,
+            Self::Aggregate => Tier::B,
+            Self::Recompute(_) => Tier::D,
+            Self::Full => Tier::F,
+        }
+    }
+}
+
+/// Rewrites `DISTINCT` as a grouping by all columns.
+pub(crate) fn without_distinct(mut query: SelectQuery) -> Result<SelectQuery, Error> {
+    if !query.distinct {
+        return Ok(query);
+    }
+    query.distinct = false;
+    // Over groups that are all selected, every row is different already.
+    if query.group.is_some() {
+        return Ok(query);
+    }
+    let mut group: Vec<Scalar> = vec![];
+    for output in &query.outputs {
+        if !output.expr.columns().is_empty() && !group.contains(&output.expr) {
+            group.push(output.expr.clone());
+        }
+    }
+    if group.is_empty() {
+        return Err(Error::unsupported("DISTINCT of constants: select a column", query.location));
+    }
+    query.group = Some(group);
+    Ok(query)
+}
+
+/// Chooses the rule.
+pub(crate) fn choose(query: &SelectQuery) -> Strategy {
+    let outer = query.relations.iter().any(|joined| joined.kind == JoinKind::Left);
+    if outer {
+        return affected_by_outer_join(query).map_or(Strategy::Full, Strategy::Recompute);
+    }
+    match &query.group {
+        None => Strategy::Linear,
+        Some(_) if query.having.is_none() && aggregates(query).iter().all(|call| is_linear(query, call)) => {
+            Strategy::Aggregate
+        }
+        Some(group) if group.is_empty() => Strategy::Full,
+        Some(group) => Strategy::Recompute(group.clone()),
+    }
+}
+
+/// Every different aggregate of a query.
+pub(crate) fn aggregates(query: &SelectQuery) -> Vec<Aggregate> {
+    let mut aggregates: Vec<Aggregate> = vec![];
+    for expr in query.outputs.iter().map(|output| &output.expr).chain(&query.having) {
+        for call in expr.aggregates() {
+            if !aggregates.contains(call) {
+                aggregates.push(call.clone());
+            }
+        }
+    }
+    aggregates
+}
+
+/// Whether the aggregate of a changed group follows from the changed rows alone.
+fn is_linear(query: &SelectQuery, call: &Aggregate) -> bool {
+    if call.distinct {
+        return false;
+    }
+    match (call.function, &call.argument) {
+        (AggregateFunction::Count, _) => true,
+        (AggregateFunction::Sum | AggregateFunction::Avg, Some(argument)) => {
+            facts::exact_integer(query, argument)
+        }
+        _ => false,
+    }
+}
+
+/// Relations before the first left join.
+pub(crate) fn preserved(query: &SelectQuery) -> usize {
+    query.relations.iter().take_while(|joined| joined.kind == JoinKind::Inner).count()
+}
+
+/// For left joins on one preserved side: expressions over that side that say which rows a change affects.
+fn affected_by_outer_join(query: &SelectQuery) -> Option<Vec<Scalar>> {
+    let preserved = preserved(query);
+    let (inner, outer) = query.relations.split_at(preserved);
+    let within =
+        |expr: &Scalar, also: usize| expr.relations().iter().all(|read| *read < preserved || *read == also);
+    let simple = outer.iter().enumerate().all(|(index, joined)| {
+        joined.kind == JoinKind::Left
+            && joined.on.iter().all(|condition| within(condition, preserved + index))
+    });
+    let inner_simple = inner.iter().all(|joined| joined.on.iter().all(|condition| within(condition, 0)));
+    if !simple || !inner_simple {
+        return None;
+    }
+    let affected: Vec<Scalar> = match &query.group {
+        Some(group) => group.clone(),
+        None => {
+            let key = facts::row_key(query).into_iter();
+            key.filter(|column| column.relation < preserved).map(Scalar::Column).collect()
+        }
+    };
+    let usable = !affected.is_empty()
+        && affected.iter().all(|expr| expr.relations().iter().all(|read| *read < preserved));
+    usable.then_some(affected)
+}

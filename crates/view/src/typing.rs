@@ -1,0 +1,164 @@
+//! Types of a view's columns, by planning its `SELECT` with datafusion-sql.
+//!
+//! The text that is planned is the resolved one, so that names and places in it are settled; what can still be wrong is the
+//! types. The plan itself is not used further: no rewriting of the user's expressions ever reaches a replica.
+
+use std::sync::Arc;
+
+use datafusion_common::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion_common::config::ConfigOptions;
+use datafusion_common::{DataFusionError, Result as PlanResult, TableReference, plan_err};
+use datafusion_expr::planner::ContextProvider;
+use datafusion_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, TableSource, WindowUDF};
+use datafusion_sql::planner::{ParserOptions, SqlToRel};
+use datafusion_sql::sqlparser::dialect::SQLiteDialect;
+use datafusion_sql::sqlparser::parser::Parser;
+use deltamesh_change::{Column, ColumnType};
+
+use crate::Error;
+use crate::facts;
+use crate::functions;
+use crate::query::{AggregateFunction, Scalar, SelectQuery};
+
+/// The view's columns: names, types, and whether NULL can occur.
+pub(crate) fn columns(query: &SelectQuery) -> Result<Vec<Column>, Error> {
+    let types = plan(query).map_err(|error| Error::types_at(message(&error), query.location))?;
+    let typed = query.outputs.iter().zip(types).map(|(output, planned)| {
+        let column_type =
+            exact_type(query, &output.expr).unwrap_or_else(|| planned_type(query, &output.expr, &planned));
+        Column::new(output.name.clone(), column_type, facts::nullable(query, &output.expr))
+    });
+    Ok(typed.collect())
+}
+
+/// The type of an output that repeats a base column, or an extreme of one.
+fn exact_type(query: &SelectQuery, expr: &Scalar) -> Option<ColumnType> {
+    match expr {
+        Scalar::Column(column) => Some(query.column(*column).column_type),
+        Scalar::Aggregate(aggregate)
+            if matches!(aggregate.function, AggregateFunction::Min | AggregateFunction::Max) =>
+        {
+            exact_type(query, aggregate.argument.as_ref()?)
+        }
+        _ => None,
+    }
+}
+
+fn planned_type(query: &SelectQuery, expr: &Scalar, planned: &DataType) -> ColumnType {
+    let undecided =
+        |column_type| matches!(column_type, ColumnType::Any | ColumnType::Json | ColumnType::Decimal);
+    match planned {
+        DataType::Boolean => ColumnType::Bool,
+        kind if kind.is_integer() => ColumnType::Int,
+        _ if expr.columns().iter().any(|column| undecided(query.column(*column).column_type)) => {
+            ColumnType::Any
+        }
+        kind if kind.is_numeric() => ColumnType::Float,
+        DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8 => ColumnType::Text,
+        DataType::Binary | DataType::BinaryView | DataType::LargeBinary => ColumnType::Bytes,
+        _ => ColumnType::Any,
+    }
+}
+
+fn plan(query: &SelectQuery) -> PlanResult<Vec<DataType>> {
+    let sql = query.oracle();
+    let statement = Parser::new(&SQLiteDialect {})
+        .try_with_sql(&sql)
+        .and_then(|mut parser| parser.parse_statement())
+        .map_err(|error| DataFusionError::Plan(error.to_string()))?;
+    let provider = Provider { query, options: ConfigOptions::default() };
+    let options = ParserOptions {
+        enable_ident_normalization: false,
+        map_string_types_to_utf8view: false,
+        ..ParserOptions::default()
+    };
+    let plan = SqlToRel::new_with_options(&provider, options).sql_statement_to_plan(statement)?;
+    Ok(plan.schema().fields().iter().map(|field| field.data_type().clone()).collect())
+}
+
+/// The planner's own words, without its error class.
+fn message(error: &DataFusionError) -> String {
+    let text = error.strip_backtrace();
+    let text = text.rsplit_once("caused by\n").map_or(text.as_str(), |(_, cause)| cause);
+    text.trim_start_matches("Error during planning: ").lines().next().unwrap_or_default().to_owned()
+}
+
+struct Provider<'a> {
+    query: &'a SelectQuery,
+    options: ConfigOptions,
+}
+
+#[derive(Debug)]
+struct Table(SchemaRef);
+
+impl TableSource for Table {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.0)
+    }
+}
+
+fn arrow_type(column_type: ColumnType) -> DataType {
+    match column_type {
+        ColumnType::Bool => DataType::Boolean,
+        ColumnType::Int => DataType::Int64,
+        ColumnType::Float => DataType::Float64,
+        ColumnType::Bytes => DataType::Binary,
+        ColumnType::Decimal | ColumnType::Text | ColumnType::Json | ColumnType::Any => DataType::Utf8,
+    }
+}
+
+impl ContextProvider for Provider<'_> {
+    fn get_table_source(&self, name: TableReference) -> PlanResult<Arc<dyn TableSource>> {
+        let joined = self.query.relations.iter().find(|joined| joined.base.base.table == name.table());
+        let Some(joined) = joined else {
+            return plan_err!("no relation {}", name.table());
+        };
+        let fields: Vec<Field> = joined
+            .base
+            .columns
+            .iter()
+            .map(|column| Field::new(&column.name, arrow_type(column.column_type), column.nullable))
+            .collect();
+        Ok(Arc::new(Table(Arc::new(Schema::new(fields)))))
+    }
+
+    fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        functions::scalar(name)
+    }
+
+    fn get_higher_order_meta(&self, _name: &str) -> Option<Arc<HigherOrderUDF>> {
+        None
+    }
+
+    fn get_aggregate_meta(&self, name: &str) -> Option<Arc<AggregateUDF>> {
+        functions::aggregate(name)
+    }
+
+    fn get_window_meta(&self, _name: &str) -> Option<Arc<WindowUDF>> {
+        None
+    }
+
+    fn get_variable_type(&self, _names: &[String]) -> Option<DataType> {
+        None
+    }
+
+    fn options(&self) -> &ConfigOptions {
+        &self.options
+    }
+
+    fn udf_names(&self) -> Vec<String> {
+        vec![]
+    }
+
+    fn higher_order_function_names(&self) -> Vec<String> {
+        vec![]
+    }
+
+    fn udaf_names(&self) -> Vec<String> {
+        vec![]
+    }
+
+    fn udwf_names(&self) -> Vec<String> {
+        vec![]
+    }
+}
