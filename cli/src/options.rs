@@ -1,0 +1,196 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Changes of your database, as live SQL views, at every client.
+#[derive(Debug, Parser)]
+#[command(name = "deltamesh", version, max_term_width = 100)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Where the services run.
+#[derive(Debug, Args)]
+pub(crate) struct Place {
+    /// NATS server (for `up`: instead of one of its own; otherwise: instead of the one found through --dir)
+    #[arg(long, global = true, value_name = "URL", env = "DELTAMESH_NATS")]
+    pub(crate) nats: Option<String>,
+    /// Folder in which `up` keeps its state
+    #[arg(long, global = true, value_name = "DIR", env = "DELTAMESH_DIR", default_value = ".deltamesh")]
+    pub(crate) dir: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start all services and, without --nats, a NATS server; keep them running until SIGTERM or Ctrl-C
+    Up(Up),
+    /// Apply, check, list or remove modules (Protobuf and SQL of an application)
+    #[command(subcommand)]
+    Module(Module),
+    /// Create, drop, list or explain views
+    #[command(subcommand)]
+    View(View),
+    /// Run a SELECT on the replica
+    Sql(Sql),
+    /// Show each hop's position, lag and rate, and what does not work
+    Status(Status),
+    /// Compare each view with its own SQL; exit code 1 on any difference
+    Verify(Verify),
+    /// Become another program that dies with its parent
+    #[command(hide = true)]
+    Supervised(Supervised),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    /// Source to capture; may be repeated. mode=tap (default) follows a database that another
+    /// program has open, mode=host owns it and serves writes
+    #[arg(long = "source", value_name = "NAME=genji:PATH[?mode=tap|host]")]
+    pub(crate) sources: Vec<String>,
+    /// Replica to maintain [default: sqlite:DIR/replica.db]
+    #[arg(long, value_name = "[NAME=]sqlite:PATH")]
+    pub(crate) replica: Option<String>,
+    /// Module to apply at the start; may be repeated. One that is refused ends `up` with exit code 1
+    #[arg(long = "module", value_name = "DIR")]
+    pub(crate) modules: Vec<PathBuf>,
+    /// Address of HTTP and gRPC; port 0 takes a free one and keeps it in DIR
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    pub(crate) http: String,
+    /// Node id under which the services answer to nats-grpc clients
+    #[arg(long, value_name = "NAME", default_value = "deltamesh")]
+    pub(crate) nid: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Module {
+    /// Compile a module and give it to all services, all or nothing
+    Apply {
+        /// Folder with *.proto and *.sql files
+        dir: PathBuf,
+    },
+    /// Compile a module and say what it declares; needs no running services
+    Check {
+        /// Folder with *.proto and *.sql files
+        dir: PathBuf,
+    },
+    /// The applied modules and what each service made of them
+    List,
+    /// Take a module away; its relations and views stay
+    Remove {
+        /// Name of the module
+        name: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum View {
+    /// Create views from CREATE MATERIALIZED VIEW statements
+    Create {
+        /// The statements, or - for standard input
+        #[arg(required_unless_present = "file")]
+        sql: Option<String>,
+        /// File that holds the statements
+        #[arg(short, long, conflicts_with = "sql")]
+        file: Option<PathBuf>,
+        #[command(flatten)]
+        replica: Replica,
+    },
+    /// Drop a view
+    Drop {
+        /// Name of the view
+        name: String,
+        #[command(flatten)]
+        replica: Replica,
+    },
+    /// All views
+    List {
+        /// Form of the answer
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+        #[command(flatten)]
+        replica: Replica,
+    },
+    /// What a change costs in a view, and why
+    Explain {
+        /// Name of a view, or a CREATE MATERIALIZED VIEW statement
+        view: String,
+        #[command(flatten)]
+        replica: Replica,
+    },
+}
+
+/// Which replica is asked.
+#[derive(Debug, Args)]
+pub(crate) struct Replica {
+    /// Name of the replica [default: that of `up`, else main]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) replica: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Sql {
+    /// A SELECT over views and mirrors (<source>__<relation>), or - for standard input
+    pub(crate) select: String,
+    /// Form of the rows
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+    #[command(flatten)]
+    pub(crate) replica: Replica,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// One JSON object instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    #[command(flatten)]
+    pub(crate) replica: Replica,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Supervised {
+    /// Process id of the parent
+    pub(crate) parent: i32,
+    /// Program and its arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+    pub(crate) program: Vec<std::ffi::OsString>,
+}
+
+/// Form of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, Parser as _};
+
+    use super::{Command, Options};
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Options::command().debug_assert();
+    }
+
+    #[test]
+    fn the_place_may_stand_before_and_after_the_command() {
+        for line in ["deltamesh --dir d --nats n status", "deltamesh status --dir d --nats n"] {
+            let options = Options::try_parse_from(line.split(' ')).unwrap();
+            assert_eq!((options.place.dir.to_str(), options.place.nats.as_deref()), (Some("d"), Some("n")));
+            assert!(matches!(options.command, Command::Status(_)));
+        }
+    }
+}

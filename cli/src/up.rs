@@ -1,0 +1,102 @@
+//! `deltamesh up`: a NATS server and the services as children, kept running until a signal.
+//!
+//! Everything is read and checked before a process is started. Then: NATS, modules into their bucket, services; when every
+//! service answers and every module is accepted, one line of JSON on stdout. SIGTERM or Ctrl-C drains in the order in
+//! which changes flow: ingest, view-builder, gateway, NATS.
+
+mod child;
+mod fleet;
+mod nats;
+mod plan;
+mod port;
+mod ready;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+use deltamesh_module::ModuleDefinition;
+use serde_json::json;
+use tracing::{info, warn};
+
+use crate::options::{Place, Up};
+use crate::place::{Held, Running};
+use crate::{mesh, module, output, refused};
+
+use fleet::Fleet;
+use plan::Plan;
+
+pub(crate) async fn run(place: &Place, up: Up) -> Result<ExitCode> {
+    deltamesh_telemetry::init_logs("up").map_err(|error| refused(error.to_string()))?;
+    let signal = deltamesh_telemetry::shutdown_signal().context("listen for signals")?;
+    tokio::pin!(signal);
+    let modules = up.modules.iter().map(|dir| Ok((dir.clone(), module::compile(dir)?)));
+    let modules = modules.collect::<Result<Vec<_>>>()?;
+    let plan = Plan::read(place, up)?;
+    let held = Held::take(&place.dir)?;
+    let mut fleet = Fleet::default();
+    let outcome = tokio::select! {
+        started = start(&plan, &held, &modules, &mut fleet) => started,
+        _ = &mut signal => Err(anyhow::anyhow!("stopped before everything was ready")),
+    };
+    if outcome.is_ok() {
+        let name = signal.await;
+        info!(signal = name, "draining");
+    }
+    held.forget()?;
+    // A second signal means now.
+    let impatient = deltamesh_telemetry::shutdown_signal().context("listen for signals")?;
+    tokio::select! {
+        () = fleet.drain() => {}
+        name = impatient => warn!(signal = name, "not waiting for the services to drain"),
+    }
+    outcome.map(|()| ExitCode::SUCCESS)
+}
+
+/// Starts everything and tells when it is ready.
+async fn start(
+    plan: &Plan,
+    held: &Held,
+    modules: &[(PathBuf, ModuleDefinition)],
+    fleet: &mut Fleet,
+) -> Result<()> {
+    plan.check().await?;
+    let mut ports = held.ports();
+    let nats = match &plan.nats {
+        Some(url) => url.clone(),
+        None => nats::start(held, &mut ports, fleet).await?,
+    };
+    let http = plan.http(&mut ports)?;
+    held.keep_ports(ports)?;
+    let client = mesh::reach(&nats).await?;
+    let mut applied = Vec::new();
+    for (dir, definition) in modules {
+        applied.push((dir, module::put(&client, definition).await?));
+    }
+    for program in plan.services(&nats, http) {
+        fleet.add(program)?;
+    }
+    ready::services(&client, fleet).await?;
+    ready::http(http).await;
+    for (dir, applied) in &applied {
+        let verdict = applied.verdict(&client).await?;
+        if !applied.settle(&client, &verdict, dir).await? {
+            bail!("module {} is refused, so that nothing runs; `up` without it would", applied.name());
+        }
+    }
+    let running = Running {
+        nats,
+        http: format!("http://{http}"),
+        nid: plan.nid.clone(),
+        replica: plan.replica_url.clone(),
+        sources: plan.source_names(),
+        replica_name: plan.replica_name.clone(),
+        pid: std::process::id(),
+    };
+    held.announce(&running)?;
+    let Running { nats, http, nid, replica, sources, .. } = running;
+    let line = json!({
+        "ready": true, "nats": nats, "http": http, "nid": nid, "replica": replica, "sources": sources,
+    });
+    output::line(&line.to_string())
+}

@@ -1,0 +1,31 @@
+//! Ports for servers that must find them again.
+
+use std::net::{IpAddr, TcpListener};
+
+use anyhow::{Result, bail};
+
+/// Below the range from which the kernel takes the ports of outgoing connections: those of clients that try to reach a
+/// restarting server would otherwise take its port.
+const FIRST: u32 = 20_000;
+const COUNT: u32 = 12_000;
+
+/// Whether nobody listens there.
+pub(super) fn is_free(address: IpAddr, port: u16) -> bool {
+    TcpListener::bind((address, port)).is_ok()
+}
+
+/// `kept` where it is free, else another free port.
+pub(super) fn choose(address: IpAddr, kept: Option<u16>) -> Result<u16> {
+    if let Some(port) = kept.filter(|port| is_free(address, *port)) {
+        return Ok(port);
+    }
+    // Processes that start at the same time start looking at different places.
+    let start = std::process::id().wrapping_mul(7_919);
+    for step in 0..COUNT {
+        let port = u16::try_from(FIRST + start.wrapping_add(step) % COUNT)?;
+        if is_free(address, port) {
+            return Ok(port);
+        }
+    }
+    bail!("no free port on {address}")
+}
