@@ -155,16 +155,16 @@ impl CallState {
 
     /// Ends the call from outside its handler with a status for the client. False: it had ended.
     pub(crate) fn fail(&self, status: &Status) -> bool {
-        let first = self.end(Err(status));
+        let first = self.end(Some(status));
         if first {
-            self.link.post(&self.inbox, None, envelope::end(Err(status), Metadata::new()));
+            self.link.post(&self.inbox, None, envelope::end(Some(status), Metadata::new()));
         }
         first
     }
 
     /// Ends the call without an answer: its client has gone. False: it had ended.
     pub(crate) fn abandon(&self) -> bool {
-        self.end(Err(&Status::cancelled()))
+        self.end(Some(&Status::cancelled()))
     }
 
     pub(crate) fn has_ended(&self) -> bool {
@@ -183,10 +183,10 @@ impl CallState {
     /// The handler's outcome, on the wire.
     async fn complete(&self, outcome: Result<(), Status>) {
         let (outcome, single, trailer) = self.verdict(outcome);
-        if !self.end(outcome.as_ref().map(|()| ())) {
+        if !self.end(outcome.as_ref().err()) {
             return;
         }
-        if let Err(status) = self.deliver(outcome.as_ref().map(|()| ()), single, trailer).await {
+        if let Err(status) = self.deliver(outcome.as_ref().err(), single, trailer).await {
             tracing::debug!(method = %self.method.path, %status, "outcome not delivered");
         }
     }
@@ -208,7 +208,7 @@ impl CallState {
 
     async fn deliver(
         &self,
-        outcome: Result<(), &Status>,
+        failure: Option<&Status>,
         single: Option<Frame>,
         trailer: Metadata,
     ) -> Result<(), Status> {
@@ -216,10 +216,10 @@ impl CallState {
             self.pace().await;
             self.link.publish(&self.inbox, begin).await?;
         }
-        if let (Ok(()), Some(frame)) = (outcome, single) {
+        if let (None, Some(frame)) = (failure, single) {
             self.link.publish(&self.inbox, frame.envelope()).await?;
         }
-        if outcome.is_ok() && self.method.is_unary() {
+        if failure.is_none() && self.method.is_unary() {
             match self.link.options.unary_end {
                 UnaryEnd::Now => {}
                 UnaryEnd::Delayed(delay) => tokio::time::sleep(delay).await,
@@ -227,19 +227,19 @@ impl CallState {
             }
         }
         self.pace().await;
-        let mut end = envelope::end(outcome, trailer);
+        let mut end = envelope::end(failure, trailer);
         if end.len() > self.link.client.max_payload() {
-            end = envelope::end(Err(&oversized("status", end.len())), Metadata::new());
+            end = envelope::end(Some(&oversized("status", end.len())), Metadata::new());
         }
         self.link.publish(&self.inbox, end).await
     }
 
     /// Marks the end; true for the first to do so.
-    fn end(&self, outcome: Result<(), &Status>) -> bool {
+    fn end(&self, failure: Option<&Status>) -> bool {
         if self.ended.swap(true, Ordering::AcqRel) {
             return false;
         }
-        self.method.stats.record(outcome, self.opened.elapsed());
+        self.method.stats.record(failure, self.opened.elapsed());
         self.output().admission = None;
         self.requests.fail(Status::cancelled());
         self.closed.notify_waiters();

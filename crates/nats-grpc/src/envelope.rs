@@ -76,15 +76,15 @@ pub(crate) fn half_close() -> Bytes {
 
 /// Cancellation by a client.
 pub(crate) fn cancel(status: &Status) -> Bytes {
-    end(Err(status), Metadata::new())
+    end(Some(status), Metadata::new())
 }
 
 /// The outcome of a call. Success has no status at all: Go clients take any status for a failure.
-pub(crate) fn end(outcome: Result<(), &Status>, trailer: Metadata) -> Bytes {
-    if outcome.is_ok() && trailer.is_empty() {
+pub(crate) fn end(failure: Option<&Status>, trailer: Metadata) -> Bytes {
+    if failure.is_none() && trailer.is_empty() {
         return Bytes::from_static(END);
     }
-    let end = nrpc::End { status: outcome.err().map(Status::to_wire), trailer: trailer.into_wire() };
+    let end = nrpc::End { status: failure.map(Status::to_wire), trailer: trailer.into_wire() };
     nrpc::Response { r#type: Some(ResponseKind::End(end)) }.encode_to_vec().into()
 }
 

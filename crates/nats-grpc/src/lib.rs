@@ -12,6 +12,7 @@
 
 mod builtin;
 mod call;
+mod client;
 mod discovery;
 mod envelope;
 mod error;
@@ -30,6 +31,7 @@ mod server;
 mod stats;
 mod status;
 
+pub use client::{CallOptions, Client, ClientOptions, RequestSink, ResponseStream};
 pub use envelope::Frame;
 pub use error::{Error, ErrorKind};
 pub use handler::{Call, Handler, Requests, ResponsePart, Responses, unary};

@@ -70,7 +70,7 @@ impl Queue {
         self.reader.wake();
     }
 
-    /// The next message; `Ok(None)` after the last.
+    /// The next message; `Ok(None)` after the last, and after a failure.
     pub(crate) fn poll_next(&self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Status>> {
         if let Some(next) = self.take() {
             return Poll::Ready(next);
@@ -85,7 +85,9 @@ impl Queue {
             inner.bytes -= message.len();
             return Some(Ok(Some(message)));
         }
-        inner.end.clone().map(|end| end.map(|()| None))
+        let end = inner.end.as_mut()?;
+        // A failure is told once.
+        Some(std::mem::replace(end, Ok(())).map(|()| None))
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -141,5 +143,6 @@ mod tests {
         queue.push(message("a")).unwrap();
         queue.fail(Status::cancelled());
         assert_eq!(next(&queue), Poll::Ready(Err(Status::cancelled())));
+        assert_eq!(next(&queue), Poll::Ready(Ok(None)));
     }
 }

@@ -172,7 +172,7 @@ impl Reader {
 
     /// Answers a call that is not opened.
     fn refuse(&self, inbox: &Subject, status: &Status) {
-        self.link.post(inbox, None, envelope::end(Err(status), Metadata::new()));
+        self.link.post(inbox, None, envelope::end(Some(status), Metadata::new()));
     }
 
     fn open(&mut self, inbox: &Subject, method: &Arc<Method>, call: nrpc::Call) -> Result<(), Status> {

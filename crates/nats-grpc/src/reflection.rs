@@ -182,9 +182,11 @@ fn extension_numbers(catalog: &Catalog, name: &str, stream: &ReflectionStream) -
         return Err(ErrorResponse { error_code: Code::NotFound.number(), error_message });
     };
     let numbers = message.extensions().filter_map(|extension| i32::try_from(extension.number()).ok());
+    let mut extension_number: Vec<i32> = numbers.collect();
+    extension_number.sort_unstable();
     Ok(MessageResponse::AllExtensionNumbersResponse(ExtensionNumberResponse {
         base_type_name: name.to_owned(),
-        extension_number: numbers.collect(),
+        extension_number,
     }))
 }
 

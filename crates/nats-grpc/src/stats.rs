@@ -36,10 +36,10 @@ impl MethodStats {
         self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub(crate) fn record(&self, outcome: Result<(), &Status>, took: Duration) {
+    pub(crate) fn record(&self, failure: Option<&Status>, took: Duration) {
         self.calls.fetch_add(1, Relaxed);
         self.nanoseconds.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Relaxed);
-        if let Err(status) = outcome {
+        if let Some(status) = failure {
             self.errors.fetch_add(1, Relaxed);
             *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(status.clone());
         }

@@ -1,7 +1,7 @@
 //! The services of the Go library's examples, `echo.Echo` and `chatpb.ChatService`.
 //!
 //! Names of channels ask for what a test wants to see: `error:<code>`, `end:<n>` for a stream of n messages,
-//! `bench:<n>:<bytes>` for a stream of n long ones, `size:<bytes>` for one message of that length. Any other
+//! `bench:<n>:<bytes>` for a stream of n long ones with their number as sender, `size:<bytes>` for one message of that length. Any other
 //! channel sends a message every 10 ms until its caller leaves.
 
 use std::path::Path;
@@ -9,19 +9,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use deltamesh_nats_grpc::{Call, Code, Frame, Handler, Metadata, Router, Service, Status, unary};
+use deltamesh_nats_grpc::{Call, Code, Handler, Metadata, Router, Service, Status, unary};
 use prost::Message as _;
 use prost_reflect::{DescriptorPool, MethodDescriptor};
 
 /// `HelloRequest`, `HelloReply`, `EchoRequest` and `EchoReply` alike.
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Hello {
+pub(crate) struct Hello {
     #[prost(string, tag = "1")]
     pub msg: String,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Channel {
+pub(crate) struct Channel {
     #[prost(string, tag = "1")]
     pub name: String,
     #[prost(string, tag = "2")]
@@ -29,7 +29,7 @@ pub struct Channel {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Message {
+pub(crate) struct Message {
     #[prost(string, tag = "1")]
     pub sender: String,
     #[prost(message, optional, tag = "2")]
@@ -39,19 +39,19 @@ pub struct Message {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct MessageAck {
+pub(crate) struct MessageAck {
     #[prost(string, tag = "1")]
     pub status: String,
 }
 
 /// Descriptors of a `.proto` file beside this one.
-pub fn descriptors(file: &str) -> DescriptorPool {
+pub(crate) fn descriptors(file: &str) -> DescriptorPool {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/echo");
     let files = protox::compile([file], [folder]).unwrap();
     DescriptorPool::from_file_descriptor_set(files).unwrap()
 }
 
-pub fn echo() -> Service {
+pub(crate) fn echo() -> Service {
     let descriptor = descriptors("echo.proto").get_service_by_name("echo.Echo").unwrap();
     Service::new(descriptor, |method: &MethodDescriptor| -> Option<Arc<dyn Handler>> {
         match method.name() {
@@ -62,7 +62,7 @@ pub fn echo() -> Service {
     })
 }
 
-pub fn chat() -> Service {
+pub(crate) fn chat() -> Service {
     let descriptor = descriptors("chat.proto").get_service_by_name("chatpb.ChatService").unwrap();
     Service::new(descriptor, |method: &MethodDescriptor| -> Option<Arc<dyn Handler>> {
         match method.name() {
@@ -75,7 +75,7 @@ pub fn chat() -> Service {
 
 /// A service of which only the description is known.
 #[allow(dead_code, reason = "for the tests that include this file")]
-pub fn plain_echo() -> Service {
+pub(crate) fn plain_echo() -> Service {
     let descriptor = descriptors("echo.proto").get_service_by_name("echo.Echo").unwrap();
     let answer = |request: Bytes, _metadata: Metadata| async move { Ok(request) };
     Service::new(descriptor, move |method| {
@@ -83,7 +83,7 @@ pub fn plain_echo() -> Service {
     })
 }
 
-pub fn router() -> Router {
+pub(crate) fn router() -> Router {
     let mut router = Router::new();
     router.add(echo());
     router.add(chat());
@@ -140,9 +140,10 @@ async fn join_channel(mut call: Call) -> Result<(), Status> {
             }
         }
         (Some("bench"), Some(count), Some(size)) => {
-            let frame = Frame::new(&message("x".repeat(size.parse().unwrap_or(32))));
-            for _ in 0..count {
-                call.responses.send_frame(frame.clone()).await?;
+            let text = "x".repeat(size.parse().unwrap_or(32));
+            for number in 0..count {
+                let message = Message { sender: number.to_string(), channel: None, message: text.clone() };
+                call.responses.send(&message.encode_to_vec()).await?;
             }
         }
         (Some("size"), Some(size), _) => call.responses.send(&message("x".repeat(size))).await?,

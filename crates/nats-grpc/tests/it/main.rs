@@ -2,4 +2,12 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod calls;
+mod discovery;
+mod envelopes;
 mod generated;
+mod go;
+mod harness;
+mod lifecycle;
+#[path = "../../examples/echo/services.rs"]
+mod services;

@@ -1,0 +1,177 @@
+//! One inbox subscription for all calls of a client.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use async_nats::{Message, StatusCode, Subject, Subscriber};
+use bytes::Bytes;
+use futures::{FutureExt, StreamExt};
+use tokio::task::AbortHandle;
+
+use super::ClientOptions;
+use crate::envelope::{self, ResponseKind};
+use crate::error::Error;
+use crate::metadata::Metadata;
+use crate::queue::{Bounds, Queue};
+use crate::status::{Code, Status};
+
+#[derive(Debug)]
+pub(super) struct Mux {
+    nats: async_nats::Client,
+    pub nid: String,
+    bounds: Bounds,
+    inbox: String,
+    next: AtomicU64,
+    slots: Mutex<HashMap<u64, Arc<Slot>>>,
+    reader: Mutex<Option<AbortHandle>>,
+}
+
+/// One open call.
+#[derive(Debug)]
+pub(super) struct Slot {
+    number: u64,
+    subject: Subject,
+    inbox: Subject,
+    /// Whether the end matters after a single response: trailer metadata comes with it.
+    pub waits_for_end: bool,
+    pub responses: Queue,
+    pub header: Mutex<Metadata>,
+    pub trailer: Mutex<Metadata>,
+}
+
+impl Mux {
+    pub(super) async fn start(nats: async_nats::Client, options: ClientOptions) -> Result<Arc<Self>, Error> {
+        let inbox = nats.new_inbox();
+        let subscriber =
+            nats.subscribe(format!("{inbox}.*")).await.map_err(Error::nats("subscribe to responses"))?;
+        let mux = Arc::new(Self {
+            nats,
+            nid: options.nid.unwrap_or_else(|| nuid::next().to_string()),
+            bounds: Bounds { messages: options.max_queued_messages, bytes: options.max_queued_bytes },
+            inbox,
+            next: AtomicU64::new(1),
+            slots: Mutex::default(),
+            reader: Mutex::default(),
+        });
+        let reader = tokio::spawn(read(Arc::downgrade(&mux), subscriber)).abort_handle();
+        *mux.reader.lock().unwrap_or_else(PoisonError::into_inner) = Some(reader);
+        Ok(mux)
+    }
+
+    pub(super) fn open(&self, subject: String, waits_for_end: bool) -> Arc<Slot> {
+        let number = self.next.fetch_add(1, Relaxed);
+        let slot = Arc::new(Slot {
+            number,
+            subject: subject.into(),
+            inbox: format!("{}.{number}", self.inbox).into(),
+            waits_for_end,
+            responses: Queue::new(self.bounds),
+            header: Mutex::default(),
+            trailer: Mutex::default(),
+        });
+        self.slots().insert(number, Arc::clone(&slot));
+        slot
+    }
+
+    /// Publishes an envelope of a call.
+    pub(super) async fn send(&self, slot: &Slot, envelope: Bytes) -> Result<(), Status> {
+        let (length, limit) = (envelope.len(), self.nats.max_payload());
+        if length > limit {
+            let text = format!("request of {length} bytes exceeds the transport's limit");
+            return Err(Status::new(Code::ResourceExhausted, text));
+        }
+        let sent = self.nats.publish_with_reply(slot.subject.clone(), slot.inbox.clone(), envelope).await;
+        sent.map_err(|error| Status::unavailable(format!("publish request: {error}")))
+    }
+
+    /// Publishes an envelope of a call from a place that cannot wait.
+    pub(super) fn post(&self, slot: &Slot, envelope: Bytes) {
+        let nats = self.nats.clone();
+        let (subject, inbox) = (slot.subject.clone(), slot.inbox.clone());
+        let mut publish = Box::pin(async move { nats.publish_with_reply(subject, inbox, envelope).await });
+        match publish.as_mut().now_or_never() {
+            Some(Ok(())) => {}
+            Some(Err(error)) => tracing::debug!(%error, "end of call not published"),
+            None => {
+                // Outside a runtime nothing can wait for the connection; the server will probe us.
+                if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+                    runtime.spawn(publish);
+                }
+            }
+        }
+    }
+
+    /// Forgets a call. False: it had ended, or been forgotten.
+    pub(super) fn close(&self, slot: &Slot) -> bool {
+        self.slots().remove(&slot.number).is_some()
+    }
+
+    pub(super) fn is_open(&self, slot: &Slot) -> bool {
+        self.slots().contains_key(&slot.number)
+    }
+
+    fn slots(&self) -> MutexGuard<'_, HashMap<u64, Arc<Slot>>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn on_message(&self, message: Message) {
+        let number = message.subject.rsplit('.').next().and_then(|token| token.parse().ok());
+        let slot = number.and_then(|number| self.slots().get(&number).cloned());
+        // Without a slot it is the late end of a finished call.
+        let Some(slot) = slot else { return };
+        if message.status == Some(StatusCode::NO_RESPONDERS) {
+            return self.fail(&slot, Status::unavailable("nobody serves this method"));
+        }
+        match envelope::decode_response(message.payload) {
+            Ok(None) => {}
+            Ok(Some(ResponseKind::Begin(begin))) => {
+                *slot.header.lock().unwrap_or_else(PoisonError::into_inner) =
+                    Metadata::from_wire(begin.header);
+            }
+            Ok(Some(ResponseKind::Data(data))) => {
+                if slot.responses.push(data.data).is_err() {
+                    let status = Status::new(Code::DataLoss, "responses come faster than they are read");
+                    self.post(&slot, envelope::cancel(&status));
+                    self.fail(&slot, status);
+                }
+            }
+            Ok(Some(ResponseKind::End(end))) => {
+                self.close(&slot);
+                *slot.trailer.lock().unwrap_or_else(PoisonError::into_inner) =
+                    Metadata::from_wire(end.trailer);
+                slot.responses.finish(end.status.map_or(Ok(()), |status| Err(Status::from_wire(status))));
+            }
+            Err(error) => {
+                let status = Status::internal(format!("decode response envelope: {error}"));
+                self.post(&slot, envelope::cancel(&status));
+                self.fail(&slot, status);
+            }
+        }
+    }
+
+    fn fail(&self, slot: &Slot, status: Status) {
+        self.close(slot);
+        slot.responses.fail(status);
+    }
+}
+
+impl Drop for Mux {
+    fn drop(&mut self) {
+        if let Some(reader) = self.reader.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            reader.abort();
+        }
+    }
+}
+
+async fn read(mux: Weak<Mux>, mut subscriber: Subscriber) {
+    while let Some(message) = subscriber.next().await {
+        let Some(mux) = mux.upgrade() else { return };
+        mux.on_message(message);
+    }
+    let Some(mux) = mux.upgrade() else { return };
+    let open: Vec<_> = mux.slots().drain().map(|(_number, slot)| slot).collect();
+    for slot in open {
+        slot.responses.fail(Status::unavailable("connection closed"));
+    }
+}

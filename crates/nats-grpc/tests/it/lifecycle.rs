@@ -1,0 +1,155 @@
+//! How calls end before their time: clients that leave, limits, replaced services, shutdown.
+
+use std::time::Duration;
+
+use deltamesh_nats_grpc::{CallOptions, Code, OnReconnect, Options, Router, Server};
+
+use crate::harness::{Harness, PATIENCE, Wire, call_options, chat_message, connect, drain};
+use crate::services;
+
+/// `JoinChannel` of the channel `live`, which ends only with its caller.
+const LIVE: &str = "1a080a060a046c697665";
+
+#[tokio::test]
+async fn dropping_a_stream_cancels_the_call() {
+    let harness = Harness::start().await;
+    let mut responses = harness.join("live").await;
+    assert!(responses.next().await.unwrap().is_some());
+    drop(responses);
+    harness.until(|counters| counters.cancelled == 1 && counters.open == 0).await;
+}
+
+#[tokio::test]
+async fn a_client_that_has_gone_is_noticed_by_a_probe() {
+    let harness =
+        Harness::with(Options { probe_interval: Duration::from_millis(300), ..Options::default() }).await;
+    let mut wire = Wire::open(&harness.nats, "nrpc.node1.chatpb.ChatService.JoinChannel").await;
+    wire.send("1204 1a026d65").await;
+    wire.send(LIVE).await;
+    wire.next().await;
+    harness.until(|counters| counters.probes >= 2).await;
+    assert_eq!(harness.server.counters().open, 1);
+    wire.leave().await;
+    harness.until(|counters| counters.dead_clients == 1 && counters.open == 0).await;
+}
+
+#[tokio::test]
+async fn a_half_close_of_a_client_that_leaves_is_noticed_at_once() {
+    let harness = Harness::start().await;
+    let mut wire = Wire::open(&harness.nats, "nrpc.node1.chatpb.ChatService.JoinChannel").await;
+    wire.send("1204 1a026d65").await;
+    wire.send(LIVE).await;
+    wire.next().await;
+    // A half-close alone is none of the server's business.
+    wire.send("2200").await;
+    harness.until(|counters| counters.probes >= 2).await;
+    wire.next().await;
+    wire.send("2200").await;
+    wire.leave().await;
+    harness.until(|counters| counters.dead_clients == 1 && counters.open == 0).await;
+}
+
+#[tokio::test]
+async fn limits_on_calls() {
+    let harness = Harness::with(Options { max_calls: 3, max_calls_per_peer: 2, ..Options::default() }).await;
+    let mut first = harness.join("live").await;
+    let mut second = harness.join("live").await;
+    assert!(first.next().await.unwrap().is_some() && second.next().await.unwrap().is_some());
+    let (_texts, outcome) = drain(harness.join("live").await).await;
+    assert_eq!(outcome.unwrap_err().message, "too many calls of this client are open");
+    assert_eq!(harness.say("a unary call has no peer").await.unwrap(), "a unary call has no peer");
+    drop(first);
+    harness.until(|counters| counters.open == 1).await;
+    let mut third = harness.join("live").await;
+    assert!(third.next().await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn requests_that_outrun_their_handler() {
+    let harness = Harness::with(Options { max_queued_bytes: 1000, ..Options::default() }).await;
+    let (mut requests, mut responses) =
+        harness.client.streaming("/chatpb.ChatService/SendMessage", call_options()).await.unwrap();
+    requests.send(&chat_message(&"x".repeat(2000))).await.unwrap();
+    let status = responses.single().await.unwrap_err();
+    assert_eq!(status.code, Code::ResourceExhausted);
+    harness.until(|counters| counters.open == 0 && counters.rejected == 1).await;
+}
+
+#[tokio::test]
+async fn services_are_replaced_while_calls_run() {
+    let harness = Harness::start().await;
+    let mut live = harness.join("live").await;
+    live.next().await.unwrap();
+    let (mut echo, mut echoes) = harness.client.streaming("/echo.Echo/Echo", call_options()).await.unwrap();
+    echo.send(b"\x0a\x01a").await.unwrap();
+    assert!(echoes.next().await.unwrap().is_some());
+    let mut router = Router::new();
+    router.add(services::plain_echo());
+    harness.server.set_services(router).await.unwrap();
+    // The removed service's call fails, the replaced one's goes on with its handler.
+    let (_texts, outcome) = drain(live).await;
+    assert_eq!(outcome.unwrap_err().code, Code::Unavailable);
+    echo.send(b"\x0a\x01a").await.unwrap();
+    assert!(echoes.next().await.unwrap().is_some());
+    let path = "/echo.Echo/Echo";
+    let status = harness.client.unary(path, &[], CallOptions::default()).await.unwrap_err();
+    assert_eq!(status.code, Code::Unimplemented);
+    assert_eq!(harness.say("error:5").await.unwrap(), "error:5");
+    harness.server.set_services(services::router()).await.unwrap();
+    let (texts, _outcome) = drain(harness.join("end:1").await).await;
+    assert_eq!(texts, ["0"]);
+}
+
+#[tokio::test]
+async fn shutdown_ends_every_call() {
+    let harness = Harness::start().await;
+    let mut live = harness.join("live").await;
+    live.next().await.unwrap();
+    let Harness { nats, server, client } = harness;
+    server.shutdown().await.unwrap();
+    let (_texts, outcome) = drain(live).await;
+    assert_eq!(outcome.unwrap_err().code, Code::Unavailable);
+    let status = client.unary("/echo.Echo/SayHello", &[], CallOptions::default()).await.unwrap_err();
+    assert_eq!(status.message, "nobody serves this method");
+    // The node id is free again.
+    Server::start(connect(&nats).await, "node1", Options::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lost_connection_fails_open_calls_or_not() {
+    for on_reconnect in [OnReconnect::Fail, OnReconnect::Continue] {
+        let mut harness = Harness::with(Options { on_reconnect, ..Options::default() }).await;
+        let mut live = harness.join("live").await;
+        live.next().await.unwrap();
+        harness.nats.kill().unwrap();
+        harness.nats.restart().unwrap();
+        let outcome = tokio::time::timeout(Duration::from_secs(5), drain(live)).await;
+        match on_reconnect {
+            OnReconnect::Fail => assert_eq!(outcome.unwrap().1.unwrap_err().code, Code::Unavailable),
+            OnReconnect::Continue => assert!(outcome.is_err(), "the stream has ended"),
+        }
+        let say = async { while harness.say("again").await.is_err() {} };
+        tokio::time::timeout(PATIENCE, say).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_handler_that_panics_fails_its_call_alone() {
+    use std::sync::Arc;
+
+    use deltamesh_nats_grpc::{Call, Handler, Service};
+
+    let harness = Harness::start().await;
+    let descriptor = services::descriptors("echo.proto").get_service_by_name("echo.Echo").unwrap();
+    let mut router = Router::new();
+    router.add(Service::new(descriptor, |_method| {
+        let handler = |call: Call| async move {
+            assert!(call.deadline.is_some(), "on purpose");
+            Ok(())
+        };
+        Some(Arc::new(handler) as Arc<dyn Handler>)
+    }));
+    harness.server.set_services(router).await.unwrap();
+    assert_eq!(harness.say("a").await.unwrap_err().code, Code::Internal);
+    assert_eq!(harness.say("a").await.unwrap_err().code, Code::Internal);
+}
