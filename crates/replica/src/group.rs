@@ -86,8 +86,8 @@ pub struct OutboxRow {
     pub row: String,
     /// Former values of the columns that an update changed, as a JSON object.
     pub before: Option<String>,
-    /// Subject tokens behind the view's name, joined by dots; may be empty.
-    pub tokens: String,
+    /// Subject of the message: `feed.<view>.<tokens>`.
+    pub subject: String,
     /// `<source>=<position>` that the change follows from; empty for a view that was filled.
     pub position: String,
     /// Schema sequence id; 0 where none applies.

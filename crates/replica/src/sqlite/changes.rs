@@ -57,7 +57,7 @@ fn outbox_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<OutboxRow> {
         key: row.get(3)?,
         row: text(4)?,
         before: row.get(5)?,
-        tokens: text(6)?,
+        subject: text(6)?,
         position: text(7)?,
         dsid: number(8)?.cast_unsigned(),
         transaction_end: number(9)? != 0,
@@ -161,10 +161,13 @@ impl SqliteReplica {
         let reader = RowReader::new(definition);
         let tokens = definition.subject.iter().map(|name| format!("deltamesh_token({})", quote(name)));
         let tokens = tokens.collect::<Vec<_>>().join(" || '.' || ");
-        let tokens = if tokens.is_empty() { "''".to_owned() } else { tokens };
+        let tokens = if tokens.is_empty() { "'%'".to_owned() } else { tokens };
         let columns = reader.columns();
         let width = columns.split(", ").count();
-        let sql = format!("SELECT {columns}, {tokens} AS tokens FROM main.{}", quote(&definition.storage));
+        let sql = format!(
+            "SELECT {columns}, 'feed.' || deltamesh_token(?1) || '.' || {tokens} FROM main.{}",
+            quote(&definition.storage)
+        );
         let exists = "SELECT EXISTS (SELECT 1 FROM main.sqlite_schema WHERE name = ?1)";
         if !self.connection.query_row(exists, [&definition.storage], |row| row.get::<_, bool>(0)).at(place)? {
             return Ok(());
@@ -177,10 +180,10 @@ impl SqliteReplica {
                  VALUES (?1, 'delete', ?2, ?3, ?4, ?5, ?6, ?7)",
             )
             .at(place)?;
-        let mut rows = select.query([]).at(place)?;
+        let mut rows = select.query([&definition.name]).at(place)?;
         while let Some(row) = rows.next().at(place)? {
             let (key, values) = reader.read(row).at(place)?;
-            let tokens: String = row.get(width).at(place)?;
+            let subject: String = row.get(width).at(place)?;
             let key = serde_json::Value::Array(key).to_string();
             let values = serde_json::Value::Object(values).to_string();
             let dsid = stamp.dsid.cast_signed();

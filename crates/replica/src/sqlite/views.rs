@@ -89,14 +89,13 @@ impl SqliteReplica {
                 let reason = format!("exists already in {}", owner(&known.module));
                 return Err(Error::new(ErrorKind::Conflict, place(), reason).into());
             }
-            if known.sql == create.sql && known.fault.is_none() {
-                return Ok(false);
-            }
-            if module.is_empty() && create.if_not_exists {
-                return Ok(false);
-            }
-            if module.is_empty() && !create.replace && known.sql != create.sql {
+            let single = module.is_empty();
+            if single && !create.replace && !create.if_not_exists {
                 return Err(Error::new(ErrorKind::Conflict, place(), "exists already").into());
+            }
+            let same = known.sql == create.sql && known.fault.is_none();
+            if same || (single && create.if_not_exists) {
+                return Ok(false);
             }
         }
         let dependents = self.state.dependents(std::slice::from_ref(&create.name));

@@ -1,0 +1,222 @@
+//! Views: filled, maintained, replaced, faulted, mended, dropped.
+
+use deltamesh_change::{ColumnType, Item, SchemaChange, Value};
+use deltamesh_replica::{ErrorKind, Limits, Replica as _};
+use expect_test::expect;
+
+use crate::fixture::*;
+
+const FEED: &str = "CREATE MATERIALIZED VIEW feed WITH (subject = 'chat') AS
+    SELECT m.id, m.chat, u.login AS sender, m.body FROM message m JOIN user u ON u.id = m.sender";
+const COUNTS: &str =
+    "CREATE MATERIALIZED VIEW counts AS SELECT chat, count(*) AS messages FROM message GROUP BY chat";
+
+fn chat() -> Fixture {
+    let mut fixture = Fixture::new();
+    fixture.apply(vec![
+        define(&message_schema()),
+        define(&user_schema()),
+        user(1, "ann"),
+        message(1, 7, 1, "a"),
+    ]);
+    fixture
+}
+
+#[test]
+fn a_view_is_filled_and_maintained() {
+    let mut fixture = chat();
+    fixture.replica().execute(&format!("{FEED};\n{COUNTS};")).unwrap();
+    fixture.reopen();
+    fixture.apply(vec![message(2, 7, 1, "b"), message(3, 8, 2, "c"), message(1, 7, 1, "A")]);
+    fixture.apply(vec![user(2, "bob"), delete(&message_schema(), vec![Value::Int(2)])]);
+    fixture.verify();
+    expect![[r#"
+        feed insert [1] {"id":1,"chat":7,"sender":"ann","body":"a"}
+        counts insert [7] {"chat":7,"messages":1} !
+        feed update [1] {"id":1,"chat":7,"sender":"ann","body":"A"} was {"body":"a"}
+        feed insert [2] {"id":2,"chat":7,"sender":"ann","body":"b"}
+        counts update [7] {"chat":7,"messages":2} was {"messages":1}
+        counts insert [8] {"chat":8,"messages":1} !
+        feed delete [2] {"id":2,"chat":7,"sender":"ann","body":"b"}
+        feed insert [3] {"id":3,"chat":8,"sender":"bob","body":"c"}
+        counts update [7] {"chat":7,"messages":1} was {"messages":2} !"#]]
+    .assert_eq(&fixture.changes(0));
+    let change = fixture.reader().changes_after(3, None, 1).unwrap().remove(0);
+    assert_eq!(change.subject, "feed.feed.7.2");
+    assert_eq!((change.position.as_str(), change.captured_us, change.dsid), ("app=i1/2/20.1.2", 1_002, 2));
+}
+
+#[test]
+fn a_replaced_view_feeds_its_difference() {
+    let mut fixture = chat();
+    fixture.apply(vec![message(2, 8, 1, "b"), message(3, 8, 1, "")]);
+    let create = |condition: &str| {
+        format!("CREATE MATERIALIZED VIEW long AS SELECT id, body FROM message WHERE {condition}")
+    };
+    assert_eq!(fixture.replica().set_module("chat", &create("body <> ''")).unwrap(), ["long"]);
+    assert!(fixture.replica().set_module("chat", &create("body <> ''")).unwrap().is_empty());
+    fixture.replica().set_module("chat", &create("chat = 8")).unwrap();
+    fixture.verify();
+    expect![[r#"
+        long insert [1] {"id":1,"body":"a"}
+        long insert [2] {"id":2,"body":"b"} !
+        long delete [1] {"id":1,"body":"a"}
+        long insert [3] {"id":3,"body":""} !"#]]
+    .assert_eq(&fixture.changes(0));
+    let wider =
+        "CREATE MATERIALIZED VIEW long AS SELECT id, chat, body FROM message WHERE chat = 8 AND id < 3";
+    fixture.replica().set_module("chat", wider).unwrap();
+    fixture.apply(vec![message(2, 8, 1, "c")]);
+    fixture.verify();
+    expect![[r#"
+        long delete [2] {"id":2,"body":"b"}
+        long delete [3] {"id":3,"body":""}
+        long insert [2] {"id":2,"chat":8,"body":"b"} !
+        long update [2] {"id":2,"chat":8,"body":"c"} was {"body":"b"} !"#]]
+    .assert_eq(&fixture.changes(4));
+    fixture.replica().set_module("chat", "").unwrap();
+    expect![[r#"long delete [2] {"id":2,"chat":8,"body":"c"} !"#]].assert_eq(&fixture.changes(8));
+    expect![""].assert_eq(&fixture.rows("SELECT name FROM sqlite_schema WHERE name LIKE '%long%'"));
+}
+
+#[test]
+fn views_on_views_follow() {
+    let mut fixture = chat();
+    fixture.replica().execute(COUNTS).unwrap();
+    let busy = "CREATE MATERIALIZED VIEW busy AS SELECT chat FROM counts WHERE messages > 1";
+    fixture.replica().execute(busy).unwrap();
+    fixture.apply(vec![message(2, 7, 1, "b")]);
+    fixture.verify();
+    expect![[r#"
+        counts insert [7] {"chat":7,"messages":1} !
+        counts update [7] {"chat":7,"messages":2} was {"messages":1}
+        busy insert [7] {"chat":7} !"#]]
+    .assert_eq(&fixture.changes(0));
+    let error = fixture.replica().execute("DROP MATERIALIZED VIEW counts").unwrap_err();
+    assert_eq!(
+        (error.kind(), error.to_string().as_str()),
+        (ErrorKind::Conflict, "view counts: view busy depends on it")
+    );
+    let replaced =
+        COUNTS.replace("CREATE", "CREATE OR REPLACE").replace("message GROUP", "message WHERE id > 1 GROUP");
+    fixture.replica().execute(&replaced).unwrap();
+    fixture.verify();
+    expect![[r#"
+        counts update [7] {"chat":7,"messages":1} was {"messages":2}
+        busy delete [7] {"chat":7} !"#]]
+    .assert_eq(&fixture.changes(3));
+}
+
+#[test]
+fn refusals_change_nothing() {
+    let mut fixture = chat();
+    fixture.replica().execute(COUNTS).unwrap();
+    let bad = format!("{FEED}; CREATE MATERIALIZED VIEW bad AS SELECT nothing FROM message");
+    let error = fixture.replica().execute(&bad).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Plan);
+    assert!(error.to_string().contains("nothing"), "{error}");
+    assert_eq!(fixture.replica().execute(COUNTS).unwrap_err().kind(), ErrorKind::Conflict);
+    let error = fixture.replica().set_module("chat", COUNTS).unwrap_err();
+    assert_eq!(error.to_string(), "view counts: exists already in no module");
+    let error = fixture.replica().execute("DROP MATERIALIZED VIEW nothing").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert_eq!(fixture.replica().views().len(), 1);
+    assert!(fixture.replica().explain("counts").unwrap().contains("counts"));
+    assert!(fixture.replica().explain(FEED).unwrap().contains("app__message"));
+    assert_eq!(fixture.replica().explain("nothing").unwrap_err().kind(), ErrorKind::NotFound);
+    fixture.apply(vec![message(2, 7, 1, "b")]);
+    fixture.verify();
+}
+
+#[test]
+fn a_view_follows_its_relation() {
+    let mut fixture = chat();
+    fixture.replica().execute(&format!("{FEED}; {COUNTS}")).unwrap();
+    fixture.replica().mark_published(2);
+    let renamed = schema("user", 3, &[("id", ColumnType::Int), ("name", ColumnType::Text)], &[0]);
+    fixture.apply(vec![define(&renamed), message(2, 7, 1, "b")]);
+    let views = fixture.replica().views();
+    assert!(views[0].fault.as_deref().unwrap().contains("login"), "{:?}", views[0].fault);
+    assert_eq!(views[1].fault, None);
+    expect![[r#"[1,7,"ann","a"]"#]].assert_eq(&fixture.rows("SELECT * FROM feed"));
+    fixture.reopen();
+    let wider = schema(
+        "user",
+        4,
+        &[("id", ColumnType::Int), ("name", ColumnType::Text), ("login", ColumnType::Text)],
+        &[0],
+    );
+    let row = vec![Value::Int(1), Value::Null, "ANN".into()];
+    fixture.apply(vec![define(&wider), upsert(&wider, row)]);
+    fixture.verify();
+    expect![[r#"
+        [1,7,"ANN","a"]
+        [2,7,"ANN","b"]"#]]
+    .assert_eq(&fixture.rows("SELECT * FROM feed ORDER BY id"));
+    fixture.apply(vec![Item::Schema(SchemaChange::Drop { relation: "user".into(), dsid: 5 })]);
+    assert!(fixture.replica().views()[0].fault.is_some());
+    assert!(fixture.replica().repair().unwrap().is_empty());
+    fixture.apply(vec![define(&wider), message(3, 7, 1, "c")]);
+    fixture.verify();
+    expect![""].assert_eq(&fixture.rows("SELECT * FROM feed"));
+}
+
+#[test]
+fn a_view_that_fails_stops_alone() {
+    let mut fixture = chat();
+    fixture.replica().execute(COUNTS).unwrap();
+    let sums =
+        "CREATE MATERIALIZED VIEW sums AS SELECT chat, sum(sender) AS total FROM message GROUP BY chat";
+    fixture.replica().execute(sums).unwrap();
+    let applied = fixture.apply(vec![message(2, 7, i64::MAX, "b")]);
+    let faults = applied.faults.iter().map(|fault| format!("{}: {}", fault.view, fault.reason));
+    expect![[r#"sums: CHECK constraint failed: typeof("total") IN ('integer', 'null')"#]]
+        .assert_eq(&faults.collect::<Vec<_>>().join("\n"));
+    expect!["[7,2]"].assert_eq(&fixture.rows("SELECT * FROM counts"));
+    fixture.apply(vec![message(2, 7, 5, "b")]);
+    assert_eq!(fixture.replica().repair().unwrap(), ["sums"]);
+    fixture.verify();
+    expect!["[7,6]"].assert_eq(&fixture.rows("SELECT * FROM sums"));
+}
+
+#[test]
+fn readers_see_snapshots_and_nothing_else() {
+    let mut fixture = chat();
+    fixture.replica().execute(&format!("{FEED} ORDER BY m.id DESC")).unwrap();
+    fixture.apply(vec![message(2, 8, 1, "b"), message(3, 7, 1, "c")]);
+    let mut reader = fixture.reader();
+    let mut keys = Vec::new();
+    let filter = [("chat".to_owned(), serde_json::json!(7))];
+    let position = reader
+        .snapshot("feed", &filter, Limits::default(), &mut |rows| {
+            keys.extend(rows.into_iter().map(|row| serde_json::Value::Object(row.row).to_string()));
+            std::ops::ControlFlow::Continue(())
+        })
+        .unwrap();
+    assert_eq!(position, 3);
+    expect![[r#"
+        {"id":3,"chat":7,"sender":"ann","body":"c"}
+        {"id":1,"chat":7,"sender":"ann","body":"a"}"#]]
+    .assert_eq(&keys.join("\n"));
+    let mut refused = |sql: &str| {
+        let result =
+            reader.query(sql, &[], Limits::default(), &mut |_, _| std::ops::ControlFlow::Continue(()));
+        result.unwrap_err().kind()
+    };
+    for sql in [
+        "DELETE FROM feed",
+        "BEGIN",
+        "PRAGMA query_only = OFF",
+        "ATTACH 'x' AS y",
+        "CREATE TEMP TABLE t(a)",
+        "VACUUM",
+    ] {
+        assert_eq!(refused(sql), ErrorKind::Denied, "{sql}");
+    }
+    assert_eq!(refused("SELECT * FROM nothing"), ErrorKind::Sql);
+    let endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n";
+    let limits = Limits { time: std::time::Duration::from_millis(20) };
+    let result = reader.query(endless, &[], limits, &mut |_, _| std::ops::ControlFlow::Continue(()));
+    assert_eq!(result.unwrap_err().kind(), ErrorKind::Interrupted);
+    assert_eq!(reader.retained_from().unwrap(), 1);
+}
