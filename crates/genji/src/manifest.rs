@@ -42,16 +42,16 @@ impl Version {
         let path = manifest_path(dir, manifest);
         let bytes = std::fs::read(&path).map_err(|error| Error::io("read manifest", &path, error))?;
         let mut version = Self { manifest, ..Self::default() };
-        let mut records = 0;
-        for record in (Records { bytes: &bytes, at: 0 }) {
+        let mut edits = 0;
+        for record in records(&bytes) {
             let (offset, record) = record.map_err(|error| error.in_file(&path))?;
             version.apply(&record).map_err(|error| {
                 let kind =
                     if error.kind() == ErrorKind::Unsupported { error.kind() } else { ErrorKind::Corrupt };
                 Error::new(kind, "manifest edit cannot be read").in_file(&path).at(offset).caused_by(error)
             })?;
-            records += 1;
-            if records <= 2 {
+            edits += 1;
+            if edits <= 2 {
                 // A fresh database names its first log in a second edit; nothing is assigned before that.
                 version.opened_at = version.last_sequence;
             }
@@ -139,6 +139,10 @@ fn user_key(internal: &[u8]) -> Result<Vec<u8>, Error> {
 }
 
 /// The records of a manifest with their offsets.
+pub(crate) fn records(bytes: &[u8]) -> impl Iterator<Item = Result<(u64, Vec<u8>), Error>> {
+    Records { bytes, at: 0 }
+}
+
 struct Records<'a> {
     bytes: &'a [u8],
     at: usize,

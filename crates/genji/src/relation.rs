@@ -13,6 +13,8 @@ use crate::catalog::{FieldType, Path, TableDefinition};
 
 mod decode;
 
+pub(crate) use decode::take_row;
+
 /// Name of the key column of a table without primary key.
 pub const DOCID: &str = "__docid";
 /// Name of the column that holds the undeclared fields of a table that allows them.
@@ -73,7 +75,7 @@ impl Relation {
 
     /// The row's values: those of the key from `key`, the others from the stored value.
     pub(crate) fn decode_row(&self, key: &Row, value: &[u8]) -> Result<Row, Error> {
-        let (fields, extra) = decode::take_row(&self.definition.document, value)?;
+        let (fields, extra) = take_row(&self.definition.document, value)?;
         let mut row = vec![Value::Null; self.schema.columns.len()];
         for (column, field) in row[self.first_field..].iter_mut().zip(fields) {
             *column = field;

@@ -16,7 +16,7 @@ type Fields = Vec<(String, Value)>;
 /// A row written before ALTER TABLE ADD FIELD is shorter than the definition: its missing fields read as NULL. Where
 /// undeclared fields are allowed, the shorter form shows in that their document stands where the new field would, so the
 /// declaration is shortened until the bytes fit exactly.
-pub(super) fn take_row(definition: &DocumentDefinition, bytes: &[u8]) -> Result<(Vec<Value>, Fields), Error> {
+pub(crate) fn take_row(definition: &DocumentDefinition, bytes: &[u8]) -> Result<(Vec<Value>, Fields), Error> {
     let declared = definition.fields.len();
     let whole = take_declared(definition, declared, bytes);
     if whole.is_ok() || !definition.extra {

@@ -1,0 +1,282 @@
+//! Parses statements.
+
+use super::SqlError;
+use super::expression::Expression;
+use super::scanner::{Position, Token, is_keyword, scan};
+use super::statement::{Insert, Statement};
+use crate::Error;
+use crate::catalog::{Path, PathSegment};
+
+/// Nesting beyond this is refused, so that hostile text cannot exhaust the stack.
+const MAX_DEPTH: usize = 100;
+
+/// Parses exactly one statement; a semicolon may end it.
+///
+/// # Errors
+/// [`crate::ErrorKind::Syntax`] with line, column and reason.
+pub fn parse(sql: &str) -> Result<Statement, Error> {
+    let mut parser = Parser::new(sql)?;
+    let statement = parser.statement()?;
+    parser.take_symbol(";");
+    parser.expect_end()?;
+    Ok(statement)
+}
+
+/// Parses statements separated by semicolons.
+///
+/// # Errors
+/// [`crate::ErrorKind::Syntax`] with line, column and reason.
+pub fn parse_statements(sql: &str) -> Result<Vec<Statement>, Error> {
+    let mut parser = Parser::new(sql)?;
+    let mut statements = Vec::new();
+    loop {
+        while parser.take_symbol(";") {}
+        if *parser.peek() == Token::End {
+            return Ok(statements);
+        }
+        statements.push(parser.statement()?);
+        if *parser.peek() != Token::End {
+            parser.expect_symbol(";")?;
+        }
+    }
+}
+
+/// Parses an expression that stands alone, such as a DEFAULT of the catalog.
+pub(crate) fn parse_expression(sql: &str) -> Result<Expression, SqlError> {
+    let mut parser = Parser::new(sql)?;
+    let expression = parser.expression()?;
+    parser.expect_end()?;
+    Ok(expression)
+}
+
+/// Tokens and how far they were read.
+pub(crate) struct Parser {
+    tokens: Vec<(Token, Position)>,
+    at: usize,
+    parameters: usize,
+    depth: usize,
+}
+
+impl Parser {
+    pub(crate) fn new(sql: &str) -> Result<Self, SqlError> {
+        Ok(Self { tokens: scan(sql)?, at: 0, parameters: 0, depth: 0 })
+    }
+
+    pub(crate) fn peek(&self) -> &Token {
+        self.tokens.get(self.at).map_or(&Token::End, |(token, _)| token)
+    }
+
+    pub(crate) fn position(&self) -> Position {
+        self.tokens.get(self.at).or(self.tokens.last()).map(|(_, position)| *position).unwrap_or_default()
+    }
+
+    pub(crate) fn advance(&mut self) -> Token {
+        let token = self.peek().clone();
+        self.at += 1;
+        token
+    }
+
+    pub(crate) fn error(&self, reason: impl Into<String>) -> SqlError {
+        SqlError::new(self.position(), reason)
+    }
+
+    /// Index of the next positional parameter.
+    pub(crate) fn next_parameter(&mut self) -> usize {
+        self.parameters += 1;
+        self.parameters - 1
+    }
+
+    /// Goes one level deeper into a nested expression or definition.
+    pub(crate) fn enter(&mut self, position: Position) -> Result<(), SqlError> {
+        self.depth += 1;
+        if self.depth > MAX_DEPTH { Err(SqlError::new(position, "nested too deep")) } else { Ok(()) }
+    }
+
+    pub(crate) fn leave(&mut self) {
+        self.depth -= 1;
+    }
+
+    pub(crate) fn at_keyword(&self, keyword: &str) -> bool {
+        matches!(self.peek(), Token::Word(word) if word.eq_ignore_ascii_case(keyword))
+    }
+
+    pub(crate) fn take_keyword(&mut self, keyword: &str) -> bool {
+        let found = self.at_keyword(keyword);
+        self.at += usize::from(found);
+        found
+    }
+
+    pub(crate) fn expect_keyword(&mut self, keyword: &str) -> Result<(), SqlError> {
+        if self.take_keyword(keyword) {
+            Ok(())
+        } else {
+            Err(self.error(format!("expected {}", keyword.to_ascii_uppercase())))
+        }
+    }
+
+    pub(crate) fn take_symbol(&mut self, symbol: &str) -> bool {
+        let found = matches!(self.peek(), Token::Symbol(next) if *next == symbol);
+        self.at += usize::from(found);
+        found
+    }
+
+    pub(crate) fn expect_symbol(&mut self, symbol: &str) -> Result<(), SqlError> {
+        if self.take_symbol(symbol) { Ok(()) } else { Err(self.error(format!("expected {symbol}"))) }
+    }
+
+    fn expect_end(&self) -> Result<(), SqlError> {
+        if *self.peek() == Token::End { Ok(()) } else { Err(self.error("unexpected text after the statement")) }
+    }
+
+    /// Takes a name; a bare keyword is none.
+    pub(crate) fn identifier(&mut self) -> Result<String, SqlError> {
+        let position = self.position();
+        match self.advance() {
+            Token::Quoted(name) => Ok(name),
+            Token::Word(word) if !is_keyword(&word) => Ok(word),
+            Token::Word(_) => Err(SqlError::new(position, "expected a name, found a keyword")),
+            _ => Err(SqlError::new(position, "expected a name")),
+        }
+    }
+
+    /// Takes a path of names and array indexes.
+    pub(crate) fn path(&mut self) -> Result<Path, SqlError> {
+        let first = self.identifier()?;
+        self.path_from(first)
+    }
+
+    /// Takes the rest of a path whose first name was taken.
+    pub(crate) fn path_from(&mut self, first: String) -> Result<Path, SqlError> {
+        let mut segments = vec![PathSegment::Field(first)];
+        loop {
+            if self.take_symbol(".") {
+                segments.push(PathSegment::Field(self.identifier()?));
+            } else if self.take_symbol("[") {
+                let position = self.position();
+                let index = match self.advance() {
+                    Token::Integer(index) => usize::try_from(index).ok(),
+                    _ => None,
+                };
+                let index = index.ok_or_else(|| SqlError::new(position, "expected an array index"))?;
+                segments.push(PathSegment::Index(index));
+                self.expect_symbol("]")?;
+            } else {
+                return Ok(Path(segments));
+            }
+        }
+    }
+
+    /// Takes items separated by commas up to the closing symbol; there may be none.
+    pub(crate) fn list<T>(
+        &mut self,
+        close: &str,
+        item: impl Fn(&mut Self) -> Result<T, SqlError>,
+    ) -> Result<Vec<T>, SqlError> {
+        let mut items = Vec::new();
+        if self.take_symbol(close) {
+            return Ok(items);
+        }
+        loop {
+            items.push(item(self)?);
+            if self.take_symbol(close) {
+                return Ok(items);
+            }
+            if !self.take_symbol(",") {
+                return Err(self.error(format!("expected , or {close}")));
+            }
+        }
+    }
+
+    fn statement(&mut self) -> Result<Statement, SqlError> {
+        if self.take_keyword("create") {
+            return self.create();
+        }
+        if self.take_keyword("insert") {
+            self.expect_keyword("into")?;
+            return self.insert().map(Statement::Insert);
+        }
+        if self.take_keyword("update") {
+            return self.update();
+        }
+        if self.take_keyword("delete") {
+            self.expect_keyword("from")?;
+            let table = self.identifier()?;
+            let filter = self.filter()?;
+            return Ok(Statement::Delete { table, filter });
+        }
+        if self.take_keyword("drop") {
+            return self.drop_object();
+        }
+        if self.take_keyword("alter") {
+            return self.alter();
+        }
+        Err(self.error("expected CREATE, ALTER, DROP, INSERT, UPDATE or DELETE"))
+    }
+
+    fn drop_object(&mut self) -> Result<Statement, SqlError> {
+        let table = self.take_keyword("table");
+        if !table {
+            self.expect_keyword("index")?;
+        }
+        let if_exists = self.take_keyword("if");
+        if if_exists {
+            self.expect_keyword("exists")?;
+        }
+        let name = self.identifier()?;
+        Ok(if table { Statement::DropTable { if_exists, name } } else { Statement::DropIndex { if_exists, name } })
+    }
+
+    fn insert(&mut self) -> Result<Insert, SqlError> {
+        let table = self.identifier()?;
+        let fields = if self.take_symbol("(") { Some(self.list(")", Self::identifier)?) } else { None };
+        self.expect_keyword("values")?;
+        let mut rows = Vec::new();
+        loop {
+            rows.push(self.insert_row(fields.as_deref())?);
+            if !self.take_symbol(",") {
+                break;
+            }
+        }
+        if self.at_keyword("on") || self.at_keyword("returning") {
+            return Err(self.error("ON CONFLICT and RETURNING are not supported"));
+        }
+        Ok(Insert { table, rows })
+    }
+
+    /// A document, a parameter that holds one, or a list of values for the named fields.
+    fn insert_row(&mut self, fields: Option<&[String]>) -> Result<Expression, SqlError> {
+        let position = self.position();
+        let Some(fields) = fields else {
+            return match self.operand()? {
+                row @ (Expression::Document(_) | Expression::Parameter(..)) => Ok(row),
+                _ => Err(SqlError::new(position, "expected a document or a list of fields before VALUES")),
+            };
+        };
+        self.expect_symbol("(")?;
+        let values = self.list(")", Self::operand)?;
+        if values.len() != fields.len() {
+            return Err(SqlError::new(position, format!("{} values for {} fields", values.len(), fields.len())));
+        }
+        Ok(Expression::Document(fields.iter().cloned().zip(values).collect()))
+    }
+
+    fn update(&mut self) -> Result<Statement, SqlError> {
+        let table = self.identifier()?;
+        self.expect_keyword("set")?;
+        let mut set = Vec::new();
+        loop {
+            let path = self.path()?;
+            self.expect_symbol("=")?;
+            set.push((path, self.operand()?));
+            if !self.take_symbol(",") {
+                break;
+            }
+        }
+        let filter = self.filter()?;
+        Ok(Statement::Update { table, set, filter })
+    }
+
+    fn filter(&mut self) -> Result<Option<Expression>, SqlError> {
+        if self.take_keyword("where") { self.expression().map(Some) } else { Ok(None) }
+    }
+}

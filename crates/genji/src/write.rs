@@ -1,0 +1,31 @@
+//! Hosting a database: what is written here, the real Genji opens, and the other way round.
+//!
+//! A write follows one path. [`WriteTransaction::insert`] validates a document against the table's definition (`row`),
+//! turns it into the operations of a batch (`transaction`) and commits the batch as one record of the log (`log`), durable
+//! before the call returns. The record is applied to the memtable (`memtable`); a full memtable becomes sorted tables of
+//! level 0 (`table`, in Genji's own key order, `order`), which the manifest names (`edit`), and the log begins anew
+//! (`recover`, which also brings a directory back after any kind of end). Definitions are rows too (`ddl`, `schema`).
+
+pub(crate) mod cast;
+mod database;
+mod ddl;
+mod edit;
+mod execute;
+mod lock;
+mod log;
+mod lookup;
+mod memtable;
+mod order;
+mod recover;
+mod row;
+mod schema;
+mod sequence;
+mod store;
+mod table;
+mod tail;
+mod transaction;
+
+pub use database::{Database, HostOptions};
+pub use execute::Executed;
+pub use row::Document;
+pub use transaction::WriteTransaction;

@@ -1,0 +1,280 @@
+//! A database directory that this process hosts.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use deltamesh_change::{EnginePosition, Value};
+
+use super::lock::DirectoryLock;
+use super::recover::{Files, recover};
+use super::row::{self, Document};
+use super::schema::{Schema, Table};
+use super::sequence::{self, Position, Positions};
+use super::store::Store;
+use super::transaction::WriteTransaction;
+use crate::batch::{Batch, BatchWriter};
+use crate::catalog::{CatalogEntry, EntryKind, Owner, TableDefinition};
+use crate::{Error, ErrorKind, key};
+
+/// Limits of a hosted database.
+#[derive(Debug, Clone)]
+pub struct HostOptions {
+    /// Bytes of changes kept in memory before they become a table. Genji's own is 4 MiB.
+    pub memtable_bytes: usize,
+    /// Bytes of finished logs kept beyond what recovery needs, so that a reader that lags finds them.
+    pub retained_log_bytes: u64,
+    /// Largest batch of a transaction in bytes.
+    pub transaction_bytes: usize,
+}
+
+impl Default for HostOptions {
+    fn default() -> Self {
+        Self { memtable_bytes: 4 << 20, retained_log_bytes: 64 << 20, transaction_bytes: 256 << 20 }
+    }
+}
+
+/// A database directory that this process hosts: it holds the lock, and is the only one that writes.
+///
+/// Reads see what is committed. One transaction is open at a time; [`Self::begin`] waits for the one before, so a thread
+/// must not begin a second while it holds one.
+pub struct Database {
+    writer: Mutex<Writer>,
+    pub(crate) state: RwLock<State>,
+    pub(crate) options: HostOptions,
+    _lock: DirectoryLock,
+}
+
+/// What readers see.
+pub(crate) struct State {
+    pub(crate) store: Store,
+    pub(crate) schema: Arc<Schema>,
+}
+
+/// What only the open transaction touches.
+pub(crate) struct Writer {
+    files: Option<Files>,
+    pub(crate) sequences: Positions,
+    /// Why nothing can be written any more.
+    failure: Option<String>,
+}
+
+impl Database {
+    /// Opens a directory, or makes an empty or missing one a database.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Locked`] if another host has it open, in this process too; [`ErrorKind::Corrupt`] with file and offset
+    /// when a finished log or a table is damaged; [`ErrorKind::Io`].
+    pub fn open(directory: &Path, options: &HostOptions) -> Result<Self, Error> {
+        std::fs::create_dir_all(directory).map_err(|error| Error::io("create database directory", directory, error))?;
+        let lock = DirectoryLock::acquire(directory)
+            .map_err(|error| Error::io("lock database directory", directory, error))?
+            .ok_or_else(|| Error::new(ErrorKind::Locked, "another host has the database open").in_file(directory))?;
+        let (files, store) = recover(directory, options)?;
+        let mut writer = Writer { files: Some(files), sequences: Positions::new(), failure: None };
+        let mut state = State { store, schema: Arc::default() };
+        writer.prepare(&mut state)?;
+        state.schema = Arc::new(load_schema(&state.store)?);
+        writer.sequences = load_sequences(&state.store)?;
+        let mut schema = Schema::clone(&state.schema);
+        if let Some(last) = writer.sequences.get(sequence::STORE).and_then(|position| position.last()) {
+            schema.note_namespace(last);
+        }
+        state.schema = Arc::new(schema);
+        Ok(Self { writer: Mutex::new(writer), state: RwLock::new(state), options: options.clone(), _lock: lock })
+    }
+
+    /// Begins a transaction; waits until the one before has ended.
+    pub fn begin(&self) -> WriteTransaction<'_> {
+        WriteTransaction::new(self, self.writer())
+    }
+
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn read<T>(&self, read: impl FnOnce(&State) -> T) -> T {
+        read(&self.state.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The definitions of the users' tables, in name order.
+    pub fn tables(&self) -> Vec<TableDefinition> {
+        let user = |table: &&Arc<Table>| table.namespace >= key::FIRST_USER;
+        self.read(|state| state.schema.tables().filter(user).map(|table| table.definition.clone()).collect())
+    }
+
+    /// The committed row of that key, as Genji would return it: no nulls in declared fields.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] without such a table, [`ErrorKind::Type`] for a key of other types, or what reading meets.
+    pub fn get(&self, table: &str, key: &[Value]) -> Result<Option<Document>, Error> {
+        self.read(|state| {
+            let table = state.schema.user_table(table)?;
+            let key = key::encode(table.namespace, &row::cast_key(&table.definition, key)?)?;
+            let value = state.store.get(&key)?;
+            value.map(|value| row::read(&table.definition.document, &value)).transpose()
+        })
+    }
+
+    /// The committed rows of a table with their keys, ordered by the encoded key.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] without such a table, or what reading meets.
+    pub fn scan(&self, table: &str) -> Result<Vec<(Vec<Value>, Document)>, Error> {
+        self.read(|state| {
+            let table = state.schema.user_table(table)?;
+            let rows = state.store.prefix(&key::prefix(table.namespace))?;
+            rows.iter()
+                .map(|(key, value)| {
+                    Ok((key::split(key)?.values()?, row::read(&table.definition.document, value)?))
+                })
+                .collect()
+        })
+    }
+
+    /// Where the next transaction will begin.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`] after a failed write.
+    pub fn position(&self) -> Result<EnginePosition, Error> {
+        self.writer().files().map(|files| position(files))
+    }
+
+    /// Closes the database cleanly: sequences exact, log finished.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`] if a write had failed before, [`ErrorKind::Io`]. What was acknowledged is safe in any case.
+    pub fn close(self) -> Result<(), Error> {
+        let mut writer = self.writer();
+        let mut batch = BatchWriter::new();
+        for (name, position) in &writer.sequences {
+            if let Some(exact) = position.to_release() {
+                batch.set(&sequence::row_key(name), &sequence::row_value(name, Some(exact)));
+            }
+        }
+        if !batch.is_empty() {
+            writer.append(batch)?;
+        }
+        writer.files()?;
+        writer.files.take().map_or(Ok(()), Files::close)
+    }
+}
+
+fn position(files: &Files) -> EnginePosition {
+    EnginePosition { sequence: files.next_sequence, log: files.log.number(), offset: files.log.offset() }
+}
+
+impl Writer {
+    pub(crate) fn files(&mut self) -> Result<&mut Files, Error> {
+        match (&self.failure, &mut self.files) {
+            (None, Some(files)) => Ok(files),
+            (failure, _) => {
+                let cause = failure.as_deref().unwrap_or("it was closed");
+                Err(Error::new(ErrorKind::Closed, format!("database takes no writes until reopened: {cause}")))
+            }
+        }
+    }
+
+    /// Writes a batch to the log, durably. After a failure nothing more is written: what the file holds is uncertain.
+    pub(crate) fn append(&mut self, batch: BatchWriter) -> Result<(Vec<u8>, EnginePosition), Error> {
+        let files = self.files()?;
+        let count = u64::from(batch.count());
+        let record = batch.finish(files.next_sequence);
+        let written = files.log.append(&record).and_then(|()| files.log.sync());
+        if let Err(error) = written {
+            let path = crate::directory::log_path(&files.directory, files.log.number());
+            self.failure = Some(format!("writing {} failed", path.display()));
+            return Err(Error::io("write log", &path, error));
+        }
+        files.next_sequence += count;
+        Ok((record, position(files)))
+    }
+
+    /// Writes a batch and applies it; moves a full memtable into tables.
+    pub(crate) fn commit(
+        &mut self,
+        batch: BatchWriter,
+        schema: Option<Arc<Schema>>,
+        database: &Database,
+    ) -> Result<EnginePosition, Error> {
+        let (record, position) = self.append(batch)?;
+        let mut state = database.state.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(schema) = schema {
+            state.schema = schema;
+        }
+        let applied = Batch::decode(&record).and_then(|batch| state.store.apply(&batch));
+        if let Err(error) = applied {
+            self.failure = Some(format!("applying a transaction failed: {error}"));
+        } else if state.store.memtable.bytes() >= database.options.memtable_bytes {
+            // The transaction is committed whatever happens here; the next one learns of a failure.
+            if let Err(error) = self.files()?.flush(&mut state.store) {
+                self.failure = Some(format!("moving changes into a table failed: {error}"));
+            }
+        }
+        Ok(position)
+    }
+
+    /// Brings an opened directory into the state that a host starts from: bootstrapped, nothing transient left.
+    fn prepare(&mut self, state: &mut State) -> Result<(), Error> {
+        let mut batch = BatchWriter::new();
+        if state.store.get(&key::encode(key::CATALOG, &["__genji_catalog".into()])?)?.is_none() {
+            bootstrap(&mut batch);
+        }
+        for key in state.store.transient_keys()? {
+            batch.delete(&key);
+        }
+        if !state.store.prefix(&key::prefix(key::ROLLBACK))?.is_empty() {
+            // What a transaction left that was cut short: Genji counts its rows as committed, and so they stay.
+            batch.delete_range(&key::prefix(key::ROLLBACK), &key::prefix(key::ROLLBACK + 1));
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let (record, _) = self.append(batch)?;
+        state.store.apply(&Batch::decode(&record)?)
+    }
+}
+
+const CATALOG_SQL: &str = "CREATE TABLE __genji_catalog (name TEXT NOT NULL, type TEXT NOT NULL, namespace INTEGER, \
+    sql TEXT, docid_sequence_name TEXT, owner (table_name TEXT NOT NULL, paths ARRAY), \
+    CONSTRAINT __genji_catalog_pk PRIMARY KEY (name))";
+const SEQUENCE_SQL: &str =
+    "CREATE TABLE __genji_sequence (name TEXT NOT NULL, seq INTEGER, CONSTRAINT __genji_sequence_pk PRIMARY KEY (name))";
+const STORE_SQL: &str = "CREATE SEQUENCE __genji_store_seq MAXVALUE 9223372036837998591 START WITH 10 CACHE 0";
+
+/// The four rows that an empty database begins with.
+fn bootstrap(batch: &mut BatchWriter) {
+    let table = |name: &str, namespace, sql: &str| CatalogEntry {
+        name: name.to_owned(),
+        kind: EntryKind::Table,
+        namespace: Some(namespace),
+        sql: sql.to_owned(),
+        docid_sequence: None,
+        owner: None,
+    };
+    let store = CatalogEntry {
+        name: sequence::STORE.to_owned(),
+        kind: EntryKind::Sequence,
+        namespace: None,
+        sql: STORE_SQL.to_owned(),
+        docid_sequence: None,
+        owner: Some(Owner { table: "__genji_catalog".to_owned(), paths: None }),
+    };
+    for entry in
+        [table("__genji_catalog", key::CATALOG, CATALOG_SQL), store, table("__genji_sequence", key::SEQUENCE, SEQUENCE_SQL)]
+    {
+        batch.set(&entry.key(), &entry.encode());
+    }
+    batch.set(&sequence::row_key(sequence::STORE), &sequence::row_value(sequence::STORE, None));
+}
+
+fn load_schema(store: &Store) -> Result<Schema, Error> {
+    let rows = store.prefix(&key::prefix(key::CATALOG))?;
+    Schema::load(rows.values().map(|row| CatalogEntry::decode(row)).collect::<Result<_, _>>()?)
+}
+
+fn load_sequences(store: &Store) -> Result<Positions, Error> {
+    let rows = store.prefix(&key::prefix(key::SEQUENCE))?;
+    rows.values()
+        .map(|row| sequence::decode_row(row).map(|(name, stored)| (name, Position::stored(stored))))
+        .collect()
+}

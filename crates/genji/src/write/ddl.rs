@@ -1,0 +1,394 @@
+//! Definitions: what creating, altering and dropping tables and indexes writes (format description §5.2).
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::row;
+use super::schema::{Index, Schema, Table};
+use super::sequence;
+use super::transaction::{Write, WriteTransaction, index_entry, index_set};
+use crate::catalog::{
+    CatalogEntry, ConstraintKind, DocumentDefinition, EntryKind, FieldDefinition, FieldType, IndexDefinition, Owner,
+    Path, PathSegment, SequenceDefinition, TableDefinition,
+};
+use crate::sql::render::joined;
+use crate::sql::scanner::is_keyword;
+use crate::{Error, ErrorKind, key};
+
+impl WriteTransaction<'_> {
+    fn schema_mut(&mut self) -> &mut Schema {
+        self.schema_changed = true;
+        Arc::make_mut(&mut self.schema)
+    }
+
+    fn require_free(&self, name: &str) -> Result<(), Error> {
+        if self.schema.contains(name) {
+            return Err(Error::new(ErrorKind::AlreadyExists, format!("{name} exists already")));
+        }
+        Ok(())
+    }
+
+    fn take_namespace(&mut self, writes: &mut Vec<Write>) -> Result<i64, Error> {
+        let namespace = self.schema_mut().next_namespace()?;
+        // Genji stores one less, and after a kill gives the namespace to a second table.
+        let value = sequence::row_value(sequence::STORE, Some(namespace));
+        writes.push(Write::Set(sequence::row_key(sequence::STORE), value));
+        Ok(namespace)
+    }
+
+    /// Creates a table, its docid sequence if it has no primary key, and an index for each UNIQUE constraint.
+    ///
+    /// # Errors
+    /// [`ErrorKind::AlreadyExists`] for a name in use; [`ErrorKind::Unsupported`] for names that Genji could not read
+    /// back and for CHECK constraints; [`ErrorKind::NotFound`] for a constraint on an undeclared field.
+    pub fn create_table(&mut self, definition: &TableDefinition) -> Result<(), Error> {
+        let definition = complete(definition)?;
+        self.require_free(&definition.name)?;
+        let before = self.schema.clone();
+        let result = self.create_completed(&definition);
+        if result.is_err() {
+            // Nothing was written.
+            self.schema = before;
+        }
+        result
+    }
+
+    fn create_completed(&mut self, definition: &TableDefinition) -> Result<(), Error> {
+        let name = definition.name.clone();
+        let mut writes = Vec::new();
+        let mut docid_sequence = None;
+        if definition.primary_key().is_none() {
+            let entry = docid_entry(self.schema.free_name(&format!("{name}_seq")), &name);
+            writes.push(set_entry(&entry));
+            let row = sequence::row_value(&entry.name, None);
+            writes.push(Write::Set(sequence::row_key(&entry.name), row));
+            docid_sequence = Some(entry.name.clone());
+            self.set_position(&entry.name, Some(sequence::Position::default()));
+            self.schema_mut().put_sequence(entry);
+        }
+        let namespace = self.take_namespace(&mut writes)?;
+        let entry = CatalogEntry {
+            name: name.clone(),
+            kind: EntryKind::Table,
+            namespace: Some(namespace),
+            sql: definition.to_string(),
+            docid_sequence,
+            owner: None,
+        };
+        writes.push(set_entry(&entry));
+        self.schema_mut().put_table(entry)?;
+        for constraint in &definition.constraints {
+            if let ConstraintKind::Unique(paths) = &constraint.kind {
+                let index = IndexDefinition {
+                    name: self.schema.free_name(&format!("{name}_{}_idx", joined(paths))),
+                    table: name.clone(),
+                    unique: true,
+                    paths: paths.clone(),
+                };
+                let owned = Some(paths.iter().map(Path::to_string).collect());
+                self.put_new_index(&index, owned, &mut writes)?;
+            }
+        }
+        self.write(writes)
+    }
+
+    fn put_new_index(
+        &mut self,
+        definition: &IndexDefinition,
+        paths: Option<Vec<String>>,
+        writes: &mut Vec<Write>,
+    ) -> Result<(), Error> {
+        let namespace = self.take_namespace(writes)?;
+        let entry = CatalogEntry {
+            name: definition.name.clone(),
+            kind: EntryKind::Index,
+            namespace: Some(namespace),
+            sql: definition.to_string(),
+            docid_sequence: None,
+            owner: Some(Owner { table: definition.table.clone(), paths }),
+        };
+        writes.push(set_entry(&entry));
+        self.schema_mut().put_index(entry)
+    }
+
+    /// Creates an index over the rows that exist and those to come. An empty name gets Genji's own.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] for an unknown table or undeclared field, [`ErrorKind::AlreadyExists`] for a name in use,
+    /// [`ErrorKind::Constraint`] when a unique index finds equal rows.
+    pub fn create_index(&mut self, definition: &IndexDefinition) -> Result<(), Error> {
+        let table = self.schema.user_table(&definition.table)?;
+        for path in &definition.paths {
+            require_declared(&table.definition, path)?;
+        }
+        let mut definition = definition.clone();
+        if definition.name.is_empty() {
+            definition.name = self.schema.free_name(&format!("{}_{}_idx", definition.table, joined(&definition.paths)));
+        }
+        require_name(&definition.name)?;
+        self.require_free(&definition.name)?;
+        let before = self.schema.clone();
+        let result = self.fill_index(&definition);
+        if result.is_err() {
+            // Nothing was written.
+            self.schema = before;
+        }
+        result
+    }
+
+    fn fill_index(&mut self, definition: &IndexDefinition) -> Result<(), Error> {
+        let mut writes = Vec::new();
+        self.put_new_index(definition, None, &mut writes)?;
+        let (table, index) = self.schema.index(&definition.name)?;
+        writes.extend(self.index_rows(&table, &index)?);
+        self.write(writes)
+    }
+
+    /// The entries of an index for all rows of its table.
+    fn index_rows(&self, table: &Table, index: &Index) -> Result<Vec<Write>, Error> {
+        let mut values_seen = BTreeSet::new();
+        let mut writes = Vec::new();
+        for (row_key, bytes) in self.prefix(&key::prefix(table.namespace))? {
+            let document = row::read(&table.definition.document, &bytes)?;
+            writes.push(index_set(index_entry(table, index, &document, &row_key)?));
+            let values = row::values_at(&table.definition, &index.definition.paths, &document);
+            let unique = index.definition.unique && values.iter().all(|value| !value.is_null());
+            if unique && !values_seen.insert(key::encode(index.namespace, &values)?) {
+                let reason = format!("unique index {} would have equal rows", index.definition.name);
+                return Err(Error::new(ErrorKind::Constraint, reason));
+            }
+        }
+        Ok(writes)
+    }
+
+    /// Drops an index with its entries.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`]; [`ErrorKind::Constraint`] if it implements a UNIQUE constraint.
+    pub fn drop_index(&mut self, name: &str) -> Result<(), Error> {
+        let (_, index) = self.schema.index(name)?;
+        if index.entry.owner.as_ref().is_some_and(|owner| owner.paths.is_some()) {
+            return Err(Error::new(ErrorKind::Constraint, format!("a unique constraint needs index {name}")));
+        }
+        let writes = self.drop_index_writes(&index)?;
+        self.schema_mut().remove_index(name);
+        self.write(writes)
+    }
+
+    fn drop_index_writes(&self, index: &Index) -> Result<Vec<Write>, Error> {
+        let entries = self.prefix(&key::prefix(index.namespace))?;
+        let mut writes: Vec<Write> = entries.into_keys().map(Write::Delete).collect();
+        writes.push(Write::Delete(index.entry.key()));
+        Ok(writes)
+    }
+
+    /// Drops a table with its rows, indexes and docid sequence.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] for an unknown table, or what reading its keys meets.
+    pub fn drop_table(&mut self, name: &str) -> Result<(), Error> {
+        let table = self.schema.user_table(name)?;
+        let mut writes = Vec::new();
+        for index in &table.indexes {
+            writes.extend(self.drop_index_writes(index)?);
+        }
+        writes.push(Write::Delete(table.entry.key()));
+        writes.extend(self.prefix(&key::prefix(table.namespace))?.into_keys().map(Write::Delete));
+        if let Some(sequence) = table.entry.docid_sequence.as_deref()
+            && let Some(entry) = self.schema.sequence(sequence).cloned()
+        {
+            writes.push(Write::Delete(sequence::row_key(sequence)));
+            writes.push(Write::Delete(entry.key()));
+            self.schema_mut().remove_sequence(sequence);
+            self.set_position(sequence, None);
+        }
+        self.schema_mut().remove_table(name);
+        self.write(writes)
+    }
+
+    /// Gives a table another name; rows, indexes and sequences stay as they are.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`], [`ErrorKind::AlreadyExists`].
+    pub fn rename_table(&mut self, from: &str, to: &str) -> Result<(), Error> {
+        let table = self.schema.user_table(from)?;
+        require_name(to)?;
+        self.require_free(to)?;
+        let definition = TableDefinition { name: to.to_owned(), ..table.definition.clone() };
+        let entry = CatalogEntry { name: to.to_owned(), sql: definition.to_string(), ..table.entry.clone() };
+        let mut writes = vec![Write::Delete(table.entry.key()), set_entry(&entry)];
+        let owned = |owner: &Option<Owner>| owner.as_ref().is_some_and(|owner| owner.table == from);
+        let sequences: Vec<CatalogEntry> =
+            self.schema.sequences().filter(|entry| owned(&entry.owner)).cloned().collect();
+        let schema = self.schema_mut();
+        schema.remove_table(from);
+        schema.put_table(entry)?;
+        for index in &table.indexes {
+            let definition = IndexDefinition { table: to.to_owned(), ..index.definition.clone() };
+            let paths = index.entry.owner.as_ref().and_then(|owner| owner.paths.clone());
+            let owner = Some(Owner { table: to.to_owned(), paths });
+            let entry = CatalogEntry { sql: definition.to_string(), owner, ..index.entry.clone() };
+            writes.push(set_entry(&entry));
+            schema.put_index(entry)?;
+        }
+        for sequence in sequences {
+            let owner = sequence.owner.as_ref().map(|owner| Owner { table: to.to_owned(), paths: owner.paths.clone() });
+            let entry = CatalogEntry { owner, ..sequence };
+            writes.push(set_entry(&entry));
+            schema.put_sequence(entry);
+        }
+        self.write(writes)
+    }
+
+    /// Adds a declared field to a table and rewrites its rows, which Genji itself could not read otherwise.
+    ///
+    /// # Errors
+    /// [`ErrorKind::AlreadyExists`] for a declared field; [`ErrorKind::Constraint`] when rows exist that NOT NULL without
+    /// a default refuses; [`ErrorKind::Type`] when the default, or an undeclared field of that name, does not fit.
+    pub fn add_field(&mut self, table: &str, field: &FieldDefinition) -> Result<(), Error> {
+        let table = self.schema.user_table(table)?;
+        let mut definition = table.definition.clone();
+        definition.document.fields.push(field.clone());
+        let definition = complete(&definition)?;
+        let entry = CatalogEntry { sql: definition.to_string(), ..table.entry.clone() };
+        let before = self.schema.clone();
+        let mut writes = vec![set_entry(&entry)];
+        self.schema_mut().put_table(entry)?;
+        match self.rewritten_rows(&table, &definition) {
+            Ok(rows) => writes.extend(rows),
+            Err(error) => {
+                self.schema = before;
+                return Err(error);
+            }
+        }
+        self.write(writes)
+    }
+
+    fn rewritten_rows(&self, before: &Table, definition: &TableDefinition) -> Result<Vec<Write>, Error> {
+        let after = self.schema.table(&definition.name)?;
+        let mut writes = Vec::new();
+        for (key, bytes) in self.prefix(&key::prefix(before.namespace))? {
+            let document = row::read(&before.definition.document, &bytes)?;
+            let document = row::validate(&definition.document, &document, Some(&after.defaults))?;
+            writes.push(Write::Set(key, row::encode(&definition.document, &document)?));
+        }
+        Ok(writes)
+    }
+}
+
+fn set_entry(entry: &CatalogEntry) -> Write {
+    Write::Set(entry.key(), entry.encode())
+}
+
+fn docid_entry(name: String, table: &str) -> CatalogEntry {
+    let definition = SequenceDefinition {
+        name: name.clone(),
+        increment: None,
+        min: None,
+        max: None,
+        start: None,
+        cache: Some(64),
+        cycle: false,
+    };
+    CatalogEntry {
+        name,
+        kind: EntryKind::Sequence,
+        namespace: None,
+        sql: definition.to_string(),
+        docid_sequence: None,
+        owner: Some(Owner { table: table.to_owned(), paths: None }),
+    }
+}
+
+/// Checks a definition and adds what follows from it: NOT NULL for the fields of the primary key, and that a table without
+/// fields takes any.
+fn complete(definition: &TableDefinition) -> Result<TableDefinition, Error> {
+    let mut definition = definition.clone();
+    require_name(&definition.name)?;
+    require_field_names(&definition.document)?;
+    definition.document.extra |= definition.document.fields.is_empty();
+    let mut names = BTreeSet::new();
+    let mut primary_keys = 0;
+    for constraint in definition.constraints.clone() {
+        if !names.insert(constraint.name.clone()) {
+            return Err(Error::new(ErrorKind::AlreadyExists, format!("constraint {} is declared twice", constraint.name)));
+        }
+        let paths = match &constraint.kind {
+            ConstraintKind::PrimaryKey(paths) | ConstraintKind::Unique(paths) => paths,
+            ConstraintKind::Check(_) => {
+                return Err(Error::new(ErrorKind::Unsupported, "check constraints are not supported"));
+            }
+        };
+        for path in paths {
+            require_declared(&definition, path)?;
+            if matches!(constraint.kind, ConstraintKind::PrimaryKey(_)) {
+                set_not_null(&mut definition.document, &path.0);
+            }
+        }
+        primary_keys += usize::from(matches!(constraint.kind, ConstraintKind::PrimaryKey(_)));
+    }
+    if primary_keys > 1 {
+        return Err(Error::new(ErrorKind::Unsupported, "table has two primary keys"));
+    }
+    Ok(definition)
+}
+
+/// Genji stores names of fields without quotes, so a keyword or odd name makes its catalog unreadable.
+fn require_field_names(document: &DocumentDefinition) -> Result<(), Error> {
+    let mut names = BTreeSet::new();
+    for field in &document.fields {
+        let plain = field.name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        let begins = field.name.bytes().next().is_some_and(|byte| !byte.is_ascii_digit());
+        if !plain || !begins || is_keyword(&field.name) {
+            let reason = format!("field name {} is a keyword or not plain", field.name);
+            return Err(Error::new(ErrorKind::Unsupported, reason));
+        }
+        if !names.insert(&field.name) {
+            return Err(Error::new(ErrorKind::AlreadyExists, format!("field {} is declared twice", field.name)));
+        }
+        if let FieldType::Document(nested) = &field.field_type {
+            require_field_names(nested)?;
+        }
+    }
+    Ok(())
+}
+
+/// Names of tables and indexes are quoted in the catalog, but only when they are not plain: a keyword stays bare.
+fn require_name(name: &str) -> Result<(), Error> {
+    let begins = name.bytes().next().is_some_and(|byte| !byte.is_ascii_digit());
+    if !begins || is_keyword(name) || name.chars().any(char::is_control) {
+        return Err(Error::new(ErrorKind::Unsupported, format!("name {name} is empty, a keyword or begins with a digit")));
+    }
+    if name.starts_with("__genji_") {
+        return Err(Error::new(ErrorKind::Unsupported, format!("name {name} belongs to the engine")));
+    }
+    Ok(())
+}
+
+fn require_declared(table: &TableDefinition, path: &Path) -> Result<(), Error> {
+    let mut document = Some(&table.document);
+    for segment in &path.0 {
+        let field = match (segment, document) {
+            (PathSegment::Field(name), Some(document)) => document.field(name),
+            _ => None,
+        };
+        let Some(field) = field else {
+            return Err(Error::new(ErrorKind::NotFound, format!("table {} declares no field {path}", table.name)));
+        };
+        document = match &field.field_type {
+            FieldType::Document(nested) => Some(nested),
+            _ => None,
+        };
+    }
+    Ok(())
+}
+
+fn set_not_null(document: &mut DocumentDefinition, path: &[PathSegment]) {
+    let Some((PathSegment::Field(name), rest)) = path.split_first() else { return };
+    let Some(field) = document.fields.iter_mut().find(|field| field.name == *name) else { return };
+    if rest.is_empty() {
+        field.not_null = true;
+    } else if let FieldType::Document(nested) = &mut field.field_type {
+        set_not_null(nested, rest);
+    }
+}

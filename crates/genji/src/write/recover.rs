@@ -1,0 +1,366 @@
+//! Brings a directory into memory: bootstrap of an empty one, replay of the logs of an existing one, and the files of a
+//! new host process (format description §1, §15).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::edit::{LiveFile, ManifestWriter, VersionEdit, VersionState, sync_directory};
+use super::lookup::LiveTable;
+use super::memtable::Memtable;
+use super::store::Store;
+use super::table::TableBuilder;
+use super::tail::lost_record;
+use super::log::LogWriter;
+use super::HostOptions;
+use crate::batch::Batch;
+use crate::directory::{list, log_path, manifest_path, table_path};
+use crate::log::{LogReader, Step};
+use crate::{Error, ErrorKind};
+
+/// Largest table written at once; a memtable larger than that becomes several.
+const TABLE_SIZE: u64 = 32 << 20;
+
+/// The files of a host process, and what the next ones are called.
+pub(crate) struct Files {
+    pub(crate) directory: PathBuf,
+    pub(crate) log: LogWriter,
+    manifest: ManifestWriter,
+    next_file: u64,
+    /// Sequence number of the next operation.
+    pub(crate) next_sequence: u64,
+    /// Finished logs whose content is in tables: number and size, oldest first.
+    obsolete_logs: Vec<(u64, u64)>,
+    retained_log_bytes: u64,
+}
+
+/// Opens the directory; whoever calls holds its lock.
+pub(crate) fn recover(directory: &Path, options: &HostOptions) -> Result<(Files, Store), Error> {
+    if directory.join("CURRENT").exists() { reopen(directory, options) } else { create(directory, options) }
+}
+
+fn create(directory: &Path, options: &HostOptions) -> Result<(Files, Store), Error> {
+    let listing = list(directory)?;
+    if let Some(log) = listing.logs.first() {
+        let reason = "directory has logs but no current manifest";
+        return Err(Error::new(ErrorKind::Corrupt, reason).in_file(&log_path(directory, *log)));
+    }
+    let path = manifest_path(directory, 1);
+    let failed = |error| Error::io("create manifest", &path, error);
+    let mut manifest = ManifestWriter::create(directory, 1).map_err(failed)?;
+    let first = VersionEdit { comparer: true, next_file: Some(2), last_sequence: Some(0), ..VersionEdit::default() };
+    manifest.append(&first).map_err(failed)?;
+    let second = VersionEdit { min_log: Some(2), next_file: Some(3), ..VersionEdit::default() };
+    manifest.append(&second).map_err(failed)?;
+    manifest.make_current(directory).map_err(failed)?;
+    let log = create_log(directory, 2)?;
+    let files = Files {
+        directory: directory.to_owned(),
+        log,
+        manifest,
+        // 3 is the number that the engine gives its options file.
+        next_file: 4,
+        next_sequence: 1,
+        obsolete_logs: Vec::new(),
+        retained_log_bytes: options.retained_log_bytes,
+    };
+    Ok((files, Store::default()))
+}
+
+fn create_log(directory: &Path, number: u64) -> Result<LogWriter, Error> {
+    let path = log_path(directory, number);
+    LogWriter::create(&path, number)
+        .and_then(|log| sync_directory(directory).map(|()| log))
+        .map_err(|error| Error::io("create log", &path, error))
+}
+
+fn reopen(directory: &Path, options: &HostOptions) -> Result<(Files, Store), Error> {
+    let mut version = VersionState::read(directory)?;
+    let mut store = Store::default();
+    let tables: Result<Vec<_>, _> =
+        version.files.values().map(|file| LiveTable::open(directory, file.clone()).map(Arc::new)).collect();
+    store.add_tables(tables?);
+    let mut numbers = Numbers { next: highest_number(directory)?.max(version.next_file - 1) + 1 };
+    remove_orphans(directory, &version)?;
+    let mut next_sequence = version.last_sequence + 1;
+    let logs: Vec<u64> = list(directory)?.logs;
+    let (obsolete, live): (Vec<u64>, Vec<u64>) = logs.into_iter().partition(|&log| log < version.min_log);
+    let mut added = Vec::new();
+    let mut first_record = true;
+    for (index, &log) in live.iter().enumerate() {
+        let last = index + 1 == live.len();
+        let mut replay = Replay { store: &mut store, next: &mut next_sequence, first: &mut first_record };
+        replay.log(directory, log, last, |store| {
+            flush_full(directory, store, &mut numbers, options.memtable_bytes, &mut added)
+        })?;
+    }
+    next_sequence = next_sequence.max(version.last_sequence + 1);
+    let written = write_tables(directory, &store.memtable, &mut numbers)?;
+    added.extend(written.iter().cloned());
+    adopt_files(&mut version, added);
+    let (log_number, manifest_number) = (numbers.take(), numbers.take());
+    // The engine's own options file would take the next.
+    numbers.take();
+    let edit = VersionEdit {
+        comparer: true,
+        min_log: Some(log_number),
+        next_file: Some(numbers.next),
+        last_sequence: Some(next_sequence - 1),
+        added: version.files.values().cloned().collect(),
+    };
+    let path = manifest_path(directory, manifest_number);
+    let failed = |error| Error::io("write manifest", &path, error);
+    sync_directory(directory).map_err(failed)?;
+    let mut manifest = ManifestWriter::create(directory, manifest_number).map_err(failed)?;
+    manifest.append(&edit).map_err(failed)?;
+    manifest.make_current(directory).map_err(failed)?;
+    let log = create_log(directory, log_number)?;
+    adopt(directory, &mut store, written)?;
+    remove_manifests(directory, manifest_number)?;
+    let mut files = Files {
+        directory: directory.to_owned(),
+        log,
+        manifest,
+        next_file: numbers.next,
+        next_sequence,
+        obsolete_logs: Vec::new(),
+        retained_log_bytes: options.retained_log_bytes,
+    };
+    for log in obsolete.into_iter().chain(live) {
+        files.retire_log(log)?;
+    }
+    Ok((files, store))
+}
+
+fn adopt_files(version: &mut VersionState, added: Vec<LiveFile>) {
+    version.files.extend(added.into_iter().map(|file| ((file.level, file.number), file)));
+}
+
+/// Makes the store read from tables instead of its memtable.
+fn adopt(directory: &Path, store: &mut Store, added: Vec<LiveFile>) -> Result<(), Error> {
+    let tables: Result<Vec<_>, _> =
+        added.into_iter().map(|file| LiveTable::open_uniform(directory, file).map(Arc::new)).collect();
+    store.add_tables(tables?);
+    store.memtable = Memtable::default();
+    Ok(())
+}
+
+/// While logs are replayed: empties a full memtable into tables that the manifest will name later.
+fn flush_full(
+    directory: &Path,
+    store: &mut Store,
+    numbers: &mut Numbers,
+    limit: usize,
+    added: &mut Vec<LiveFile>,
+) -> Result<(), Error> {
+    if store.memtable.bytes() < limit {
+        return Ok(());
+    }
+    let written = write_tables(directory, &store.memtable, numbers)?;
+    added.extend(written.iter().cloned());
+    adopt(directory, store, written)
+}
+
+/// File numbers not used yet.
+struct Numbers {
+    next: u64,
+}
+
+impl Numbers {
+    fn take(&mut self) -> u64 {
+        self.next += 1;
+        self.next - 1
+    }
+}
+
+/// Writes a memtable to tables of level 0, durably.
+fn write_tables(directory: &Path, memtable: &Memtable, numbers: &mut Numbers) -> Result<Vec<LiveFile>, Error> {
+    let mut files = Vec::new();
+    for run in memtable.runs() {
+        let mut builder: Option<TableBuilder> = None;
+        let path = |number| table_path(directory, number);
+        for (key, version) in run {
+            let mut open = match builder.take() {
+                Some(open) => open,
+                None => {
+                    let number = numbers.take();
+                    TableBuilder::create(&path(number), number)
+                        .map_err(|error| Error::io("create table", &path(number), error))?
+                }
+            };
+            open.add(key, version.sequence, version.value.as_deref())
+                .map_err(|error| Error::io("write table", directory, error))?;
+            if open.written() >= TABLE_SIZE {
+                files.push(finish(open, directory)?);
+            } else {
+                builder = Some(open);
+            }
+        }
+        if let Some(open) = builder {
+            files.push(finish(open, directory)?);
+        }
+    }
+    Ok(files)
+}
+
+fn finish(table: TableBuilder, directory: &Path) -> Result<LiveFile, Error> {
+    let summary = table.finish().map_err(|error| Error::io("finish table", directory, error))?;
+    Ok(LiveFile::flushed(&summary))
+}
+
+/// Where replayed records go, and which one must come next.
+struct Replay<'a> {
+    store: &'a mut Store,
+    next: &'a mut u64,
+    first: &'a mut bool,
+}
+
+impl Replay<'_> {
+    /// Replays a log. Only the last one may end without a trailer, and only in bytes that were never acknowledged.
+    fn log(
+        &mut self,
+        directory: &Path,
+        number: u64,
+        last: bool,
+        mut flush: impl FnMut(&mut Store) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let path = log_path(directory, number);
+        let mut reader = LogReader::open(directory, number)?;
+        let mut record = Vec::new();
+        loop {
+            match reader.next(&mut record)? {
+                Step::Record { start, .. } => {
+                    self.record(&record).map_err(|error| match error.kind() {
+                        ErrorKind::Decode => {
+                            let reason = "log record cannot be read";
+                            Error::new(ErrorKind::Corrupt, reason).in_file(&path).at(start).caused_by(error)
+                        }
+                        _ => error,
+                    })?;
+                    flush(self.store)?;
+                }
+                Step::Finished => return Ok(()),
+                Step::Stopped(stop) => {
+                    let damaged = if last {
+                        lost_record(&path, number, stop.offset, *self.next)?
+                    } else {
+                        // Without a trailer it may still end where the file ends.
+                        fs::metadata(&path).map_err(|error| Error::io("read log size", &path, error))?.len()
+                            > stop.offset
+                    };
+                    if damaged {
+                        return Err(Error::new(ErrorKind::Corrupt, "log is damaged").in_file(&path).at(stop.offset));
+                    }
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn record(&mut self, record: &[u8]) -> Result<(), Error> {
+        let batch = Batch::decode(record)?;
+        // The manifest's number may be ahead of the first log that is left to replay; after that there are no jumps.
+        if !*self.first && batch.sequence != *self.next {
+            return Err(Error::decode("sequence numbers have a gap"));
+        }
+        *self.first = false;
+        self.store.apply(&batch)?;
+        *self.next = batch.next_sequence();
+        Ok(())
+    }
+}
+
+/// The highest number of any numbered file.
+fn highest_number(directory: &Path) -> Result<u64, Error> {
+    let failed = |error| Error::io("list database directory", directory, error);
+    let mut highest = 0;
+    for entry in fs::read_dir(directory).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        let Some(name) = name.to_str() else { continue };
+        let stem = name.strip_prefix("MANIFEST-").or(name.strip_prefix("OPTIONS-"));
+        let stem = stem.or(name.strip_suffix(".log")).or(name.strip_suffix(".sst"));
+        if let Some(number) = stem.and_then(|stem| stem.parse().ok()) {
+            highest = u64::max(highest, number);
+        }
+    }
+    Ok(highest)
+}
+
+/// Removes tables that no version names: left over from a flush that was cut short.
+fn remove_orphans(directory: &Path, version: &VersionState) -> Result<(), Error> {
+    let failed = |error| Error::io("remove unused table", directory, error);
+    for entry in fs::read_dir(directory).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name();
+        let number = name.to_str().and_then(|name| name.strip_suffix(".sst")?.parse::<u64>().ok());
+        if number.is_some_and(|number| version.files.values().all(|file| file.number != number)) {
+            fs::remove_file(entry.path()).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes manifests before the previous one.
+fn remove_manifests(directory: &Path, current: u64) -> Result<(), Error> {
+    let older: Vec<u64> = list(directory)?.manifests.into_iter().filter(|&number| number < current).collect();
+    let keep = older.len().saturating_sub(1);
+    for &number in older.iter().take(keep) {
+        let path = manifest_path(directory, number);
+        fs::remove_file(&path).map_err(|error| Error::io("remove old manifest", &path, error))?;
+    }
+    Ok(())
+}
+
+impl Files {
+    /// Moves the memtable into tables and goes on in a new log.
+    pub(crate) fn flush(&mut self, store: &mut Store) -> Result<(), Error> {
+        let mut numbers = Numbers { next: self.next_file };
+        let finished = self.rotate(&mut numbers)?;
+        let added = write_tables(&self.directory, &store.memtable, &mut numbers)?;
+        let failed = |error| Error::io("write manifest", &self.directory, error);
+        sync_directory(&self.directory).map_err(failed)?;
+        let edit = VersionEdit {
+            comparer: false,
+            min_log: Some(self.log.number()),
+            next_file: Some(numbers.next),
+            last_sequence: Some(self.next_sequence - 1),
+            added: added.clone(),
+        };
+        self.manifest.append(&edit).map_err(failed)?;
+        self.next_file = numbers.next;
+        adopt(&self.directory, store, added)?;
+        self.retire_log(finished)
+    }
+
+    /// Ends the log and starts the next; returns the number of the finished one.
+    fn rotate(&mut self, numbers: &mut Numbers) -> Result<u64, Error> {
+        let finished = self.log.number();
+        let path = log_path(&self.directory, finished);
+        self.log.finish().map_err(|error| Error::io("finish log", &path, error))?;
+        self.log = create_log(&self.directory, numbers.take())?;
+        Ok(finished)
+    }
+
+    /// Ends the log for good.
+    pub(crate) fn close(mut self) -> Result<(), Error> {
+        let path = log_path(&self.directory, self.log.number());
+        self.log.finish().map_err(|error| Error::io("finish log", &path, error))
+    }
+
+    /// Keeps an obsolete log for readers that follow, and removes the oldest beyond the limit.
+    fn retire_log(&mut self, number: u64) -> Result<(), Error> {
+        let path = log_path(&self.directory, number);
+        // Gone already: someone cleaned up by hand.
+        let Ok(metadata) = fs::metadata(&path) else { return Ok(()) };
+        let size = metadata.len();
+        self.obsolete_logs.push((number, size));
+        let mut total: u64 = self.obsolete_logs.iter().map(|(_, size)| size).sum();
+        while total > self.retained_log_bytes && !self.obsolete_logs.is_empty() {
+            let (number, size) = self.obsolete_logs.remove(0);
+            let path = log_path(&self.directory, number);
+            fs::remove_file(&path).map_err(|error| Error::io("remove old log", &path, error))?;
+            total -= size;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,109 @@
+//! What is committed: the memtable over the tables, newest version first.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::lookup::LiveTable;
+use super::memtable::{Memtable, Version};
+use crate::batch::{Batch, Operation};
+use crate::{Error, ErrorKind, key};
+
+/// What the encoded namespaces from [`key::FIRST_TRANSIENT`]` + 1` on have in common.
+const TRANSIENT: [u8; 6] = [0xC7, 0x7F, 0xFF, 0xFF, 0xFF, 0xFF];
+
+/// The committed state.
+#[derive(Default)]
+pub(crate) struct Store {
+    pub(crate) memtable: Memtable,
+    /// Newest first.
+    tables: Vec<Arc<LiveTable>>,
+}
+
+impl Store {
+    /// Adds tables of the version.
+    pub(crate) fn add_tables(&mut self, tables: impl IntoIterator<Item = Arc<LiveTable>>) {
+        self.tables.extend(tables);
+        self.tables.sort_by_key(|table| {
+            // Levels from 1 on hold older versions than level 0, deeper ones the oldest.
+            let file = &table.file;
+            let age = if file.level == 0 { u64::MAX - file.largest_sequence } else { 0 };
+            (file.level, age, u64::MAX - file.number)
+        });
+    }
+
+    /// The committed value of a key.
+    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        if let Some(version) = self.memtable.get(key) {
+            return Ok(version.value.clone());
+        }
+        for table in &self.tables {
+            if let Some(version) = table.get(key)? {
+                return Ok(version.value);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The committed keys that begin with `prefix`, in byte order. The prefix covers a namespace and whole components.
+    pub(crate) fn prefix(&self, prefix: &[u8]) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Error> {
+        let mut newest: BTreeMap<Vec<u8>, Version> = BTreeMap::new();
+        let mut keep = |key: &[u8], version: Version| match newest.get_mut(key) {
+            Some(held) if held.sequence >= version.sequence => {}
+            Some(held) => *held = version,
+            None => {
+                newest.insert(key.to_vec(), version);
+            }
+        };
+        for (key, version) in self.memtable.prefix(prefix) {
+            keep(key, version.clone());
+        }
+        for table in &self.tables {
+            table.prefix(prefix, &mut keep)?;
+        }
+        Ok(newest.into_iter().filter_map(|(key, version)| Some((key, version.value?))).collect())
+    }
+
+    /// The committed keys of temporary trees, which a host leaves behind.
+    pub(crate) fn transient_keys(&self) -> Result<Vec<Vec<u8>>, Error> {
+        let mut keys: BTreeSet<Vec<u8>> = self.memtable.prefix(&TRANSIENT).map(|(key, _)| key.to_vec()).collect();
+        for table in &self.tables {
+            table.scan(&TRANSIENT, |key, _| {
+                keys.insert(key.to_vec());
+            })?;
+        }
+        let live = |key: Vec<u8>| match self.get(&key) {
+            Ok(Some(_)) => Some(Ok(key)),
+            Ok(None) => None,
+            Err(error) => Some(Err(error)),
+        };
+        keys.into_iter().filter_map(live).collect()
+    }
+
+    /// Applies a record of the log.
+    pub(crate) fn apply(&mut self, batch: &Batch<'_>) -> Result<(), Error> {
+        for (sequence, operation) in (batch.sequence..).zip(&batch.operations) {
+            match operation {
+                Operation::Set { key, value } => {
+                    self.memtable.insert(key.to_vec(), Version { sequence, value: Some(value.to_vec()) });
+                }
+                Operation::Delete { key } => self.memtable.insert(key.to_vec(), Version { sequence, value: None }),
+                Operation::RangeDelete { start, end } => self.delete_range(start, end, sequence)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes a whole namespace, key by key: tables written here need no range deletes then.
+    ///
+    /// Genji deletes no other range than the rollback segment.
+    fn delete_range(&mut self, start: &[u8], end: &[u8], sequence: u64) -> Result<(), Error> {
+        let rollback = key::prefix(key::ROLLBACK);
+        if start != rollback || end != key::prefix(key::ROLLBACK + 1) {
+            return Err(Error::new(ErrorKind::Unsupported, "range delete outside the rollback segment"));
+        }
+        for key in self.prefix(&rollback)?.into_keys() {
+            self.memtable.insert(key, Version { sequence, value: None });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,415 @@
+//! One write transaction: reads its own writes, becomes one batch.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, MutexGuard};
+
+use deltamesh_change::{EnginePosition, Value};
+
+use super::database::{Database, Writer};
+use super::row::{self, Document};
+use super::schema::{Index, Schema, Table};
+use super::sequence::{self, Position, Positions};
+use crate::batch::BatchWriter;
+use crate::catalog::Path;
+use crate::{Error, ErrorKind, key};
+
+/// The name under which a caller gives the key of a table without primary key.
+const DOCID: &str = crate::relation::DOCID;
+/// The name under which a caller gives a document of undeclared fields.
+const EXTRA: &str = crate::relation::EXTRA;
+
+/// An open write transaction. Dropping it undoes everything; each call either takes effect whole or not at all.
+pub struct WriteTransaction<'a> {
+    database: &'a Database,
+    writer: MutexGuard<'a, Writer>,
+    pub(crate) schema: Arc<Schema>,
+    pub(crate) schema_changed: bool,
+    sequences: BTreeMap<String, Option<Position>>,
+    batch: BatchWriter,
+    overlay: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    too_large: bool,
+}
+
+/// One operation to come.
+pub(crate) enum Write {
+    Set(Vec<u8>, Vec<u8>),
+    Delete(Vec<u8>),
+}
+
+/// A row as it is stored now.
+struct Stored {
+    key: Vec<u8>,
+    bytes: Vec<u8>,
+    document: Document,
+}
+
+impl<'a> WriteTransaction<'a> {
+    pub(crate) fn new(database: &'a Database, writer: MutexGuard<'a, Writer>) -> Self {
+        Self {
+            schema: database.read(|state| state.schema.clone()),
+            database,
+            writer,
+            schema_changed: false,
+            sequences: BTreeMap::new(),
+            batch: BatchWriter::new(),
+            overlay: BTreeMap::new(),
+            too_large: false,
+        }
+    }
+
+    /// Makes the transaction durable, then visible. `None` if it changed nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] if the log could not be written: whether the transaction survived shows after reopening.
+    /// [`ErrorKind::Closed`] if an earlier one failed so. [`ErrorKind::Unsupported`] if it was too large.
+    pub fn commit(mut self) -> Result<Option<EnginePosition>, Error> {
+        if self.too_large {
+            return Err(self.size_error());
+        }
+        self.writer.files()?;
+        if self.batch.is_empty() {
+            return Ok(None);
+        }
+        let batch = std::mem::take(&mut self.batch);
+        let schema = self.schema_changed.then(|| self.schema.clone());
+        let position = self.writer.commit(batch, schema, self.database)?;
+        for (name, moved) in std::mem::take(&mut self.sequences) {
+            match moved {
+                Some(moved) => self.writer.sequences.insert(name, moved),
+                None => self.writer.sequences.remove(&name),
+            };
+        }
+        Ok(Some(position))
+    }
+
+    /// Inserts a row; returns its key.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] for an unknown table or field, [`ErrorKind::Type`], [`ErrorKind::Constraint`] (NOT NULL,
+    /// UNIQUE), [`ErrorKind::AlreadyExists`] for the primary key.
+    pub fn insert(&mut self, table: &str, fields: &[(String, Value)]) -> Result<Vec<Value>, Error> {
+        let table = self.schema.user_table(table)?;
+        if table.primary_key().is_none() && fields.iter().any(|(name, _)| name == DOCID) {
+            return Err(Error::new(ErrorKind::Unsupported, "docids are given by the database"));
+        }
+        self.insert_into(&table, &expand(&table, fields)?)
+    }
+
+    /// Inserts a row or replaces the whole row of the same key; returns the key.
+    ///
+    /// # Errors
+    /// As [`Self::insert`], without [`ErrorKind::AlreadyExists`].
+    pub fn upsert(&mut self, table: &str, fields: &[(String, Value)]) -> Result<Vec<Value>, Error> {
+        let table = self.schema.user_table(table)?;
+        let document = expand(&table, fields)?;
+        let Ok(key) = self.key_in(&table, fields) else { return self.insert_into(&table, &document) };
+        match self.stored(&table, &key)? {
+            Some(stored) => {
+                let document = row::validate(&table.definition.document, &document, Some(&table.defaults))?;
+                self.replace(&table, stored, document)?;
+                Ok(key)
+            }
+            None if table.primary_key().is_none() => Err(Error::new(ErrorKind::NotFound, "no row has this docid")),
+            None => self.insert_into(&table, &document),
+        }
+    }
+
+    /// Changes the named fields of the row whose key is among them; says whether there is such a row.
+    ///
+    /// # Errors
+    /// As [`Self::insert`]; [`ErrorKind::Type`] when the key is not complete.
+    pub fn update(&mut self, table: &str, fields: &[(String, Value)]) -> Result<bool, Error> {
+        let table = self.schema.user_table(table)?;
+        let key = self.key_in(&table, fields)?;
+        let changes: Vec<(Path, Value)> = expand(&table, fields)?
+            .into_iter()
+            .filter(|(_, value)| *value != Value::Unchanged)
+            .map(|(name, value)| (Path::field(name), value))
+            .collect();
+        self.update_row(&table, &key, &changes)
+    }
+
+    /// Changes fields of the row of that key; says whether there is such a row.
+    ///
+    /// # Errors
+    /// As [`Self::update`].
+    pub fn update_by_key(&mut self, table: &str, key: &[Value], changes: &[(Path, Value)]) -> Result<bool, Error> {
+        let table = self.schema.user_table(table)?;
+        self.update_row(&table, key, changes)
+    }
+
+    /// Deletes the row whose key is among the fields; says whether there was one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] for an unknown table, [`ErrorKind::Type`] when the key is not complete.
+    pub fn delete(&mut self, table: &str, fields: &[(String, Value)]) -> Result<bool, Error> {
+        let table = self.schema.user_table(table)?;
+        let key = self.key_in(&table, fields)?;
+        self.delete_row(&table, &key)
+    }
+
+    /// Deletes the row of that key; says whether there was one.
+    ///
+    /// # Errors
+    /// As [`Self::delete`].
+    pub fn delete_by_key(&mut self, table: &str, key: &[Value]) -> Result<bool, Error> {
+        let table = self.schema.user_table(table)?;
+        self.delete_row(&table, key)
+    }
+
+    /// The row of that key as this transaction sees it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] for an unknown table, [`ErrorKind::Type`] for a key of other types.
+    pub fn get(&self, table: &str, key: &[Value]) -> Result<Option<Document>, Error> {
+        let table = self.schema.user_table(table)?;
+        Ok(self.stored(&table, key)?.map(|stored| stored.document))
+    }
+
+    fn insert_into(&mut self, table: &Table, fields: &[(String, Value)]) -> Result<Vec<Value>, Error> {
+        let document = row::validate(&table.definition.document, fields, Some(&table.defaults))?;
+        let bytes = row::encode(&table.definition.document, &document)?;
+        let mut writes = Vec::with_capacity(2 + table.indexes.len());
+        let mut docid = None;
+        let values = match table.primary_key() {
+            Some(paths) => row::values_at(&table.definition, paths, &document),
+            None => {
+                let (name, position, stored) = self.next_docid(table)?;
+                if let Some(lease) = stored {
+                    writes.push(Write::Set(sequence::row_key(name), sequence::row_value(name, Some(lease))));
+                }
+                docid = Some((name.to_owned(), position));
+                vec![Value::Int(position.last().unwrap_or_default())]
+            }
+        };
+        let key = row::checked_key(table.namespace, &values)?;
+        if self.value(&key)?.is_some() {
+            let reason = format!("table {} has a row of this key", table.definition.name);
+            return Err(Error::new(ErrorKind::AlreadyExists, reason));
+        }
+        let entries = self.index_entries(table, &document, &key)?;
+        for (index, entry) in table.indexes.iter().zip(&entries) {
+            self.check_unique(table, index, &document, entry)?;
+        }
+        writes.push(Write::Set(key, bytes));
+        writes.extend(entries.into_iter().map(index_set));
+        self.write(writes)?;
+        if let Some((name, position)) = docid {
+            self.sequences.insert(name, Some(position));
+        }
+        Ok(values)
+    }
+
+    /// The docid sequence of a table, where it stands after the next docid, and what to store for it.
+    fn next_docid<'t>(&self, table: &'t Table) -> Result<(&'t str, Position, Option<i64>), Error> {
+        let name = table.entry.docid_sequence.as_deref();
+        let name = name.ok_or_else(|| Error::new(ErrorKind::Corrupt, "table has neither key nor docid sequence"))?;
+        let mut position = self.position_of(name);
+        let (_, stored) = position.next_docid()?;
+        Ok((name, position, stored))
+    }
+
+    fn update_row(&mut self, table: &Table, key: &[Value], changes: &[(Path, Value)]) -> Result<bool, Error> {
+        let Some(stored) = self.stored(table, key)? else { return Ok(false) };
+        let mut document = stored.document.clone();
+        for (path, value) in changes {
+            row::set_at(&mut document, path, value)?;
+        }
+        let document = row::validate(&table.definition.document, &document, None)?;
+        if let Some(paths) = table.primary_key() {
+            let values = row::values_at(&table.definition, paths, &document);
+            if key::encode(table.namespace, &values)? != stored.key {
+                return Err(Error::new(ErrorKind::Unsupported, "an update cannot change the key"));
+            }
+        }
+        self.replace(table, stored, document)?;
+        Ok(true)
+    }
+
+    /// Puts a validated document in the place of a stored one; the key stays.
+    fn replace(&mut self, table: &Table, stored: Stored, document: Document) -> Result<(), Error> {
+        let bytes = row::encode(&table.definition.document, &document)?;
+        let old = self.index_entries(table, &stored.document, &stored.key)?;
+        let new = self.index_entries(table, &document, &stored.key)?;
+        let mut writes = Vec::new();
+        let mut sets = Vec::new();
+        for ((index, old), new) in table.indexes.iter().zip(old).zip(new) {
+            if old == new {
+                continue;
+            }
+            self.check_unique(table, index, &document, &new)?;
+            writes.push(Write::Delete(old));
+            sets.push(index_set(new));
+        }
+        if bytes != stored.bytes {
+            writes.push(Write::Set(stored.key, bytes));
+        }
+        writes.extend(sets);
+        self.write(writes)
+    }
+
+    fn delete_row(&mut self, table: &Table, key: &[Value]) -> Result<bool, Error> {
+        let Some(stored) = self.stored(table, key)? else { return Ok(false) };
+        let mut writes: Vec<Write> =
+            self.index_entries(table, &stored.document, &stored.key)?.into_iter().map(Write::Delete).collect();
+        writes.push(Write::Delete(stored.key));
+        self.write(writes)?;
+        Ok(true)
+    }
+
+    /// The stored row of a key given by its values.
+    fn stored(&self, table: &Table, key: &[Value]) -> Result<Option<Stored>, Error> {
+        let key = key::encode(table.namespace, &row::cast_key(&table.definition, key)?)?;
+        let Some(bytes) = self.value(&key)? else { return Ok(None) };
+        let document = row::read(&table.definition.document, &bytes)?;
+        Ok(Some(Stored { key, bytes, document }))
+    }
+
+    /// The values of the key among named fields.
+    fn key_in(&self, table: &Table, fields: &[(String, Value)]) -> Result<Vec<Value>, Error> {
+        let docid = [Path::field(DOCID)];
+        let paths = table.primary_key().unwrap_or(&docid);
+        let named = |path: &Path| {
+            let name = path.to_string();
+            fields.iter().find(|(field, _)| *field == name).map(|(_, value)| value)
+        };
+        let missing = |path: &Path| Error::new(ErrorKind::Type, format!("key field {path} is missing"));
+        paths
+            .iter()
+            .map(|path| path.find(fields).or_else(|| named(path)).cloned().ok_or_else(|| missing(path)))
+            .collect()
+    }
+
+    /// The keys of the row's index entries, one per index.
+    fn index_entries(
+        &self,
+        table: &Table,
+        document: &[(String, Value)],
+        row_key: &[u8],
+    ) -> Result<Vec<Vec<u8>>, Error> {
+        table.indexes.iter().map(|index| index_entry(table, index, document, row_key)).collect()
+    }
+
+    /// Refuses a second row with the same indexed values, unless one of them is null.
+    pub(crate) fn check_unique(
+        &self,
+        table: &Table,
+        index: &Index,
+        document: &[(String, Value)],
+        entry: &[u8],
+    ) -> Result<(), Error> {
+        if !index.definition.unique {
+            return Ok(());
+        }
+        let values = row::values_at(&table.definition, &index.definition.paths, document);
+        if values.iter().any(Value::is_null) {
+            return Ok(());
+        }
+        let taken = self.prefix(&key::encode(index.namespace, &values)?)?;
+        if taken.keys().any(|key| key != entry) {
+            let reason = format!("unique index {} has these values", index.definition.name);
+            return Err(Error::new(ErrorKind::Constraint, reason));
+        }
+        Ok(())
+    }
+
+    /// The value of a key as this transaction sees it.
+    pub(crate) fn value(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        match self.overlay.get(key) {
+            Some(value) => Ok(value.clone()),
+            None => self.database.read(|state| state.store.get(key)),
+        }
+    }
+
+    /// The keys that begin with `prefix` as this transaction sees them, in byte order.
+    pub(crate) fn prefix(&self, prefix: &[u8]) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Error> {
+        let mut found = self.database.read(|state| state.store.prefix(prefix))?;
+        for (key, value) in self.overlay.range(prefix.to_vec()..).take_while(|(key, _)| key.starts_with(prefix)) {
+            match value {
+                Some(value) => found.insert(key.clone(), value.clone()),
+                None => found.remove(key),
+            };
+        }
+        Ok(found)
+    }
+
+    /// Adds operations to the batch.
+    pub(crate) fn write(&mut self, writes: Vec<Write>) -> Result<(), Error> {
+        for write in writes {
+            match write {
+                Write::Set(key, value) => {
+                    self.batch.set(&key, &value);
+                    self.overlay.insert(key, Some(value));
+                }
+                Write::Delete(key) => {
+                    self.batch.delete(&key);
+                    self.overlay.insert(key, None);
+                }
+            }
+        }
+        self.too_large |= self.batch.size() > self.database.options.transaction_bytes;
+        if self.too_large { Err(self.size_error()) } else { Ok(()) }
+    }
+
+    fn size_error(&self) -> Error {
+        let limit = self.database.options.transaction_bytes;
+        Error::new(ErrorKind::Unsupported, format!("transaction exceeds {limit} bytes"))
+    }
+
+    /// Where a sequence stands for this transaction.
+    pub(crate) fn position_of(&self, name: &str) -> Position {
+        let committed: &Positions = &self.writer.sequences;
+        match self.sequences.get(name) {
+            Some(moved) => moved.unwrap_or_default(),
+            None => committed.get(name).copied().unwrap_or_default(),
+        }
+    }
+
+    /// Moves a sequence, or forgets it.
+    pub(crate) fn set_position(&mut self, name: &str, position: Option<Position>) {
+        self.sequences.insert(name.to_owned(), position);
+    }
+}
+
+/// The key of a row's entry in an index: indexed values, then the row's key as a blob.
+pub(crate) fn index_entry(
+    table: &Table,
+    index: &Index,
+    document: &[(String, Value)],
+    row_key: &[u8],
+) -> Result<Vec<u8>, Error> {
+    let mut values = row::values_at(&table.definition, &index.definition.paths, document);
+    values.push(Value::Bytes(row_key.to_vec()));
+    row::checked_key(index.namespace, &values)
+}
+
+/// Sets an index entry; its value is one zero byte.
+pub(crate) fn index_set(entry: Vec<u8>) -> Write {
+    Write::Set(entry, vec![0])
+}
+
+/// The row that named columns of the relation stand for: the docid left out, keys inside documents and undeclared fields
+/// put in their places.
+fn expand(table: &Table, fields: &[(String, Value)]) -> Result<Document, Error> {
+    let definition = &table.definition.document;
+    let paths = table.primary_key().unwrap_or_default();
+    let mut document = Document::with_capacity(fields.len());
+    for (name, value) in fields {
+        if definition.field(name).is_some() {
+            document.push((name.clone(), value.clone()));
+        }
+    }
+    for (name, value) in fields.iter().filter(|(name, _)| definition.field(name).is_none()) {
+        if let Some(path) = paths.iter().find(|path| path.to_string() == *name) {
+            row::set_at(&mut document, path, value)?;
+            continue;
+        }
+        match value {
+            _ if table.primary_key().is_none() && name == DOCID => {}
+            Value::Null | Value::Unchanged if definition.extra && name == EXTRA => {}
+            Value::Document(extra) if definition.extra && name == EXTRA => document.extend(extra.iter().cloned()),
+            _ => document.push((name.clone(), value.clone())),
+        }
+    }
+    Ok(document)
+}
