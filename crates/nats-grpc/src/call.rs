@@ -83,10 +83,10 @@ impl CallState {
             // A copy: the received subject is a slice of a whole read buffer.
             inbox: Subject::from(inbox.as_str()),
             method: Arc::clone(method),
-            requests: Queue::new(Bounds {
-                messages: options.max_queued_messages,
-                bytes: options.max_queued_bytes,
-            }),
+            requests: Queue::new(
+                Bounds { messages: options.max_queued_messages, bytes: options.max_queued_bytes },
+                &link.budget,
+            ),
             opened,
             link: Arc::clone(link),
             takes_metadata: takes_metadata || options.always_send_metadata,

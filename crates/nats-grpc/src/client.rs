@@ -29,11 +29,18 @@ pub struct ClientOptions {
     pub max_queued_messages: usize,
     /// Bytes of one call that are not read yet; above that as for messages.
     pub max_queued_bytes: usize,
+    /// Bytes of all calls together that are not read yet; above that as for messages.
+    pub max_queued_bytes_of_all_calls: usize,
 }
 
 impl Default for ClientOptions {
     fn default() -> Self {
-        Self { nid: None, max_queued_messages: 65_536, max_queued_bytes: 64 * 1024 * 1024 }
+        Self {
+            nid: None,
+            max_queued_messages: 65_536,
+            max_queued_bytes: 64 * 1024 * 1024,
+            max_queued_bytes_of_all_calls: 256 * 1024 * 1024,
+        }
     }
 }
 

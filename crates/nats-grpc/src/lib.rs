@@ -8,6 +8,25 @@
 //! - [`Handler`] serves one method; it knows no transport, so gRPC over HTTP/2 mounts the same handlers.
 //! - [`Client`] calls methods of any server of the protocol.
 //!
+//! ```no_run
+//! use std::sync::Arc;
+//!
+//! use deltamesh_nats_grpc::{Handler, Options, Router, Server, Service, unary};
+//!
+//! # async fn run(pool: prost_reflect::DescriptorPool) -> Result<(), Box<dyn std::error::Error>> {
+//! let server = Server::start(async_nats::connect("localhost").await?, "node1", Options::default()).await?;
+//! let mut router = Router::new();
+//! for descriptor in pool.services() {
+//!     router.add(Service::new(descriptor, |_method| {
+//!         let echo = unary(|request, _metadata| async { Ok(request) });
+//!         Some(Arc::new(echo) as Arc<dyn Handler>)
+//!     }));
+//! }
+//! server.set_services(router).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! One live instance serves a node id: NATS picks a member of a queue group per message, and a call is several.
 
 mod builtin;

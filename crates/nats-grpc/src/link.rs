@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 
 use crate::options::Options;
+use crate::queue::Budget;
 use crate::stats::{ServerStats, count};
 use crate::status::Status;
 
@@ -21,6 +22,7 @@ pub(crate) struct Link {
     pub nid: Arc<str>,
     pub options: Options,
     pub stats: ServerStats,
+    pub budget: Arc<Budget>,
     peers: Mutex<HashMap<Arc<str>, usize>>,
     pending_posts: AtomicUsize,
 }
@@ -30,6 +32,7 @@ impl Link {
         Self {
             client,
             nid: nid.into(),
+            budget: Arc::new(Budget::new(options.max_queued_bytes_of_all_calls)),
             options,
             stats: ServerStats::default(),
             peers: Mutex::default(),

@@ -57,6 +57,8 @@ pub struct Options {
     pub max_queued_messages: usize,
     /// Bytes of one call waiting for its handler.
     pub max_queued_bytes: usize,
+    /// Bytes of all calls together waiting for their handlers.
+    pub max_queued_bytes_of_all_calls: usize,
     /// Pace of a stream to a client that names its node id.
     pub rate: Rate,
     /// Gap between messages of a stream to a client that names none: it may buffer a single message.
@@ -90,6 +92,7 @@ impl Default for Options {
             max_calls_per_peer: 4_096,
             max_queued_messages: 1_024,
             max_queued_bytes: 4 * 1024 * 1024,
+            max_queued_bytes_of_all_calls: 256 * 1024 * 1024,
             rate: Rate { burst: 2_000, per_second: 60_000 },
             unnamed_gap: Duration::from_millis(1),
             pad_empty_for_unnamed: true,

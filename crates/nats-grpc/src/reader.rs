@@ -129,7 +129,7 @@ impl Reader {
         if let Err(error) = calls.unsubscribe().await {
             tracing::debug!(service = self.service, %error, "subscription already gone");
         }
-        let status = status.unwrap_or_else(|| Status::unavailable("connection closed"));
+        let status = status.unwrap_or_else(|| Status::unavailable("server stops"));
         for entry in self.calls.into_values() {
             entry.fail(&status);
         }

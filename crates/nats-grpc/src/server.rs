@@ -17,7 +17,7 @@ use crate::router::{Router, Services};
 use crate::stats::Counters;
 use crate::status::Status;
 
-/// Serves a router under a node id. Dropping it stops it without a word to clients; see [`Server::shutdown`].
+/// Serves a router under a node id. Dropping it is [`Server::shutdown`] without waiting.
 #[derive(Debug)]
 pub struct Server {
     link: Arc<Link>,

@@ -13,7 +13,7 @@ use super::ClientOptions;
 use crate::envelope::{self, ResponseKind};
 use crate::error::Error;
 use crate::metadata::Metadata;
-use crate::queue::{Bounds, Queue};
+use crate::queue::{Bounds, Budget, Queue};
 use crate::status::{Code, Status};
 
 #[derive(Debug)]
@@ -21,6 +21,7 @@ pub(super) struct Mux {
     nats: async_nats::Client,
     pub nid: String,
     bounds: Bounds,
+    budget: Arc<Budget>,
     inbox: String,
     next: AtomicU64,
     slots: Mutex<HashMap<u64, Arc<Slot>>>,
@@ -49,6 +50,7 @@ impl Mux {
             nats,
             nid: options.nid.unwrap_or_else(|| nuid::next().to_string()),
             bounds: Bounds { messages: options.max_queued_messages, bytes: options.max_queued_bytes },
+            budget: Arc::new(Budget::new(options.max_queued_bytes_of_all_calls)),
             inbox,
             next: AtomicU64::new(1),
             slots: Mutex::default(),
@@ -66,7 +68,7 @@ impl Mux {
             subject: subject.into(),
             inbox: format!("{}.{number}", self.inbox).into(),
             waits_for_end,
-            responses: Queue::new(self.bounds),
+            responses: Queue::new(self.bounds, &self.budget),
             header: Mutex::default(),
             trailer: Mutex::default(),
         });
