@@ -141,7 +141,14 @@ pub(crate) fn row_key(query: &SelectQuery) -> Vec<ColumnRef> {
             kept = others;
         }
     }
-    kept.into_iter().flat_map(|relation| query.key_of(relation)).collect()
+    let mut key: Vec<ColumnRef> = kept.into_iter().flat_map(|relation| query.key_of(relation)).collect();
+    for index in (0..key.len()).rev() {
+        let part = key[index];
+        if closure(query, key.iter().copied().filter(|other| *other != part)).contains(&part) {
+            key.remove(index);
+        }
+    }
+    key
 }
 
 /// Columns that always have the same value as the given one.

@@ -11,7 +11,35 @@ use datafusion_expr::{
 };
 
 /// Result type of a function, from the types of its arguments.
-type Rule = fn(&str, &[DataType]) -> Result<DataType>;
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Rule {
+    /// An integer, whatever the arguments.
+    Integer,
+    /// A double, of a number.
+    Real,
+    /// The kind of number that the first argument is.
+    Number,
+    Text,
+    /// The type of the first argument.
+    First,
+    /// The one type of all arguments.
+    Common,
+}
+
+impl Rule {
+    fn result(self, name: &str, arguments: &[DataType]) -> Result<DataType> {
+        match self {
+            Self::Integer => Ok(DataType::Int64),
+            Self::Real => number(name, arguments).map(|_| DataType::Float64),
+            Self::Number => number(name, arguments),
+            Self::Text => text(name, arguments),
+            Self::First => {
+                arguments.first().cloned().map_or_else(|| plan_err!("{name} takes an argument"), Ok)
+            }
+            Self::Common => common(name, arguments),
+        }
+    }
+}
 
 /// A function known by name and typing rule.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -37,7 +65,7 @@ impl ScalarUDFImpl for Typed {
     }
 
     fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
-        (self.rule)(self.name, arguments)
+        self.rule.result(self.name, arguments)
     }
 
     fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
@@ -59,7 +87,7 @@ impl AggregateUDFImpl for Typed {
     }
 
     fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
-        (self.rule)(self.name, arguments)
+        self.rule.result(self.name, arguments)
     }
 
     fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
@@ -74,19 +102,19 @@ impl AggregateUDFImpl for Typed {
 /// The scalar function of that name.
 pub(crate) fn scalar(name: &str) -> Option<Arc<ScalarUDF>> {
     let typed = match name {
-        "abs" => Typed::new("abs", number),
-        "coalesce" => Typed::new("coalesce", common),
-        "instr" => Typed::new("instr", integer),
-        "length" => Typed::new("length", integer),
-        "lower" => Typed::new("lower", text),
-        "ltrim" => Typed::new("ltrim", text),
-        "nullif" => Typed::new("nullif", first),
-        "replace" => Typed::new("replace", text),
-        "round" => Typed::new("round", real),
-        "rtrim" => Typed::new("rtrim", text),
-        "substr" => Typed::new("substr", text),
-        "trim" | "btrim" => Typed::new("trim", text),
-        "upper" => Typed::new("upper", text),
+        "abs" => Typed::new("abs", Rule::Number),
+        "coalesce" => Typed::new("coalesce", Rule::Common),
+        "instr" => Typed::new("instr", Rule::Integer),
+        "length" => Typed::new("length", Rule::Integer),
+        "lower" => Typed::new("lower", Rule::Text),
+        "ltrim" => Typed::new("ltrim", Rule::Text),
+        "nullif" => Typed::new("nullif", Rule::First),
+        "replace" => Typed::new("replace", Rule::Text),
+        "round" => Typed::new("round", Rule::Real),
+        "rtrim" => Typed::new("rtrim", Rule::Text),
+        "substr" => Typed::new("substr", Rule::Text),
+        "trim" | "btrim" => Typed::new("trim", Rule::Text),
+        "upper" => Typed::new("upper", Rule::Text),
         _ => return None,
     };
     Some(Arc::new(ScalarUDF::new_from_impl(typed)))
@@ -95,25 +123,16 @@ pub(crate) fn scalar(name: &str) -> Option<Arc<ScalarUDF>> {
 /// The aggregate function of that name.
 pub(crate) fn aggregate(name: &str) -> Option<Arc<AggregateUDF>> {
     let typed = match name {
-        "avg" => Typed::new("avg", real),
-        "count" => Typed::new("count", integer),
-        "max" => Typed::new("max", first),
-        "min" => Typed::new("min", first),
-        "sum" => Typed::new("sum", number),
+        "avg" => Typed::new("avg", Rule::Real),
+        "count" => Typed::new("count", Rule::Integer),
+        "max" => Typed::new("max", Rule::First),
+        "min" => Typed::new("min", Rule::First),
+        "sum" => Typed::new("sum", Rule::Number),
         _ => return None,
     };
     Some(Arc::new(AggregateUDF::new_from_impl(typed)))
 }
 
-fn integer(_name: &str, _arguments: &[DataType]) -> Result<DataType> {
-    Ok(DataType::Int64)
-}
-
-fn real(name: &str, arguments: &[DataType]) -> Result<DataType> {
-    number(name, arguments).map(|_| DataType::Float64)
-}
-
-/// The kind of number that the first argument is.
 fn number(name: &str, arguments: &[DataType]) -> Result<DataType> {
     match arguments.first() {
         Some(kind) if kind.is_integer() => Ok(DataType::Int64),
@@ -134,10 +153,6 @@ fn text(name: &str, arguments: &[DataType]) -> Result<DataType> {
         Some(_) => Ok(DataType::Utf8),
         None => plan_err!("{name} takes a text"),
     }
-}
-
-fn first(name: &str, arguments: &[DataType]) -> Result<DataType> {
-    arguments.first().cloned().map_or_else(|| plan_err!("{name} takes an argument"), Ok)
 }
 
 /// One type if all arguments that are not NULL have it, a number if all are numbers.

@@ -48,7 +48,10 @@ pub(super) fn project(scope: &Scope, item: &SelectItem, outputs: &mut Vec<Output
                 (_, Scalar::Aggregate(aggregate)) => aggregate.function.name().to_owned(),
                 (_, Scalar::Call(name, _)) => (*name).to_owned(),
                 _ => {
-                    return Err(Error::definition("give the expression a name: expression AS name", location));
+                    return Err(Error::definition(
+                        "give the expression a name: expression AS name",
+                        location,
+                    ));
                 }
             };
             outputs.push(output(name, resolved));

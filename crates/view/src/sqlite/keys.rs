@@ -28,12 +28,16 @@ pub(crate) fn layout(
         Some(group) => group.clone(),
         None => facts::row_key(query).into_iter().map(Scalar::Column).collect(),
     };
-    layout.key = if statement.options.key.is_empty() {
+    let key: Vec<usize> = if statement.options.key.is_empty() {
         derived.iter().map(|part| stored_index(&mut layout, query, part)).collect()
     } else {
         declared(statement, query, &derived)?
     };
-    layout.key.dedup();
+    for index in key {
+        if !layout.key.contains(&index) {
+            layout.key.push(index);
+        }
+    }
     Ok(layout)
 }
 

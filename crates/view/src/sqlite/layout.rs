@@ -45,7 +45,11 @@ pub(crate) struct Stored {
 impl Stored {
     /// A column that holds the values of an expression.
     pub(crate) fn of(query: &SelectQuery, expr: &Scalar, column: Column, role: Role) -> Self {
-        let affinity = affinity(query, expr);
+        let mut affinity = affinity(query, expr);
+        if column.column_type == ColumnType::Bool {
+            // Computed truth values are 0 and 1 too, and readers know them by the declared type.
+            affinity = declared_type(ColumnType::Bool);
+        }
         let form = match column.column_type {
             ColumnType::Bool => Form::Bool,
             ColumnType::Bytes => Form::Bytes,
@@ -100,11 +104,20 @@ pub(crate) fn affinity(query: &SelectQuery, expr: &Scalar) -> Option<&'static st
     if !query.relations[column.relation].base.typed[column.column] {
         return None;
     }
-    match query.column(*column).column_type {
+    declared_type(query.column(*column).column_type)
+}
+
+/// The type that replicas declare for mirrored columns: its affinity keeps what is stored there as it is.
+fn declared_type(column_type: ColumnType) -> Option<&'static str> {
+    match column_type {
+        ColumnType::Bool => Some("BOOLEAN"),
         ColumnType::Int => Some("INTEGER"),
         ColumnType::Float => Some("REAL"),
+        ColumnType::Decimal => Some("DECIMAL_TEXT"),
         ColumnType::Text => Some("TEXT"),
-        _ => None,
+        ColumnType::Bytes => Some("BLOB"),
+        ColumnType::Json => Some("JSON_TEXT"),
+        ColumnType::Any => None,
     }
 }
 

@@ -52,8 +52,8 @@ fn refusals() {
     );
     check("CREATE MATERIALIZED VIEW a.b AS SELECT 1", "a view's name has one part, not a.b");
     check(
-        "CREATE MATERIALIZED VIEW a AS SELECT x FROM\n  WHERE",
-        "2:3: sql parser error: expected: identifier, found: where",
+        "CREATE MATERIALIZED VIEW a AS SELECT x\n  FROM t GROUP x",
+        "2:10: expected the end of the statement, found GROUP",
     );
     check(
         "CREATE MATERIALIZED VIEW a WITH (keys = 'x') AS SELECT 1",

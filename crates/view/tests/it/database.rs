@@ -1,0 +1,376 @@
+//! A small replica: runs programs by the batch protocol on an in-memory SQLite.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use deltamesh_change::{ColumnType, RelationSchema, Value, from_json, to_json};
+use deltamesh_view::{Catalog, Dialect, Phase, Program, Statement, mirror_table, new_table, old_table};
+use rusqlite::functions::FunctionFlags;
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, named_params};
+use serde_json::Value as Json;
+
+/// Change of one row of the relation with that index: its new values, or `None` for a delete of the key.
+pub(crate) type RowChange = (usize, Vec<Value>, bool);
+
+pub(crate) struct Database {
+    pub(crate) connection: Connection,
+    pub(crate) catalog: Catalog,
+    relations: Vec<Arc<RelationSchema>>,
+    pub(crate) programs: Vec<Program>,
+    /// What a subscriber has, per view: key → row.
+    feeds: Vec<BTreeMap<String, Json>>,
+    seen: i64,
+}
+
+impl Database {
+    pub(crate) fn new(relations: Vec<Arc<RelationSchema>>) -> Self {
+        let connection = Connection::open_in_memory().expect("open");
+        let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
+        let function = |name: &str, call: fn(Value) -> Option<String>| {
+            connection
+                .create_scalar_function(name, 1, flags, move |context| Ok(call(value(context.get_raw(0)))))
+                .expect("function");
+        };
+        function("deltamesh_json", |value| Some(to_json(&value).to_string()));
+        function("deltamesh_base64", |value| to_json(&value).as_str().map(str::to_owned));
+        function("deltamesh_token", |value| Some(to_json(&value).to_string().replace(['"', '.'], "_")));
+        let mut catalog = Catalog::new();
+        for schema in &relations {
+            catalog.add_relation("main", schema);
+            let columns: Vec<String> = schema
+                .columns
+                .iter()
+                .map(|column| format!("{} {}", quote(&column.name), declared(column.column_type)))
+                .collect();
+            let keys: Vec<String> = schema.key_columns().map(|column| quote(&column.name)).collect();
+            let body = format!("({}, PRIMARY KEY ({}))", columns.join(", "), keys.join(", "));
+            let table = mirror_table("main", &schema.relation);
+            for (prefix, table) in
+                [("", table.clone()), ("TEMP", old_table(&table)), ("TEMP", new_table(&table))]
+            {
+                connection
+                    .execute_batch(&format!("CREATE {prefix} TABLE {} {body}", quote(&table)))
+                    .expect("mirror");
+            }
+        }
+        connection
+            .execute_batch(
+                "CREATE TABLE __deltamesh_changes (seq INTEGER PRIMARY KEY, view, op, key, row, before, subject, position, dsid, tx_end, captured_us)",
+            )
+            .expect("changes");
+        Self { connection, catalog, relations, programs: vec![], feeds: vec![], seen: 0 }
+    }
+
+    /// Creates and fills the views of a text.
+    pub(crate) fn create(&mut self, sql: &str) {
+        for statement in
+            deltamesh_view::parse_statements(sql).unwrap_or_else(|error| panic!("{error}\n{sql}"))
+        {
+            let Statement::Create(view) = statement else { panic!("not a CREATE: {sql}") };
+            let program = deltamesh_view::plan(&view, &self.catalog, Dialect::Sqlite)
+                .unwrap_or_else(|error| panic!("{error}\n{sql}"));
+            for sql in program.create.iter().chain(&program.connect).chain(&program.fill) {
+                self.run(sql);
+            }
+            self.catalog.add_view(&program.definition);
+            let feed = self.snapshot(&program);
+            self.feeds.push(feed);
+            self.programs.push(program);
+        }
+    }
+
+    fn run(&self, sql: &str) {
+        self.connection.execute(sql, []).unwrap_or_else(|error| panic!("{error}\n{sql}"));
+    }
+
+    /// Applies a batch by the protocol of the crate's documentation.
+    pub(crate) fn apply(&mut self, changes: &[RowChange]) {
+        self.run("BEGIN");
+        let bases: Vec<(String, Vec<String>)> = self
+            .relations
+            .iter()
+            .enumerate()
+            .filter_map(|(index, schema)| {
+                let rows: Vec<&RowChange> = changes.iter().filter(|change| change.0 == index).collect();
+                (!rows.is_empty()).then(|| self.load(schema, &rows))
+            })
+            .collect();
+        for (table, mirror) in &bases {
+            self.phase(&Phase::Before(table.clone()));
+            for sql in mirror {
+                self.run(sql);
+            }
+            self.phase(&Phase::After(table.clone()));
+        }
+        for program in &self.programs {
+            for step in program.maintain.iter().filter(|step| step.phase == Phase::Finish) {
+                self.run(&step.sql);
+            }
+            let name = &program.definition.name;
+            self.phase(&Phase::Before(name.clone()));
+            for sql in &program.apply {
+                self.run(sql);
+            }
+            for sql in &program.record {
+                self.connection
+                    .execute(sql, named_params! {":position": "p", ":dsid": 1, ":captured_us": 2})
+                    .unwrap_or_else(|error| panic!("{error}\n{sql}"));
+            }
+            self.phase(&Phase::After(name.clone()));
+        }
+        for sql in self.programs.iter().flat_map(|program| &program.clear) {
+            self.run(sql);
+        }
+        for (table, _) in &bases {
+            self.run(&format!("DELETE FROM temp.{}", quote(&old_table(table))));
+            self.run(&format!("DELETE FROM temp.{}", quote(&new_table(table))));
+        }
+        self.run("COMMIT");
+    }
+
+    fn phase(&self, phase: &Phase) {
+        for step in self.programs.iter().flat_map(|program| &program.maintain) {
+            if step.phase == *phase {
+                self.run(&step.sql);
+            }
+        }
+    }
+
+    /// Fills the images of a mirror; returns its name and the statements that update it.
+    fn load(&self, schema: &RelationSchema, changes: &[&RowChange]) -> (String, Vec<String>) {
+        let table = mirror_table("main", &schema.relation);
+        let (old, new, mirror) = (quote(&old_table(&table)), quote(&new_table(&table)), quote(&table));
+        let keys: Vec<String> = schema.key_columns().map(|column| quote(&column.name)).collect();
+        let same: Vec<String> = keys.iter().map(|key| format!("a.{key} = b.{key}")).collect();
+        let (keys, same) = (keys.join(", "), same.join(" AND "));
+        for (_, row, delete) in changes {
+            let values: Vec<String> = row.iter().map(literal).collect();
+            let insert = format!("INSERT OR REPLACE INTO temp.{new} VALUES ({})", values.join(", "));
+            self.run(&insert);
+            self.run(&format!(
+                "INSERT OR IGNORE INTO temp.{old} SELECT b.* FROM temp.{new} AS a, {mirror} AS b WHERE {same}"
+            ));
+            if *delete {
+                let key: Vec<String> = schema.key.iter().map(|index| values[*index].clone()).collect();
+                self.run(&format!("DELETE FROM temp.{new} WHERE ({keys}) IN (VALUES ({}))", key.join(", ")));
+            }
+        }
+        let equal =
+            format!("SELECT {keys} FROM (SELECT * FROM temp.{old} INTERSECT SELECT * FROM temp.{new})");
+        self.run(&format!("CREATE TEMP TABLE equal AS {equal}"));
+        for images in [&old, &new] {
+            self.run(&format!("DELETE FROM temp.{images} WHERE ({keys}) IN (SELECT {keys} FROM temp.equal)"));
+        }
+        self.run("DROP TABLE temp.equal");
+        let update = vec![
+            format!("DELETE FROM {mirror} WHERE ({keys}) IN (SELECT {keys} FROM temp.{old})"),
+            format!("INSERT INTO {mirror} SELECT * FROM temp.{new}"),
+        ];
+        (table, update)
+    }
+
+    /// Checks every view against its own SQL, and against what its feed said.
+    pub(crate) fn check(&mut self) -> Result<(), String> {
+        self.replay()?;
+        for (program, feed) in self.programs.iter().zip(&self.feeds) {
+            let name = &program.definition.name;
+            let (actual, expected) =
+                (self.rows(&format!("SELECT * FROM {}", quote(name))), self.rows(&program.oracle));
+            if actual != expected {
+                return Err(format!(
+                    "view {name}\n  is {actual:?}\n  should be {expected:?}\n{}",
+                    program.explain
+                ));
+            }
+            let mut rows: Vec<String> =
+                self.snapshot(program).into_values().map(|row| row.to_string()).collect();
+            let mut fed: Vec<String> = feed.values().map(Json::to_string).collect();
+            rows.sort();
+            fed.sort();
+            if rows != fed {
+                return Err(format!(
+                    "feed of {name}\n  has {fed:?}\n  should have {rows:?}\n{}",
+                    program.explain
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Rows with the kind of each value, sorted.
+    fn rows(&self, sql: &str) -> Vec<String> {
+        let mut statement = self.connection.prepare(sql).unwrap_or_else(|error| panic!("{error}\n{sql}"));
+        let width = statement.column_count();
+        let mut rows = statement.query([]).expect("query");
+        let mut found = vec![];
+        while let Some(row) = rows.next().expect("row") {
+            let values: Vec<String> =
+                (0..width).map(|index| format!("{:?}", value(row.get_ref(index).expect("value")))).collect();
+            found.push(values.join(" "));
+        }
+        found.sort();
+        found
+    }
+
+    /// Rows of a view as its feed should show them, under any distinct keys.
+    fn snapshot(&self, program: &Program) -> BTreeMap<String, Json> {
+        let definition = &program.definition;
+        let sql = if definition.storage == definition.name || definition.hidden.is_empty() {
+            format!("SELECT *, 0 FROM {}", quote(&definition.name))
+        } else {
+            let keys: Vec<String> = definition.key.iter().map(|name| quote(name)).collect();
+            let columns: Vec<String> = definition.columns.iter().map(|column| quote(&column.name)).collect();
+            let keys = if keys.is_empty() { "0".to_owned() } else { keys.join(", ") };
+            format!("SELECT {}, {keys} FROM {}", columns.join(", "), quote(&definition.storage))
+        };
+        let mut statement = self.connection.prepare(&sql).unwrap_or_else(|error| panic!("{error}\n{sql}"));
+        let width = statement.column_count();
+        let mut rows = statement.query([]).expect("query");
+        let mut snapshot = BTreeMap::new();
+        while let Some(row) = rows.next().expect("row") {
+            let cells: Vec<Value> =
+                (0..width).map(|index| value(row.get_ref(index).expect("value"))).collect();
+            let fields = definition.columns.iter().zip(&cells).map(|(column, cell)| {
+                let json = match (column.column_type, cell) {
+                    (ColumnType::Bool, Value::Int(truth)) => Json::Bool(*truth != 0),
+                    (ColumnType::Json, Value::Text(text)) => {
+                        serde_json::from_str(text).unwrap_or_else(|_| Json::String(text.clone()))
+                    }
+                    _ => to_json(cell),
+                };
+                (column.name.clone(), json)
+            });
+            let object = Json::Object(fields.collect());
+            let key: Vec<String> = definition
+                .key
+                .iter()
+                .map(|name| match object.get(name) {
+                    Some(value) => value.to_string(),
+                    None => {
+                        let hidden = definition.key.iter().position(|key| key == name).expect("key");
+                        to_json(&cells[definition.columns.len() + hidden]).to_string()
+                    }
+                })
+                .collect();
+            snapshot.insert(format!("[{}]", key.join(",")), object);
+        }
+        snapshot
+    }
+
+    /// Applies the recorded changes to what subscribers have.
+    fn replay(&mut self) -> Result<(), String> {
+        let sql = "SELECT seq, view, op, key, row, before, subject FROM __deltamesh_changes WHERE seq > ? ORDER BY seq";
+        let mut statement = self.connection.prepare(sql).expect("prepare");
+        let mut rows = statement.query([self.seen]).expect("query");
+        while let Some(row) = rows.next().expect("row") {
+            let text = |index: usize| row.get::<_, Option<String>>(index).expect("text").unwrap_or_default();
+            self.seen = row.get(0).expect("seq");
+            let (view, op, key) = (text(1), text(2), text(3));
+            let image: Json =
+                serde_json::from_str(&text(4)).map_err(|error| format!("{view}: {error}: {}", text(4)))?;
+            let index =
+                self.programs.iter().position(|program| program.definition.name == view).expect("view");
+            let feed = &mut self.feeds[index];
+            if !text(6).starts_with(&format!("feed.{view}.")) {
+                return Err(format!("{view}: subject {}", text(6)));
+            }
+            match op.as_str() {
+                "insert" => {
+                    if feed.insert(key.clone(), image).is_some() {
+                        return Err(format!("{view}: insert of existing {key}"));
+                    }
+                }
+                "update" => {
+                    let before: Json =
+                        serde_json::from_str(&text(5)).map_err(|error| format!("{view}: {error}"))?;
+                    let mut old = image.clone();
+                    for (name, value) in before.as_object().into_iter().flatten() {
+                        old[name] = value.clone();
+                    }
+                    let known = feed.insert(key.clone(), image.clone());
+                    if known.as_ref() != Some(&old) || old == image {
+                        return Err(format!(
+                            "{view}: update of {key} from {old}, known {known:?}, to {image}"
+                        ));
+                    }
+                }
+                "delete" => {
+                    let known = feed.remove(&key);
+                    if known.as_ref() != Some(&image) {
+                        return Err(format!("{view}: delete of {key} {image}, known {known:?}"));
+                    }
+                }
+                other => return Err(format!("{view}: {other}")),
+            }
+        }
+        Ok(())
+    }
+
+    /// Loops of a step's plan that read a whole mirror or storage, for the program of that view.
+    pub(crate) fn scans(&self, view: &str) -> Vec<String> {
+        let program = self.programs.iter().find(|program| program.definition.name == view).expect("view");
+        let mut scans = vec![];
+        let steps =
+            program.maintain.iter().map(|step| &step.sql).chain(&program.apply).chain(&program.record);
+        for sql in steps {
+            let mut statement = self
+                .connection
+                .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
+                .unwrap_or_else(|e| panic!("{e}\n{sql}"));
+            let mut rows = statement.raw_query();
+            while let Some(row) = rows.next().expect("row") {
+                let detail: String = row.get(3).expect("detail");
+                scans.push(format!("{detail}    <- {sql}"));
+            }
+        }
+        scans
+    }
+}
+
+fn value(value: ValueRef<'_>) -> Value {
+    match value {
+        ValueRef::Null => Value::Null,
+        ValueRef::Integer(value) => Value::Int(value),
+        ValueRef::Real(value) => Value::Float(value),
+        ValueRef::Text(text) => Value::Text(String::from_utf8_lossy(text).into_owned()),
+        ValueRef::Blob(bytes) => Value::Bytes(bytes.to_vec()),
+    }
+}
+
+fn literal(value: &Value) -> String {
+    match value {
+        Value::Null => "NULL".to_owned(),
+        Value::Bool(value) => i64::from(*value).to_string(),
+        Value::Int(value) => value.to_string(),
+        Value::Float(value) if value.is_infinite() => "9e999".to_owned(),
+        Value::Float(value) => format!("{value:?}"),
+        Value::Text(text) => format!("'{}'", text.replace('\'', "''")),
+        Value::Bytes(bytes) => {
+            format!("x'{}'", bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+        }
+        other => format!("'{}'", to_json(other)),
+    }
+}
+
+fn declared(column_type: ColumnType) -> &'static str {
+    match column_type {
+        ColumnType::Bool => "BOOLEAN",
+        ColumnType::Int => "INTEGER",
+        ColumnType::Float => "REAL",
+        ColumnType::Decimal => "DECIMAL_TEXT",
+        ColumnType::Text => "TEXT",
+        ColumnType::Bytes => "BLOB",
+        ColumnType::Json => "JSON_TEXT",
+        ColumnType::Any => "",
+    }
+}
+
+fn quote(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A document value from JSON text.
+pub(crate) fn document(text: &str) -> Value {
+    from_json(&serde_json::from_str(text).expect("json"))
+}

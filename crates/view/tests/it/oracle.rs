@@ -1,0 +1,162 @@
+//! Random batches: after each, every view equals its own SQL and its feed equals the view.
+
+use std::sync::Arc;
+
+use deltamesh_change::{Column, ColumnType, RelationSchema, Value};
+use proptest::prelude::*;
+
+use crate::database::{Database, RowChange, document};
+
+pub(crate) fn relations() -> Vec<Arc<RelationSchema>> {
+    use ColumnType::{Any, Bool, Bytes, Float, Int, Json, Text};
+    let relation = |name: &str, columns: &[(&str, ColumnType, bool)], key: &[usize]| {
+        Arc::new(RelationSchema {
+            relation: name.to_owned(),
+            dsid: 1,
+            columns: columns
+                .iter()
+                .map(|(name, kind, nullable)| Column::new(*name, *kind, *nullable))
+                .collect(),
+            key: key.to_vec(),
+        })
+    };
+    vec![
+        relation(
+            "user",
+            &[
+                ("user_id", Int, false),
+                ("login", Text, false),
+                ("country", Text, true),
+                ("active", Bool, true),
+                ("score", Float, true),
+            ],
+            &[0],
+        ),
+        relation(
+            "message",
+            &[
+                ("id", Int, false),
+                ("chat", Int, false),
+                ("user_id", Int, true),
+                ("body", Text, true),
+                ("n", Int, true),
+                ("extra", Json, true),
+                ("data", Bytes, true),
+                ("any", Any, true),
+            ],
+            &[0],
+        ),
+        relation("member", &[("chat", Int, false), ("user_id", Int, false), ("role", Text, true)], &[0, 1]),
+    ]
+}
+
+/// One view a line; later ones may read earlier ones.
+pub(crate) const VIEWS: &[&str] = &[
+    "CREATE MATERIALIZED VIEW copy AS SELECT * FROM message",
+    "CREATE MATERIALIZED VIEW filtered AS SELECT id, body || '!' AS loud, n * 2 AS twice, active FROM message m, user u
+       WHERE m.body <> '' AND m.user_id = u.user_id AND u.active",
+    "CREATE MATERIALIZED VIEW expressions AS SELECT id, CASE WHEN n > 2 THEN 'big' WHEN n IS NULL THEN NULL ELSE 'small' END AS size,
+       coalesce(n, 0) / 2 AS half, n % 3 AS rest, body LIKE 'a%' AS is_a, upper(body) AS up, n BETWEEN 1 AND 3 AS mid,
+       n IN (1, 2, NULL) AS few, CAST(n AS TEXT) AS t, NOT (n = 1) AS no, -n AS neg, any AS anything, abs(n) AS size2 FROM message WHERE n IS NULL OR n < 5",
+    "CREATE MATERIALIZED VIEW hidden_key AS SELECT body FROM message WHERE n >= 1",
+    "CREATE MATERIALIZED VIEW joined WITH (subject = 'chat') AS SELECT m.id, m.chat, u.login, m.body FROM message m JOIN user u ON u.user_id = m.user_id ORDER BY id DESC",
+    "CREATE MATERIALIZED VIEW three AS SELECT m.id, u.login, b.role FROM message m JOIN user u ON u.user_id = m.user_id JOIN member b ON b.chat = m.chat AND b.user_id = u.user_id",
+    "CREATE MATERIALIZED VIEW crossed AS SELECT m.id, b.user_id AS other FROM message m JOIN member b ON b.chat = m.chat",
+    "CREATE MATERIALIZED VIEW selfjoin AS SELECT a.user_id AS a, b.user_id AS b, a.chat FROM member a JOIN member b ON a.chat = b.chat AND a.user_id < b.user_id",
+    "CREATE MATERIALIZED VIEW selfjoin3 AS SELECT a.id AS a, b.id AS b, c.id AS c FROM message a JOIN message b ON a.n = b.chat JOIN message c ON b.n = c.chat",
+    "CREATE MATERIALIZED VIEW counted AS SELECT chat, count(*) AS messages, count(body) AS bodies, sum(n) AS total, avg(n) AS mean FROM message GROUP BY chat",
+    "CREATE MATERIALIZED VIEW counted_plain AS SELECT chat, count(*) AS messages FROM message GROUP BY chat",
+    "CREATE MATERIALIZED VIEW by_null AS SELECT user_id, sum(n) + count(*) AS both FROM message WHERE body <> 'x' GROUP BY user_id",
+    "CREATE MATERIALIZED VIEW by_text AS SELECT body || '-' || body AS b2, CASE WHEN body = 5 THEN 'five' ELSE body END AS five, count(n) AS c FROM message GROUP BY body",
+    "CREATE MATERIALIZED VIEW by_hidden AS SELECT count(*) AS c, sum(n) FILTER (WHERE n > 1) AS s FROM message GROUP BY chat, user_id % 2",
+    "CREATE MATERIALIZED VIEW by_join AS SELECT u.country, count(*) AS c, sum(m.n) AS s, avg(m.n) AS a FROM message m JOIN user u ON u.user_id = m.user_id GROUP BY u.country",
+    "CREATE MATERIALIZED VIEW everything AS SELECT count(*) AS c, sum(n) AS s, avg(n) AS a, count(body) AS b FROM message",
+    "CREATE MATERIALIZED VIEW everything_extreme AS SELECT max(n) AS hi, min(body) AS lo FROM message",
+    "CREATE MATERIALIZED VIEW extremes AS SELECT chat, max(id) AS last, min(body) AS first, count(DISTINCT user_id) AS users FROM message GROUP BY chat",
+    "CREATE MATERIALIZED VIEW floats AS SELECT country, sum(score) AS s, avg(score) AS a FROM user GROUP BY country",
+    "CREATE MATERIALIZED VIEW anys AS SELECT chat, max(any) AS a, count(any) AS c FROM message GROUP BY chat",
+    "CREATE MATERIALIZED VIEW having_ AS SELECT chat, count(*) AS c FROM message GROUP BY chat HAVING count(*) > 1 AND c < 4",
+    "CREATE MATERIALIZED VIEW unique_ AS SELECT DISTINCT chat, user_id FROM message",
+    "CREATE MATERIALIZED VIEW unique_join AS SELECT DISTINCT u.login FROM message m JOIN user u ON u.user_id = m.user_id WHERE m.n > 0",
+    "CREATE MATERIALIZED VIEW outer_ AS SELECT u.user_id, u.login, m.id, m.body FROM user u LEFT JOIN message m ON m.user_id = u.user_id AND m.n > 0",
+    "CREATE MATERIALIZED VIEW outer_one AS SELECT m.id, u.login FROM message m LEFT JOIN user u ON u.user_id = m.user_id",
+    "CREATE MATERIALIZED VIEW outer_count AS SELECT u.user_id, count(m.id) AS c, max(m.id) AS last FROM user u LEFT JOIN message m ON m.user_id = u.user_id GROUP BY u.user_id",
+    "CREATE MATERIALIZED VIEW anti AS SELECT u.user_id FROM user u LEFT JOIN message m ON m.user_id = u.user_id WHERE m.id IS NULL",
+    "CREATE MATERIALIZED VIEW outer_two AS SELECT b.chat, b.user_id, u.login, m.id FROM member b LEFT JOIN user u ON u.user_id = b.user_id LEFT JOIN message m ON m.chat = b.chat AND m.user_id = b.user_id",
+    "CREATE MATERIALIZED VIEW outer_chain AS SELECT b.chat, b.user_id, m.id, u.login FROM member b LEFT JOIN message m ON m.chat = b.chat LEFT JOIN user u ON u.user_id = m.n",
+    "CREATE MATERIALIZED VIEW outer_group AS SELECT u.country, count(*) AS c FROM message m LEFT JOIN user u ON u.user_id = m.user_id GROUP BY u.country",
+    "CREATE MATERIALIZED VIEW never WITH (stored = never) AS SELECT m.id, u.login FROM message m JOIN user u ON u.user_id = m.user_id WHERE u.active",
+    "CREATE MATERIALIZED VIEW keyed WITH (key = 'login, id') AS SELECT m.id, u.login FROM message m JOIN user u ON u.user_id = m.user_id",
+    "CREATE MATERIALIZED VIEW over_count AS SELECT messages, count(*) AS chats FROM counted GROUP BY messages",
+    "CREATE MATERIALIZED VIEW over_join AS SELECT j.id, c.messages, j.login FROM joined j JOIN counted c ON c.chat = j.chat WHERE c.total > 0",
+    "CREATE MATERIALIZED VIEW over_hidden AS SELECT h.body, count(*) AS c, max(c.total) AS t FROM hidden_key h CROSS JOIN everything e JOIN counted c ON c.messages = e.c GROUP BY h.body",
+    "CREATE MATERIALIZED VIEW over_mixed AS SELECT u.login, o.c, o.last FROM outer_count o JOIN user u ON u.user_id = o.user_id WHERE o.c > 0",
+    "CREATE MATERIALIZED VIEW over_over AS SELECT chats, sum(messages) AS m FROM over_count GROUP BY chats",
+    "CREATE MATERIALIZED VIEW over_hidden2 AS SELECT a.body, b.chat FROM hidden_key a JOIN joined b ON b.body = a.body",
+];
+
+fn text() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        2 => Just(Value::Null),
+        6 => prop::sample::select(vec!["", "a", "b", "5", "x", "A'\"é"]).prop_map(Value::from),
+    ]
+}
+
+fn small(limit: i64) -> impl Strategy<Value = Value> {
+    prop_oneof![1 => Just(Value::Null), 5 => (0..limit).prop_map(Value::Int)]
+}
+
+fn change() -> impl Strategy<Value = RowChange> {
+    let user =
+        (0..5_i64, text(), text(), 0..3_usize, small(9)).prop_map(|(id, login, country, active, score)| {
+            let login = if login.is_null() { Value::from("nobody") } else { login };
+            let active = [Value::Bool(true), Value::Bool(false), Value::Null][active].clone();
+            let score = match score {
+                Value::Int(8) => Value::Float(f64::INFINITY),
+                Value::Int(score) => Value::Float(score as f64 * 0.25),
+                other => other,
+            };
+            (0, vec![Value::Int(id), login, country, active, score])
+        });
+    let other = prop::sample::select(vec![
+        Value::Null,
+        Value::Int(1 << 60),
+        Value::Float(0.1),
+        Value::from("t"),
+        Value::Bytes(vec![0, 255]),
+    ]);
+    let extra =
+        prop::sample::select(vec![Value::Null, document(r#"{"a":[1,null],"b":"x"}"#), document("[]")]);
+    let data = prop::sample::select(vec![Value::Null, Value::Bytes(vec![1, 2]), Value::Bytes(vec![])]);
+    let message = (0..9_i64, 0..4_i64, small(6), text(), small(6), extra, data, other).prop_map(
+        |(id, chat, user, body, n, extra, data, any)| {
+            (1, vec![Value::Int(id), Value::Int(chat), user, body, n, extra, data, any])
+        },
+    );
+    let member = (0..4_i64, 0..5_i64, text())
+        .prop_map(|(chat, user, role)| (2, vec![Value::Int(chat), Value::Int(user), role]));
+    (prop_oneof![2 => user, 5 => message, 2 => member], prop::bool::weighted(0.3))
+        .prop_map(|((relation, row), delete)| (relation, row, delete))
+}
+
+fn batches() -> impl Strategy<Value = Vec<Vec<RowChange>>> {
+    prop::collection::vec(prop::collection::vec(change(), 1..8), 1..8)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn views_equal_their_own_sql(before in prop::collection::vec(change(), 0..12), batches in batches()) {
+        let mut database = Database::new(relations());
+        database.apply(&before);
+        for view in VIEWS {
+            database.create(view);
+        }
+        prop_assert_eq!(database.check(), Ok(()), "after filling");
+        for batch in &batches {
+            database.apply(batch);
+            prop_assert_eq!(database.check(), Ok(()), "after {:?}", batch);
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Programs of a few views, as text.
