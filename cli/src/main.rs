@@ -8,6 +8,7 @@ mod place;
 mod sql;
 mod status;
 mod supervised;
+mod tail;
 mod up;
 mod verify;
 mod view;
@@ -60,6 +61,7 @@ async fn run(options: Options) -> Result<ExitCode> {
         Command::Up(up) => up::run(&place, up).await,
         Command::Module(command) => module::run(&place, command).await,
         Command::View(command) => view::run(&place, command).await,
+        Command::Tail(tail) => tail::run(&place, &tail).await,
         Command::Sql(sql) => sql::run(&place, &sql).await,
         Command::Status(status) => status::run(&place, &status).await,
         Command::Verify(verify) => verify::run(&place, &verify).await,

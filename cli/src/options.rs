@@ -35,6 +35,8 @@ pub(crate) enum Command {
     /// Create, drop, list or explain views
     #[command(subcommand)]
     View(View),
+    /// Print a view's rows, then every change, one a line
+    Tail(Tail),
     /// Run a SELECT on the replica
     Sql(Sql),
     /// Show each hop's position, lag and rate, and what does not work
@@ -62,7 +64,7 @@ pub(crate) struct Up {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     pub(crate) http: String,
     /// Node id under which the services answer to nats-grpc clients
-    #[arg(long, value_name = "NAME", default_value = "deltamesh")]
+    #[arg(long, value_name = "NAME", default_value = crate::tail::DEFAULT_NID)]
     pub(crate) nid: String,
 }
 
@@ -130,6 +132,38 @@ pub(crate) struct Replica {
     /// Name of the replica [default: that of `up`, else main]
     #[arg(long, value_name = "NAME")]
     pub(crate) replica: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Tail {
+    /// Name of the view
+    pub(crate) view: String,
+    /// Continue behind a cursor of an earlier line
+    #[arg(long, value_name = "CURSOR")]
+    pub(crate) from: Option<String>,
+    /// Only rows whose column has the value (JSON, else text); may be repeated
+    #[arg(long = "where", value_name = "COLUMN=VALUE")]
+    pub(crate) conditions: Vec<String>,
+    /// What to print
+    #[arg(long, value_enum, default_value_t = Mode::All)]
+    pub(crate) mode: Mode,
+    /// Form of a line
+    #[arg(long, value_enum, default_value_t = Format::Json)]
+    pub(crate) format: Format,
+    /// Node id of the gateway [default: that of `up`, else deltamesh]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) nid: Option<String>,
+}
+
+/// What a tail prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Mode {
+    /// The rows, then the changes
+    All,
+    /// Changes from now on
+    Changes,
+    /// The rows, then the end
+    Snapshot,
 }
 
 #[derive(Debug, Args)]

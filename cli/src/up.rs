@@ -36,11 +36,15 @@ pub(crate) async fn run(place: &Place, up: Up) -> Result<ExitCode> {
     let held = Held::take(&place.dir)?;
     let mut fleet = Fleet::default();
     let outcome = tokio::select! {
-        started = start(&plan, &held, &modules, &mut fleet) => started,
-        _ = &mut signal => Err(anyhow::anyhow!("stopped before everything was ready")),
+        started = start(&plan, &held, &modules, &mut fleet) => started.map(|()| None),
+        name = &mut signal => Ok(Some(name)),
     };
-    if outcome.is_ok() {
-        let name = signal.await;
+    let outcome = match outcome {
+        Ok(None) => Ok(signal.await),
+        Ok(Some(early)) => Ok(early),
+        Err(error) => Err(error),
+    };
+    if let Ok(name) = outcome {
         info!(signal = name, "draining");
     }
     held.forget()?;
@@ -50,7 +54,7 @@ pub(crate) async fn run(place: &Place, up: Up) -> Result<ExitCode> {
         () = fleet.drain() => {}
         name = impatient => warn!(signal = name, "not waiting for the services to drain"),
     }
-    outcome.map(|()| ExitCode::SUCCESS)
+    outcome.map(|_| ExitCode::SUCCESS)
 }
 
 /// Starts everything and tells when it is ready.

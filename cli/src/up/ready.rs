@@ -6,8 +6,9 @@ use std::time::Duration;
 use anyhow::Result;
 use deltamesh_jetstream::{Client, Status};
 use deltamesh_wire::subject;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::warn;
 
 use super::child::Stage;
@@ -51,9 +52,28 @@ async fn silent(client: &Client, fleet: &Fleet) -> Result<Vec<String>> {
     Ok(waiting.into_iter().map(|child| child.name.clone()).collect())
 }
 
-/// Returns when the gateway accepts connections.
+/// Returns when the gateway says that it can serve.
 pub(super) async fn http(address: SocketAddr) {
-    while TcpStream::connect(address).await.is_err() {
+    let mut complaint = Instant::now() + COMPLAIN_EVERY;
+    loop {
+        let answer = timeout(LISTEN, readyz(address)).await;
+        if matches!(&answer, Ok(Ok(status)) if status.starts_with("HTTP/1.1 200")) {
+            return;
+        }
+        if Instant::now() >= complaint {
+            warn!(%address, "the gateway is not ready yet");
+            complaint += COMPLAIN_EVERY;
+        }
         sleep(PAUSE).await;
     }
+}
+
+/// The status line of `GET /readyz`.
+async fn readyz(address: SocketAddr) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address).await?;
+    let request = format!("GET /readyz HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut status = String::new();
+    BufReader::new(stream).read_line(&mut status).await?;
+    Ok(status)
 }
