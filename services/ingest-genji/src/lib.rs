@@ -1,1 +1,56 @@
 //! Captures the changes of a Genji database, or hosts one.
+//!
+//! A thread follows the directory (`engine`) and hands transactions to one loop (`capture`), which gives them ordinals and schema
+//! ids and publishes them in groups (`log`). Nothing is kept between two runs: the last message of the stream says where to
+//! continue. A hosted source has a second thread that owns the database (`host`) and runs the requests of others on it
+//! (`mutate`, `tables`); its changes take the same way back, and the answer goes out when the stream has them (`writers`).
+
+mod capture;
+mod config;
+mod engine;
+mod error;
+mod host;
+mod log;
+mod meter;
+mod mutate;
+mod schemas;
+mod service;
+mod tables;
+mod writers;
+
+use deltamesh_jetstream::{StatusBoard, answer_status, connect};
+use tracing::{info, warn};
+
+pub use config::{Mode, Options, Source, SourceError};
+pub use error::Error;
+
+use service::{SERVICE, Service};
+
+/// Runs the service until `stop` resolves, then drains: what was acknowledged is published, the database closed.
+///
+/// # Errors
+/// The service cannot start; while it runs, faults are shown in its status and mended as far as possible.
+pub async fn run(options: &Options, stop: impl Future<Output = ()> + Send + 'static) -> Result<(), Error> {
+    let source = options.source.clone();
+    let name = format!("{SERVICE} {}", source.name);
+    let mut stop = Box::pin(stop);
+    let client = tokio::select! {
+        client = connect(&options.nats, &name) => client?,
+        () = &mut stop => return Ok(()),
+    };
+    let board = StatusBoard::new(SERVICE, &source.name);
+    let status = tokio::spawn({
+        let (client, board) = (client.clone(), board.clone());
+        async move {
+            if let Err(error) = answer_status(&client, &board).await {
+                warn!(error = %error.chain(), "status is not answered any more");
+            }
+        }
+    });
+    let mut service = Service::start(source, client.clone(), board, stop).await?;
+    capture::run(&mut service).await;
+    status.abort();
+    client.close().await;
+    info!("stopped");
+    Ok(())
+}

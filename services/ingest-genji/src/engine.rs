@@ -1,0 +1,287 @@
+//! The reading side: a thread that follows the directory and hands on what it finds.
+//!
+//! Reading is a few system calls on cached pages, but the engine overwrites its log files in place, so the thread polls every
+//! millisecond and never waits for the network: it waits only when the capture loop is many rows behind. What is lost then is
+//! found as a gap and healed by a snapshot.
+
+use std::convert::Infallible;
+use std::error::Error as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::Thread;
+use std::time::Duration;
+
+use deltamesh_change::{EnginePosition, RelationSchema, Row};
+use deltamesh_genji::{Error, ErrorKind, Fault, GenjiTransaction, ReadOptions, Snapshot, Tail};
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+/// Delay between polls while changes keep coming.
+const POLL_FIRST: Duration = Duration::from_millis(1);
+/// Delay between polls of a quiet directory.
+const POLL_LAST: Duration = Duration::from_millis(5);
+/// Polls without a change before the delay grows.
+const QUIET_POLLS: u32 = 200;
+/// Delay before reading again after a failure.
+const RETRY: Duration = Duration::from_millis(200);
+/// Items that are handed on at once while behind.
+const BATCH_ITEMS: usize = 2000;
+/// Snapshot rows that are handed on at once.
+const BATCH_ROWS: usize = 500;
+/// Batches that may wait for the capture loop.
+const WAITING: usize = 4;
+
+/// Where to begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// Behind a position that the change log has.
+    Resume(EnginePosition),
+    /// With the complete state.
+    Snapshot {
+        /// Whether the state continues the history that the change log has.
+        continues: bool,
+    },
+}
+
+/// What the directory says.
+pub(crate) enum EngineEvent {
+    /// The tail continues where the change log ends.
+    Resumed,
+    /// A snapshot begins.
+    SnapshotBegin { position: EnginePosition, relations: Vec<Arc<RelationSchema>>, continues: bool },
+    /// Rows of the snapshot.
+    SnapshotRows { schema: Arc<RelationSchema>, rows: Vec<Row> },
+    /// The snapshot is complete.
+    SnapshotEnd,
+    /// Transactions in source order.
+    Transactions(Vec<GenjiTransaction>),
+    /// Rows or definitions that could not be read; everything else goes on.
+    Unreadable(Vec<Fault>),
+    /// Nothing can be read at the moment.
+    Failed { place: String, reason: String },
+    /// Reading works again.
+    Works,
+}
+
+/// A running reader; dropping it ends the thread.
+pub(crate) struct EngineReader {
+    events: mpsc::Receiver<EngineEvent>,
+    snapshot: Arc<AtomicBool>,
+    thread: Thread,
+}
+
+impl EngineReader {
+    pub(crate) fn spawn(dir: &Path, start: Start) -> std::io::Result<Self> {
+        let (sender, events) = mpsc::channel(WAITING);
+        let snapshot = Arc::new(AtomicBool::new(false));
+        let reader = Reader {
+            dir: dir.to_owned(),
+            start,
+            sender,
+            snapshot: snapshot.clone(),
+            failed: false,
+            quiet: 0,
+        };
+        let handle = std::thread::Builder::new().name("genji-tail".into()).spawn(move || reader.run())?;
+        Ok(Self { events, snapshot, thread: handle.thread().clone() })
+    }
+
+    /// The next event; nothing after the thread has ended. Dropping the future loses nothing.
+    pub(crate) async fn next(&mut self) -> Option<EngineEvent> {
+        self.events.recv().await
+    }
+
+    /// An event that is already there.
+    pub(crate) fn try_next(&mut self) -> Option<EngineEvent> {
+        self.events.try_recv().ok()
+    }
+
+    /// Asks for a snapshot of the current state.
+    pub(crate) fn request_snapshot(&self) {
+        self.snapshot.store(true, Ordering::Release);
+        self.thread.unpark();
+    }
+
+    /// Says that the directory has just been written.
+    pub(crate) fn wake(&self) {
+        self.thread.unpark();
+    }
+}
+
+/// Why following ends or pauses.
+enum Stop {
+    /// Nobody wants to know any more.
+    Closed,
+    Failed(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+struct Reader {
+    dir: PathBuf,
+    start: Start,
+    sender: mpsc::Sender<EngineEvent>,
+    snapshot: Arc<AtomicBool>,
+    failed: bool,
+    quiet: u32,
+}
+
+impl Reader {
+    fn run(mut self) {
+        let mut tail = None;
+        while let Err(Stop::Failed(error)) = self.follow(&mut tail) {
+            if self.after_failure(&error, &mut tail).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn send(&self, event: EngineEvent) -> Result<(), Stop> {
+        self.sender.blocking_send(event).map_err(|_closed| Stop::Closed)
+    }
+
+    fn follow(&mut self, tail: &mut Option<Tail>) -> Result<Infallible, Stop> {
+        loop {
+            if self.snapshot.swap(false, Ordering::AcqRel) {
+                *tail = None;
+                self.start =
+                    Start::Snapshot { continues: self.start != Start::Snapshot { continues: false } };
+            }
+            match tail {
+                Some(tail) => self.poll(tail)?,
+                None => {
+                    *tail = Some(self.open()?);
+                    // From now on a snapshot continues what has been handed on.
+                    self.start = Start::Snapshot { continues: true };
+                }
+            }
+        }
+    }
+
+    fn open(&mut self) -> Result<Tail, Stop> {
+        let options = ReadOptions::default();
+        match self.start {
+            Start::Resume(position) => {
+                let tail = Tail::resume(&self.dir, position, &options)?;
+                self.works()?;
+                self.send(EngineEvent::Resumed)?;
+                Ok(tail)
+            }
+            Start::Snapshot { continues } => {
+                let mut snapshot = Snapshot::open(&self.dir, &options)?;
+                self.works()?;
+                self.send_snapshot(&mut snapshot, continues)?;
+                Ok(snapshot.into_tail())
+            }
+        }
+    }
+
+    fn send_snapshot(&self, snapshot: &mut Snapshot, continues: bool) -> Result<(), Stop> {
+        let relations = snapshot.relations();
+        info!(dir = %self.dir.display(), relations = relations.len(), continues, "snapshot begins");
+        let position = snapshot.position();
+        self.send(EngineEvent::SnapshotBegin { position, relations: relations.clone(), continues })?;
+        for schema in relations {
+            let mut batch = Vec::with_capacity(BATCH_ROWS);
+            for row in snapshot.rows(&schema.relation)? {
+                batch.push(row?);
+                if batch.len() == BATCH_ROWS {
+                    let rows = std::mem::take(&mut batch);
+                    self.send(EngineEvent::SnapshotRows { schema: schema.clone(), rows })?;
+                }
+            }
+            if !batch.is_empty() {
+                self.send(EngineEvent::SnapshotRows { schema, rows: batch })?;
+            }
+        }
+        self.unreadable(snapshot.faults())?;
+        self.send(EngineEvent::SnapshotEnd)
+    }
+
+    /// Hands on what is new, or waits a moment.
+    fn poll(&mut self, tail: &mut Tail) -> Result<(), Stop> {
+        let mut batch = vec![];
+        let mut items = 0;
+        let mut outcome = Ok(());
+        while items < BATCH_ITEMS {
+            match tail.poll() {
+                Ok(Some(transaction)) => {
+                    items += transaction.items.len();
+                    batch.push(transaction);
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    outcome = Err(error);
+                    break;
+                }
+            }
+        }
+        let is_quiet = batch.is_empty();
+        if !is_quiet {
+            self.send(EngineEvent::Transactions(batch))?;
+        }
+        self.unreadable(tail.faults())?;
+        outcome?;
+        self.works()?;
+        self.quiet = if is_quiet { self.quiet.saturating_add(1) } else { 0 };
+        if is_quiet {
+            self.wait(if self.quiet < QUIET_POLLS { POLL_FIRST } else { POLL_LAST })?;
+        }
+        Ok(())
+    }
+
+    fn unreadable(&self, faults: Vec<Fault>) -> Result<(), Stop> {
+        if faults.is_empty() { Ok(()) } else { self.send(EngineEvent::Unreadable(faults)) }
+    }
+
+    fn works(&mut self) -> Result<(), Stop> {
+        if std::mem::take(&mut self.failed) { self.send(EngineEvent::Works) } else { Ok(()) }
+    }
+
+    /// Sleeps until the delay is over or someone wakes this thread.
+    fn wait(&self, delay: Duration) -> Result<(), Stop> {
+        std::thread::park_timeout(delay);
+        if self.sender.is_closed() { Err(Stop::Closed) } else { Ok(()) }
+    }
+
+    /// Takes a snapshot where changes are lost, and reports and waits otherwise.
+    fn after_failure(&mut self, error: &Error, tail: &mut Option<Tail>) -> Result<(), Stop> {
+        match error.kind() {
+            ErrorKind::Gap | ErrorKind::Rewound => {
+                *tail = None;
+                let continues = error.kind() == ErrorKind::Gap;
+                warn!(dir = %self.dir.display(), %error, continues, "changes are lost, a snapshot replaces them");
+                self.start = Start::Snapshot { continues };
+                Ok(())
+            }
+            _ => {
+                self.failed = true;
+                let (place, reason) = (place(error, &self.dir), reason(error));
+                self.send(EngineEvent::Failed { place, reason })?;
+                self.wait(RETRY)
+            }
+        }
+    }
+}
+
+/// File and offset of a failure; the directory where it names none.
+fn place(error: &Error, dir: &Path) -> String {
+    let file = error.file().unwrap_or(dir).display();
+    match error.offset() {
+        Some(offset) => format!("{file}:{offset}"),
+        None => file.to_string(),
+    }
+}
+
+/// Reason of a failure with its cause.
+fn reason(error: &Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{}: {cause}", error.reason()),
+        None => error.reason().to_owned(),
+    }
+}

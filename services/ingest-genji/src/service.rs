@@ -1,0 +1,252 @@
+//! What the service talks to besides engine and change log: requests, the hosted database, modules, the stop signal.
+
+use std::pin::Pin;
+
+use deltamesh_jetstream::{
+    Bucket, BucketEvent, BucketName, Client, Code, Error, Request, Requests, ServiceError, StatusBoard, Watch,
+};
+use deltamesh_wire::proto::module::v1::Outcome;
+use deltamesh_wire::subject;
+use prost::Message as _;
+use tracing::{debug, info, warn};
+
+use crate::config::{Mode, Source};
+use crate::host::{Host, HostEvent, Job};
+use crate::tables;
+use crate::writers::{Committed, Writers, respond};
+
+/// Name of the program, as status and module outcomes carry it.
+pub(crate) const SERVICE: &str = "ingest-genji";
+/// Part of the status board.
+const HOST: &str = "host";
+
+/// What arrives from outside.
+pub(crate) enum Outside {
+    Stop,
+    /// Nothing where the connection was closed.
+    Request(Option<Request>),
+    Host(HostEvent),
+    Module(Result<BucketEvent, Error>),
+}
+
+/// What an arrival means for the capture loop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Command {
+    Nothing,
+    /// The directory has been written.
+    Wake,
+    /// Someone wants the complete state in the change log.
+    Snapshot,
+}
+
+type Stop = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// The service around the capture loop.
+pub(crate) struct Service {
+    pub(crate) source: Source,
+    pub(crate) client: Client,
+    pub(crate) board: StatusBoard,
+    pub(crate) writers: Writers,
+    /// Requests that are answered when a snapshot is durable.
+    pub(crate) reconciles: Vec<Request>,
+    pub(crate) is_stopping: bool,
+    stop: Stop,
+    requests: Requests,
+    host: Option<Host>,
+    modules: Watch,
+    outcomes: Bucket,
+}
+
+impl Service {
+    pub(crate) async fn start(
+        source: Source,
+        client: Client,
+        board: StatusBoard,
+        stop: Stop,
+    ) -> Result<Self, crate::Error> {
+        let requests = subject::source_request(&source.name, "*");
+        let requests = Requests::subscribe(&client, &requests, Some(SERVICE)).await?;
+        let modules = Bucket::open(&client, BucketName::Modules).await?.watch();
+        let outcomes = Bucket::open(&client, BucketName::ModuleStatus).await?;
+        let host = match source.mode {
+            Mode::Tap => None,
+            Mode::Host => Some(Host::spawn(&source.name, &source.path).map_err(crate::Error::Thread)?),
+        };
+        let mut service = Self {
+            writers: Writers::new(&source.name),
+            source,
+            client,
+            board,
+            reconciles: vec![],
+            is_stopping: false,
+            stop,
+            requests,
+            host,
+            modules,
+            outcomes,
+        };
+        if let Some(host) = service.host.as_mut() {
+            // The reader begins when there is something to read.
+            let event = host.next().await;
+            service.on_host(event).await;
+        }
+        Ok(service)
+    }
+
+    /// Waits for the next arrival. Dropping the future loses nothing.
+    pub(crate) async fn next(&mut self) -> Outside {
+        tokio::select! {
+            () = &mut self.stop, if !self.is_stopping => Outside::Stop,
+            request = self.requests.next(), if !self.is_stopping => Outside::Request(request),
+            event = next_host_event(&mut self.host) => Outside::Host(event),
+            event = self.modules.next(), if !self.is_stopping => Outside::Module(event),
+        }
+    }
+
+    pub(crate) async fn handle(&mut self, outside: Outside) -> Command {
+        match outside {
+            Outside::Stop | Outside::Request(None) => {
+                self.drain().await;
+                Command::Nothing
+            }
+            Outside::Request(Some(request)) => self.on_request(request).await,
+            Outside::Host(event) => self.on_host(event).await,
+            Outside::Module(Ok(BucketEvent::Entry(entry))) => {
+                if let Some(value) = entry.value {
+                    self.on_module(entry.key, value).await;
+                }
+                Command::Nothing
+            }
+            Outside::Module(Ok(BucketEvent::Current)) => Command::Nothing,
+            Outside::Module(Err(error)) => {
+                debug!(error = %error.chain(), "cannot watch modules, trying again");
+                Command::Nothing
+            }
+        }
+    }
+
+    /// Whether nothing is left that the capture loop must still publish for someone.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.is_stopping && self.host.is_none() && self.writers.is_empty()
+    }
+
+    pub(crate) fn is_host(&self) -> bool {
+        self.source.mode == Mode::Host
+    }
+
+    /// Answers those who wait for a snapshot.
+    pub(crate) async fn answer_reconciles(&mut self) {
+        for request in std::mem::take(&mut self.reconciles) {
+            if let Err(error) = request.reply("").await {
+                debug!(%error, "nobody took the answer to a reconcile");
+            }
+        }
+    }
+
+    async fn drain(&mut self) {
+        info!(source = self.source.name, "draining");
+        self.is_stopping = true;
+        if let Err(error) = self.requests.drain().await {
+            debug!(%error, "connection is closed already");
+        }
+        if let Some(host) = self.host.as_mut() {
+            host.close();
+        }
+    }
+
+    async fn on_request(&mut self, request: Request) -> Command {
+        let operation = request.subject.rsplit('.').next().unwrap_or_default();
+        let job = match (operation, &self.host) {
+            ("reconcile", _) => {
+                self.reconciles.push(request);
+                return Command::Snapshot;
+            }
+            ("mutate" | "execute", None) => {
+                let reason = format!(
+                    "source {} is tapped: its application holds the database; write there, or host it with mode=host",
+                    self.source.name
+                );
+                refuse(&request, Code::FailedPrecondition, reason).await;
+                return Command::Nothing;
+            }
+            ("mutate", Some(_)) => Job::Mutate(request),
+            ("execute", Some(_)) => Job::Execute(request),
+            (other, _) => {
+                let reason = format!("a source has no operation {other:?}: mutate, execute, reconcile");
+                refuse(&request, Code::Unimplemented, reason).await;
+                return Command::Nothing;
+            }
+        };
+        self.submit(job).await;
+        Command::Nothing
+    }
+
+    async fn submit(&mut self, job: Job) {
+        let Some(host) = &self.host else { return };
+        let busy = format!("source {} has too many requests waiting", self.source.name);
+        match host.submit(job) {
+            Err(Job::Mutate(request) | Job::Execute(request)) => {
+                refuse(&request, Code::ResourceExhausted, busy).await;
+            }
+            Err(Job::Module { name, value }) => self.report(&name, tables::version(&value), Err(busy)).await,
+            Ok(()) => {}
+        }
+    }
+
+    async fn on_host(&mut self, event: HostEvent) -> Command {
+        match event {
+            HostEvent::Opened => self.board.clear(HOST),
+            HostEvent::Failed { place, reason } => self.board.raise(HOST, place, reason),
+            HostEvent::Written { request, position: Some(position), rows } => {
+                self.writers.committed(Committed { request, position, rows }).await;
+                return Command::Wake;
+            }
+            HostEvent::Written { request, position: None, rows } => {
+                respond(&request, &self.source.name, None, rows).await;
+            }
+            HostEvent::Refused { request, error } => refuse(&request, error.code, error.message).await,
+            HostEvent::Module { name, version, result } => {
+                self.report(&name, version, result).await;
+                return Command::Wake;
+            }
+            HostEvent::Closed => self.host = None,
+        }
+        Command::Nothing
+    }
+
+    /// A hosted source makes tables of a module's relations; a tapped one has those of its application.
+    async fn on_module(&mut self, name: String, value: bytes::Bytes) {
+        if self.host.is_some() {
+            self.submit(Job::Module { name, value }).await;
+        } else {
+            self.report(&name, tables::version(&value), Ok(())).await;
+        }
+    }
+
+    async fn report(&self, module: &str, version: u64, result: Result<(), String>) {
+        if let Err(reason) = &result {
+            warn!(module, version, reason, "module is refused");
+        } else {
+            info!(module, version, "module is accepted");
+        }
+        let error = result.err().unwrap_or_default();
+        let outcome = Outcome { version, accepted: error.is_empty(), error };
+        let key = format!("{module}.{SERVICE}.{}", self.source.name);
+        if let Err(error) = self.outcomes.put(&key, outcome.encode_to_vec()).await {
+            warn!(module, error = %error.chain(), "cannot record the outcome of a module");
+        }
+    }
+}
+
+async fn next_host_event(host: &mut Option<Host>) -> HostEvent {
+    match host {
+        Some(host) => host.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn refuse(request: &Request, code: Code, reason: String) {
+    if let Err(error) = request.fail(&ServiceError::new(code, reason)).await {
+        debug!(%error, "nobody took a refusal");
+    }
+}
