@@ -1,5 +1,6 @@
 //! The `deltamesh` command: starts the services, and asks them.
 
+mod demo;
 mod mesh;
 mod module;
 mod options;
@@ -65,6 +66,7 @@ async fn run(options: Options) -> Result<ExitCode> {
         Command::Sql(sql) => sql::run(&place, &sql).await,
         Command::Status(status) => status::run(&place, &status).await,
         Command::Verify(verify) => verify::run(&place, &verify).await,
+        Command::Demo(demo) => demo::run(&demo).await,
         Command::Supervised(supervised) => supervised::run(&supervised),
     }
 }

@@ -43,6 +43,9 @@ pub(crate) enum Command {
     Status(Status),
     /// Compare each view with its own SQL; exit code 1 on any difference
     Verify(Verify),
+    /// Show every hop of a chat, in a folder of its own
+    #[command(hide = true)]
+    Demo(Demo),
     /// Become another program that dies with its parent
     #[command(hide = true)]
     Supervised(Supervised),
@@ -188,6 +191,19 @@ pub(crate) struct Status {
 pub(crate) struct Verify {
     #[command(flatten)]
     pub(crate) replica: Replica,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// End after the conversation
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Folder of the demo; emptied at the start
+    #[arg(long, value_name = "DIR", default_value = ".deltamesh/demo")]
+    pub(crate) folder: PathBuf,
+    /// The chat module
+    #[arg(long, value_name = "DIR", default_value = "modules/chat")]
+    pub(crate) module: PathBuf,
 }
 
 #[derive(Debug, Args)]
