@@ -65,19 +65,18 @@ pub(crate) struct Follower {
 }
 
 impl Follower {
-    /// Follows the logs that hold what the tables of `version` do not, keeping at most about `limit` bytes.
-    pub(crate) fn open(dir: &Path, version: &Version, limit: usize) -> Result<Self, Error> {
-        let first = LogReader::open(dir, version.min_log)?;
+    /// Follows the logs from that one on, whose first record has at most that sequence number. No limit yet.
+    pub(crate) fn open(dir: &Path, first_log: u64, most: u64) -> Result<Self, Error> {
         Ok(Self {
             dir: dir.to_owned(),
-            readers: VecDeque::from([first]),
+            readers: VecDeque::from([LogReader::open(dir, first_log)?]),
             left: None,
-            newest: version.min_log,
-            last_log: version.min_log,
-            expected: Expected::AtMost(version.last_sequence + 1),
+            newest: first_log,
+            last_log: first_log,
+            expected: Expected::AtMost(most),
             queue: VecDeque::new(),
             queued: 0,
-            limit,
+            limit: usize::MAX,
             scratch: Vec::new(),
             idle: 0,
             damaged: None,
@@ -91,6 +90,21 @@ impl Follower {
 
     pub(crate) fn expect(&mut self, sequence: u64) {
         self.expected = Expected::Exactly(sequence);
+    }
+
+    /// How many bytes to read ahead at most, about.
+    pub(crate) fn limit(&mut self, bytes: usize) {
+        self.limit = bytes;
+    }
+
+    /// The path of a record's log.
+    pub(crate) fn log_path(&self, record: &Record) -> PathBuf {
+        directory::log_path(&self.dir, record.log)
+    }
+
+    /// The records in the queue, in order.
+    pub(crate) fn queued(&self) -> impl Iterator<Item = &Record> {
+        self.queue.iter()
     }
 
     pub(crate) fn front(&self) -> Option<&Record> {

@@ -4,6 +4,9 @@
 //! later an entry of a sorted table. Keys start with a namespace ([`key`]); the rows of namespace 1 say what the others
 //! hold ([`catalog`]).
 
+//! Reading follows one path: a `View` opens the live tables and logs, [`Snapshot`] makes the rows at one exact position of
+//! them, and [`Tail`] the transactions behind it, from the records that the `Follower` proves to be complete.
+
 pub mod batch;
 pub mod catalog;
 mod chunk;
@@ -14,12 +17,26 @@ mod follower;
 pub mod key;
 mod log;
 mod manifest;
+mod options;
+mod overlay;
 mod relation;
+mod scan;
+mod snapshot;
+mod spill;
+pub mod sql;
 mod table;
+mod tail;
+mod transaction;
 pub mod value;
 mod varint;
+mod view;
 mod write;
 
 pub use error::{Error, ErrorKind};
 pub use fault::Fault;
+pub use options::ReadOptions;
 pub use relation::{DOCID, EXTRA};
+pub use snapshot::{Rows, Snapshot};
+pub use tail::Tail;
+pub use transaction::GenjiTransaction;
+pub use write::{Database, Document, Executed, HostOptions, WriteTransaction};

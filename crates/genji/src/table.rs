@@ -13,6 +13,7 @@ use crate::varint::take;
 use crate::{Error, ErrorKind};
 
 mod block;
+mod seek;
 
 use block::BlockCursor;
 
@@ -22,7 +23,7 @@ const BLOCK_TRAILER: u64 = 5;
 
 /// Place of a block in its file, without the block's trailer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Handle {
+pub(crate) struct Handle {
     offset: u64,
     length: u64,
 }
@@ -100,7 +101,7 @@ impl Table {
     }
 
     /// The entries whose keys start with `prefix` (a whole namespace), and perhaps others near them.
-    pub(crate) fn entries<'a>(&'a self, prefix: &'a [u8]) -> Result<Entries<'a>, Error> {
+    pub(crate) fn entries(&self, prefix: Vec<u8>) -> Result<Entries<'_>, Error> {
         let index = IndexCursor { top: self.block(self.index)?, second: None };
         Ok(Entries {
             table: self,
@@ -212,7 +213,7 @@ impl IndexCursor {
 /// Only the order of whole namespaces is relied upon: integers sort as bytes. Inside one, Genji's order is not total.
 pub(crate) struct Entries<'a> {
     table: &'a Table,
-    prefix: &'a [u8],
+    prefix: Vec<u8>,
     index: IndexCursor,
     data: Option<BlockCursor>,
     at: Handle,
@@ -250,8 +251,9 @@ impl Entries<'_> {
     fn next_block(&mut self) -> Result<bool, Error> {
         while !self.finished {
             let Some((last, handle)) = self.index.next(self.table)? else { break };
-            let starts_behind = !self.before.is_empty() && cut(&self.before, self.prefix) > self.prefix;
-            let ends_before = cut(&last, self.prefix) < self.prefix;
+            let starts_behind =
+                !self.before.is_empty() && cut(&self.before, &self.prefix) > self.prefix.as_slice();
+            let ends_before = cut(&last, &self.prefix) < self.prefix.as_slice();
             self.before = last;
             if starts_behind {
                 break;

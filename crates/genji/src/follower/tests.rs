@@ -52,7 +52,7 @@ impl Engine {
     }
 
     fn follower(&self) -> Follower {
-        Follower::open(self.dir.path(), &Version::read(self.dir.path()).unwrap(), 1 << 20).unwrap()
+        Follower::open(self.dir.path(), 2, 1).unwrap()
     }
 
     fn damage(&self, log: u64, at: u64) {

@@ -1,0 +1,205 @@
+//! The rows of a database at one exact position.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use deltamesh_change::{EnginePosition, RelationSchema, Row};
+
+use crate::catalog::CatalogState;
+use crate::fault::{Fault, Faults};
+use crate::follower::{Expected, Follower};
+use crate::overlay::Overlay;
+use crate::relation::Relation;
+use crate::scan::Scan;
+use crate::spill::{self, Pending};
+use crate::tail::Tail;
+use crate::view::{LiveTable, View};
+use crate::{Error, ErrorKind, ReadOptions, key};
+
+/// Rows between two looks at the logs while a snapshot is read.
+const ROWS_PER_LOOK: usize = 512;
+
+/// A consistent state of a directory, while an engine may be writing it.
+///
+/// Rows come from the tables, which stay open, and from the logs, which were read into memory (a few memtables: what the
+/// engine had not flushed). While rows are read, the logs behind the position are read ahead for the tail.
+#[derive(Debug)]
+pub struct Snapshot {
+    tables: Vec<LiveTable>,
+    overlay: Overlay,
+    catalog: CatalogState,
+    position: EnginePosition,
+    pending: Pending,
+    follower: Mutex<Follower>,
+    faults: Mutex<Faults>,
+}
+
+impl Snapshot {
+    /// Reads the state of a directory. Its host may be alive or gone.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`], [`ErrorKind::Corrupt`] with file and offset, [`ErrorKind::Gap`] when the directory changes too
+    /// fast to be read, [`ErrorKind::Unsupported`].
+    pub fn open(dir: &Path, options: &ReadOptions) -> Result<Self, Error> {
+        let View { version, tables, mut follower } = View::open(dir, None, options)?;
+        let mut overlay = Overlay::default();
+        let mut end = match follower.expected() {
+            Expected::AtMost(sequence) | Expected::Exactly(sequence) => {
+                EnginePosition { sequence, log: version.min_log, offset: 0 }
+            }
+        };
+        let mut quiet = None;
+        let mut process_start = version.opened_at + 1;
+        while let Some(record) = follower.pop() {
+            if quiet.is_none() {
+                quiet =
+                    Some(EnginePosition { sequence: record.sequence, log: record.log, offset: record.start });
+            }
+            if record.new_process {
+                process_start = record.sequence;
+            }
+            overlay.apply(&record)?;
+            end = EnginePosition { sequence: record.next_sequence, log: record.log, offset: record.end };
+            if !overlay.spilling {
+                quiet = Some(end);
+            }
+        }
+        if follower.host_was_replaced()? {
+            process_start = u64::MAX;
+        }
+        let open = spill::take_open(&tables, &mut overlay, process_start)?;
+        let mut pending = Pending::default();
+        let mut position = end;
+        if let Some(open) = open {
+            // A position inside the tables cannot be read again: it names no log.
+            let before = EnginePosition { sequence: open.first, log: 0, offset: 0 };
+            position = quiet.filter(|quiet| quiet.sequence <= open.first).unwrap_or(before);
+            pending.push(open.record, end);
+        }
+        let mut faults = Faults::default();
+        let catalog = read_catalog(&tables, &overlay, &mut faults)?;
+        let (follower, faults) = (Mutex::new(follower), Mutex::new(faults));
+        Ok(Self { tables, overlay, catalog, position, pending, follower, faults })
+    }
+
+    /// The position that the rows are the state of.
+    #[must_use]
+    pub fn position(&self) -> EnginePosition {
+        self.position
+    }
+
+    /// The relations by name, with schema sequence id 0.
+    #[must_use]
+    pub fn relations(&self) -> Vec<Arc<RelationSchema>> {
+        self.catalog.relations()
+    }
+
+    /// The rows of a relation, in no particular order. If a key occurs twice, the later row counts.
+    ///
+    /// Memory: the relation's keys above the deepest level of the tables, see [`crate::Rows`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] for an unknown relation; as [`Self::open`] for unreadable tables.
+    pub fn rows(&self, relation: &str) -> Result<Rows<'_>, Error> {
+        let relation = self.catalog.relation(relation);
+        let relation = relation.ok_or_else(|| Error::new(ErrorKind::NotFound, "relation does not exist"))?;
+        let scan = Scan::new(&self.tables, &self.overlay, key::prefix(relation.namespace))?;
+        let shared = self
+            .catalog
+            .space(relation.namespace)
+            .is_some_and(|space| space.indexed || space.tables.len() > 1);
+        Ok(Rows {
+            snapshot: self,
+            relation: relation.clone(),
+            shared,
+            scan,
+            until_look: ROWS_PER_LOOK,
+            failed: false,
+        })
+    }
+
+    /// What could not be decoded since the last call.
+    pub fn faults(&self) -> Vec<Fault> {
+        lock(&self.faults).take()
+    }
+
+    /// The changes behind the position.
+    #[must_use]
+    pub fn into_tail(self) -> Tail {
+        let follower = self.follower.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let faults = self.faults.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Tail::new(follower, self.catalog, self.pending, faults)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The catalog that tables and logs hold.
+pub(crate) fn read_catalog(
+    tables: &[LiveTable],
+    overlay: &Overlay,
+    faults: &mut Faults,
+) -> Result<CatalogState, Error> {
+    let mut catalog = CatalogState::default();
+    let mut scan = Scan::new(tables, overlay, key::prefix(key::CATALOG))?;
+    while let Some(found) = scan.next()? {
+        catalog.set(&found.key, &found.value, faults);
+    }
+    Ok(catalog)
+}
+
+/// The rows of one relation of a [`Snapshot`].
+///
+/// Values are streamed from the tables block by block. In memory are the keys of the relation that are above the deepest
+/// level of the tables (about a tenth of a large database), because Genji's key order cannot be merged by.
+pub struct Rows<'a> {
+    snapshot: &'a Snapshot,
+    relation: Arc<Relation>,
+    shared: bool,
+    scan: Scan<'a>,
+    until_look: usize,
+    failed: bool,
+}
+
+impl Iterator for Rows<'_> {
+    type Item = Result<Row, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while !self.failed {
+            self.read_ahead();
+            match self.scan.next() {
+                Ok(Some(found)) => {
+                    let key = key::split(&found.key).and_then(|key| self.relation.decode_key(key.components));
+                    match key.and_then(|key| self.relation.decode_row(&key, &found.value)) {
+                        Ok(row) => return Some(Ok(row)),
+                        Err(_) if self.shared => {}
+                        Err(error) => {
+                            let relation = &self.relation.schema.relation;
+                            lock(&self.snapshot.faults).add(relation, Some(found.key.len()), error);
+                        }
+                    }
+                }
+                Ok(None) => return None,
+                Err(error) => {
+                    self.failed = true;
+                    return Some(Err(error));
+                }
+            }
+        }
+        None
+    }
+}
+
+impl Rows<'_> {
+    /// Takes what the engine wrote meanwhile, before it recycles the logs.
+    fn read_ahead(&mut self) {
+        self.until_look -= 1;
+        if self.until_look == 0 {
+            self.until_look = ROWS_PER_LOOK;
+            // A failure is seen again, and reported, by the tail.
+            let _ = lock(&self.snapshot.follower).fill();
+        }
+    }
+}

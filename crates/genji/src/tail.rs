@@ -1,0 +1,224 @@
+//! The changes of a database, transaction by transaction, as its engine writes them.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use deltamesh_change::{EnginePosition, Item, RelationSchema};
+
+use crate::batch::{Batch, Operation};
+use crate::catalog::CatalogState;
+use crate::fault::{Fault, Faults};
+use crate::follower::{Expected, Follower, Record};
+use crate::manifest;
+use crate::overlay::Overlay;
+use crate::snapshot::read_catalog;
+use crate::spill::{self, Part, Pending};
+use crate::transaction::{Assembly, GenjiTransaction};
+use crate::view::View;
+use crate::{Error, ErrorKind, ReadOptions, key};
+
+/// The sequence number of the first operation in a database's history.
+const FIRST_SEQUENCE: u64 = 1;
+
+/// Follows a directory from a position on.
+///
+/// Call [`Tail::poll`] every few milliseconds: the engine recycles its logs in place, at full speed after some 60 ms. Each
+/// poll reads all that is there into memory (up to [`ReadOptions::read_ahead`]) before it returns a transaction. A
+/// transaction that the engine spilled is kept in memory until it ends.
+#[derive(Debug)]
+pub struct Tail {
+    follower: Follower,
+    catalog: CatalogState,
+    pending: Pending,
+    faults: Faults,
+}
+
+impl Tail {
+    pub(crate) fn new(follower: Follower, catalog: CatalogState, pending: Pending, faults: Faults) -> Self {
+        Self { follower, catalog, pending, faults }
+    }
+
+    /// Continues behind a position that was recorded earlier.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Gap`] if the logs no longer reach back to the position, [`ErrorKind::Rewound`] if the history is not a
+    /// continuation of it; take a new snapshot then. Otherwise as [`crate::Snapshot::open`].
+    pub fn resume(dir: &Path, position: EnginePosition, options: &ReadOptions) -> Result<Self, Error> {
+        let View { version, tables, mut follower } = View::open(dir, Some(position.log), options)?;
+        let reaches_back = follower.front().is_some_and(|record| record.sequence == FIRST_SEQUENCE);
+        let mut overlay = Overlay::default();
+        let mut passed = None;
+        while let Some(record) = follower.front() {
+            if is_at(record, position, passed.as_ref())? {
+                break;
+            }
+            let Some(record) = follower.pop() else { break };
+            overlay.apply(&record)?;
+            passed = Some(record);
+        }
+        if follower.front().is_none() {
+            check_end(&follower, position, passed.as_ref(), &version)?;
+            follower.expect(position.sequence);
+        }
+        // The catalog in the tables is that of the first log they need, unless the history is here from its beginning.
+        let tables = if reaches_back { &[] } else { tables.as_slice() };
+        if !reaches_back && catalog_changes_before(&follower, version.min_log)? {
+            return Err(Error::new(ErrorKind::Gap, "catalog changed behind the position"));
+        }
+        let mut faults = Faults::default();
+        let catalog = read_catalog(tables, &overlay, &mut faults)?;
+        Ok(Self::new(follower, catalog, Pending::default(), faults))
+    }
+
+    /// The relations by name, at the position behind the last transaction returned, with schema sequence id 0.
+    #[must_use]
+    pub fn relations(&self) -> Vec<Arc<RelationSchema>> {
+        self.catalog.relations()
+    }
+
+    /// What could not be decoded since the last call.
+    pub fn faults(&mut self) -> Vec<Fault> {
+        self.faults.take()
+    }
+
+    /// The next finished transaction that changed a relation; none when the engine has written no other yet.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupt`] and [`ErrorKind::Io`]: nothing is skipped, a later poll tries again.
+    /// [`ErrorKind::Gap`] and [`ErrorKind::Rewound`]: take a new snapshot. [`ErrorKind::Unsupported`].
+    pub fn poll(&mut self) -> Result<Option<GenjiTransaction>, Error> {
+        let filled = self.follower.fill();
+        while let Some(record) = self.follower.front() {
+            if record.new_process && !self.pending.is_empty() {
+                if let Some(transaction) = self.orphaned()? {
+                    return Ok(Some(transaction));
+                }
+                continue;
+            }
+            let items = self.take_record();
+            if let Some(transaction) = items?.filter(|transaction| !transaction.items.is_empty()) {
+                return Ok(Some(transaction));
+            }
+        }
+        filled?;
+        if !self.pending.is_empty() && self.follower.host_was_replaced()? {
+            return self.orphaned();
+        }
+        Ok(None)
+    }
+
+    /// Takes the record at the front of the queue, and leaves it there if it cannot be read.
+    fn take_record(&mut self) -> Result<Option<GenjiTransaction>, Error> {
+        let Some(record) = self.follower.front() else { return Ok(None) };
+        let position = EnginePosition { sequence: record.next_sequence, log: record.log, offset: record.end };
+        let placed = |error: Error| error.in_file(self.follower.log_path(record).as_path()).at(record.start);
+        let batch = Batch::decode(&record.bytes).map_err(placed)?;
+        match spill::part(&batch).map_err(placed)? {
+            Part::Temporary => {}
+            Part::Plain if self.pending.is_empty() => {
+                let items = assemble(&mut self.catalog, &mut self.faults, &[], Some(&batch))?;
+                self.follower.pop();
+                return Ok(Some(GenjiTransaction { position, items, partial: false }));
+            }
+            Part::Plain | Part::Spilled => {
+                let bytes = record.bytes.clone();
+                self.pending.push(bytes, position);
+            }
+            Part::Last => {
+                let items =
+                    assemble(&mut self.catalog, &mut self.faults, self.pending.records(), Some(&batch))?;
+                self.pending.clear();
+                self.follower.pop();
+                return Ok(Some(GenjiTransaction { position, items, partial: false }));
+            }
+        }
+        self.follower.pop();
+        Ok(None)
+    }
+
+    /// The parts of a spilled transaction whose host is gone: Genji shows them, so they count.
+    fn orphaned(&mut self) -> Result<Option<GenjiTransaction>, Error> {
+        let items = assemble(&mut self.catalog, &mut self.faults, self.pending.records(), None)?;
+        let position = self.pending.position();
+        self.pending.clear();
+        let transaction = GenjiTransaction { position, items, partial: true };
+        Ok(Some(transaction).filter(|transaction| !transaction.items.is_empty()))
+    }
+}
+
+/// The changes that some records and a last batch make together.
+fn assemble(
+    catalog: &mut CatalogState,
+    faults: &mut Faults,
+    records: &[Vec<u8>],
+    last: Option<&Batch<'_>>,
+) -> Result<Vec<Item>, Error> {
+    let batches = records.iter().map(|record| Batch::decode(record)).collect::<Result<Vec<_>, _>>()?;
+    let mut assembly = Assembly::new(catalog, faults);
+    batches.iter().chain(last).for_each(|batch| assembly.add(&batch.operations));
+    Ok(assembly.finish())
+}
+
+/// Whether a record in a log before that one changes the catalog.
+fn catalog_changes_before(follower: &Follower, log: u64) -> Result<bool, Error> {
+    for record in follower.queued().take_while(|record| record.log < log) {
+        let of_catalog = |operation: &Operation<'_>| match operation {
+            Operation::Set { key, .. } | Operation::Delete { key } => {
+                key::namespace_of(key) == Some(key::CATALOG)
+            }
+            Operation::RangeDelete { .. } => false,
+        };
+        if Batch::decode(&record.bytes)?.operations.iter().any(of_catalog) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether `record` is the first one behind `position`.
+fn is_at(record: &Record, position: EnginePosition, passed: Option<&Record>) -> Result<bool, Error> {
+    // A snapshot of empty logs knows its sequence number only as an upper bound, but its place exactly.
+    let is_log_start = position.offset == 0 && record.start == 0 && record.log == position.log;
+    if is_log_start && record.sequence <= position.sequence {
+        return Ok(true);
+    }
+    if record.sequence > position.sequence {
+        let (kind, reason) = match passed {
+            Some(_) => (ErrorKind::Rewound, "position lies inside a transaction"),
+            None => (ErrorKind::Gap, "logs begin behind the position"),
+        };
+        return Err(Error::new(kind, reason));
+    }
+    if record.sequence == position.sequence {
+        return check_boundary(position, passed).map(|()| true);
+    }
+    Ok(false)
+}
+
+/// The position's own log must end the record before it where the position says.
+fn check_boundary(position: EnginePosition, passed: Option<&Record>) -> Result<(), Error> {
+    match passed {
+        Some(record) if record.log == position.log && record.end != position.offset => {
+            Err(Error::new(ErrorKind::Rewound, "position is not where it was"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// No record follows: the position must be where the history ends.
+fn check_end(
+    follower: &Follower,
+    position: EnginePosition,
+    passed: Option<&Record>,
+    version: &manifest::Version,
+) -> Result<(), Error> {
+    let end = match follower.expected() {
+        Expected::Exactly(sequence) => sequence,
+        Expected::AtMost(_) => version.last_sequence + 1,
+    };
+    match end.cmp(&position.sequence) {
+        std::cmp::Ordering::Equal => check_boundary(position, passed),
+        std::cmp::Ordering::Less => Err(Error::new(ErrorKind::Rewound, "history ends before the position")),
+        std::cmp::Ordering::Greater => Err(Error::new(ErrorKind::Gap, "logs begin behind the position")),
+    }
+}
