@@ -17,7 +17,9 @@ pub(crate) fn to_integer(value: &Value) -> Option<Value> {
 
 fn cut(value: f64) -> Option<Value> {
     // Bounds are exact: 2^63 is not an integer of 64 bits, -2^63 is.
-    (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&value).then_some(Value::Int(value as i64))
+    (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0)
+        .contains(&value)
+        .then_some(Value::Int(value as i64))
 }
 
 /// Casts to DOUBLE.
@@ -104,7 +106,8 @@ pub(crate) fn double_text(value: f64) -> String {
     let text = format!("{value:e}");
     match text.split_once('e') {
         Some((digits, exponent)) => {
-            let (sign, exponent) = exponent.strip_prefix('-').map_or(('+', exponent), |exponent| ('-', exponent));
+            let (sign, exponent) =
+                exponent.strip_prefix('-').map_or(('+', exponent), |exponent| ('-', exponent));
             format!("{digits}e{sign}{exponent:0>2}")
         }
         None => text,
@@ -122,7 +125,9 @@ pub(crate) fn quote(text: &str) -> String {
             '\n' => out.push_str("\\n"),
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
-            next if next.is_control() && (next as u32) < 0x80 => out.push_str(&format!("\\x{:02x}", next as u32)),
+            next if next.is_control() && (next as u32) < 0x80 => {
+                out.push_str(&format!("\\x{:02x}", next as u32))
+            }
             next if next.is_control() => out.push_str(&format!("\\u{:04x}", next as u32)),
             next => out.push(next),
         }

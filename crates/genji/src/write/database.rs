@@ -65,10 +65,13 @@ impl Database {
     /// [`ErrorKind::Locked`] if another host has it open, in this process too; [`ErrorKind::Corrupt`] with file and offset
     /// when a finished log or a table is damaged; [`ErrorKind::Io`].
     pub fn open(directory: &Path, options: &HostOptions) -> Result<Self, Error> {
-        std::fs::create_dir_all(directory).map_err(|error| Error::io("create database directory", directory, error))?;
+        std::fs::create_dir_all(directory)
+            .map_err(|error| Error::io("create database directory", directory, error))?;
         let lock = DirectoryLock::acquire(directory)
             .map_err(|error| Error::io("lock database directory", directory, error))?
-            .ok_or_else(|| Error::new(ErrorKind::Locked, "another host has the database open").in_file(directory))?;
+            .ok_or_else(|| {
+                Error::new(ErrorKind::Locked, "another host has the database open").in_file(directory)
+            })?;
         let (files, store) = recover(directory, options)?;
         let mut writer = Writer { files: Some(files), sequences: Positions::new(), failure: None };
         let mut state = State { store, schema: Arc::default() };
@@ -80,7 +83,12 @@ impl Database {
             schema.note_namespace(last);
         }
         state.schema = Arc::new(schema);
-        Ok(Self { writer: Mutex::new(writer), state: RwLock::new(state), options: options.clone(), _lock: lock })
+        Ok(Self {
+            writer: Mutex::new(writer),
+            state: RwLock::new(state),
+            options: options.clone(),
+            _lock: lock,
+        })
     }
 
     /// Begins a transaction; waits until the one before has ended.
@@ -169,7 +177,10 @@ impl Writer {
             (None, Some(files)) => Ok(files),
             (failure, _) => {
                 let cause = failure.as_deref().unwrap_or("it was closed");
-                Err(Error::new(ErrorKind::Closed, format!("database takes no writes until reopened: {cause}")))
+                Err(Error::new(
+                    ErrorKind::Closed,
+                    format!("database takes no writes until reopened: {cause}"),
+                ))
             }
         }
     }
@@ -237,9 +248,9 @@ impl Writer {
 const CATALOG_SQL: &str = "CREATE TABLE __genji_catalog (name TEXT NOT NULL, type TEXT NOT NULL, namespace INTEGER, \
     sql TEXT, docid_sequence_name TEXT, owner (table_name TEXT NOT NULL, paths ARRAY), \
     CONSTRAINT __genji_catalog_pk PRIMARY KEY (name))";
-const SEQUENCE_SQL: &str =
-    "CREATE TABLE __genji_sequence (name TEXT NOT NULL, seq INTEGER, CONSTRAINT __genji_sequence_pk PRIMARY KEY (name))";
-const STORE_SQL: &str = "CREATE SEQUENCE __genji_store_seq MAXVALUE 9223372036837998591 START WITH 10 CACHE 0";
+const SEQUENCE_SQL: &str = "CREATE TABLE __genji_sequence (name TEXT NOT NULL, seq INTEGER, CONSTRAINT __genji_sequence_pk PRIMARY KEY (name))";
+const STORE_SQL: &str =
+    "CREATE SEQUENCE __genji_store_seq MAXVALUE 9223372036837998591 START WITH 10 CACHE 0";
 
 /// The four rows that an empty database begins with.
 fn bootstrap(batch: &mut BatchWriter) {
@@ -259,9 +270,11 @@ fn bootstrap(batch: &mut BatchWriter) {
         docid_sequence: None,
         owner: Some(Owner { table: "__genji_catalog".to_owned(), paths: None }),
     };
-    for entry in
-        [table("__genji_catalog", key::CATALOG, CATALOG_SQL), store, table("__genji_sequence", key::SEQUENCE, SEQUENCE_SQL)]
-    {
+    for entry in [
+        table("__genji_catalog", key::CATALOG, CATALOG_SQL),
+        store,
+        table("__genji_sequence", key::SEQUENCE, SEQUENCE_SQL),
+    ] {
         batch.set(&entry.key(), &entry.encode());
     }
     batch.set(&sequence::row_key(sequence::STORE), &sequence::row_value(sequence::STORE, None));

@@ -8,8 +8,8 @@ use super::schema::{Index, Schema, Table};
 use super::sequence;
 use super::transaction::{Write, WriteTransaction, index_entry, index_set};
 use crate::catalog::{
-    CatalogEntry, ConstraintKind, DocumentDefinition, EntryKind, FieldDefinition, FieldType, IndexDefinition, Owner,
-    Path, PathSegment, SequenceDefinition, TableDefinition,
+    CatalogEntry, ConstraintKind, DocumentDefinition, EntryKind, FieldDefinition, FieldType, IndexDefinition,
+    Owner, Path, PathSegment, SequenceDefinition, TableDefinition,
 };
 use crate::sql::render::joined;
 use crate::sql::scanner::is_keyword;
@@ -123,7 +123,8 @@ impl WriteTransaction<'_> {
         }
         let mut definition = definition.clone();
         if definition.name.is_empty() {
-            definition.name = self.schema.free_name(&format!("{}_{}_idx", definition.table, joined(&definition.paths)));
+            definition.name =
+                self.schema.free_name(&format!("{}_{}_idx", definition.table, joined(&definition.paths)));
         }
         require_name(&definition.name)?;
         self.require_free(&definition.name)?;
@@ -232,7 +233,10 @@ impl WriteTransaction<'_> {
             schema.put_index(entry)?;
         }
         for sequence in sequences {
-            let owner = sequence.owner.as_ref().map(|owner| Owner { table: to.to_owned(), paths: owner.paths.clone() });
+            let owner = sequence
+                .owner
+                .as_ref()
+                .map(|owner| Owner { table: to.to_owned(), paths: owner.paths.clone() });
             let entry = CatalogEntry { owner, ..sequence };
             writes.push(set_entry(&entry));
             schema.put_sequence(entry);
@@ -311,7 +315,10 @@ fn complete(definition: &TableDefinition) -> Result<TableDefinition, Error> {
     let mut primary_keys = 0;
     for constraint in definition.constraints.clone() {
         if !names.insert(constraint.name.clone()) {
-            return Err(Error::new(ErrorKind::AlreadyExists, format!("constraint {} is declared twice", constraint.name)));
+            return Err(Error::new(
+                ErrorKind::AlreadyExists,
+                format!("constraint {} is declared twice", constraint.name),
+            ));
         }
         let paths = match &constraint.kind {
             ConstraintKind::PrimaryKey(paths) | ConstraintKind::Unique(paths) => paths,
@@ -344,7 +351,10 @@ fn require_field_names(document: &DocumentDefinition) -> Result<(), Error> {
             return Err(Error::new(ErrorKind::Unsupported, reason));
         }
         if !names.insert(&field.name) {
-            return Err(Error::new(ErrorKind::AlreadyExists, format!("field {} is declared twice", field.name)));
+            return Err(Error::new(
+                ErrorKind::AlreadyExists,
+                format!("field {} is declared twice", field.name),
+            ));
         }
         if let FieldType::Document(nested) = &field.field_type {
             require_field_names(nested)?;
@@ -357,7 +367,10 @@ fn require_field_names(document: &DocumentDefinition) -> Result<(), Error> {
 fn require_name(name: &str) -> Result<(), Error> {
     let begins = name.bytes().next().is_some_and(|byte| !byte.is_ascii_digit());
     if !begins || is_keyword(name) || name.chars().any(char::is_control) {
-        return Err(Error::new(ErrorKind::Unsupported, format!("name {name} is empty, a keyword or begins with a digit")));
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("name {name} is empty, a keyword or begins with a digit"),
+        ));
     }
     if name.starts_with("__genji_") {
         return Err(Error::new(ErrorKind::Unsupported, format!("name {name} belongs to the engine")));
@@ -373,7 +386,10 @@ fn require_declared(table: &TableDefinition, path: &Path) -> Result<(), Error> {
             _ => None,
         };
         let Some(field) = field else {
-            return Err(Error::new(ErrorKind::NotFound, format!("table {} declares no field {path}", table.name)));
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("table {} declares no field {path}", table.name),
+            ));
         };
         document = match &field.field_type {
             FieldType::Document(nested) => Some(nested),

@@ -117,7 +117,8 @@ impl VersionState {
         for record in records(&bytes) {
             let (offset, record) = record.map_err(|error| error.in_file(&path))?;
             version.apply(&record).map_err(|error| {
-                let kind = if error.kind() == ErrorKind::Unsupported { error.kind() } else { ErrorKind::Corrupt };
+                let kind =
+                    if error.kind() == ErrorKind::Unsupported { error.kind() } else { ErrorKind::Corrupt };
                 Error::new(kind, "manifest edit cannot be read").in_file(&path).at(offset).caused_by(error)
             })?;
         }
@@ -225,8 +226,12 @@ mod tests {
         let mut expected = vec![0x01, 0x1a];
         expected.extend_from_slice(COMPARER);
         expected.extend_from_slice(&[0x03, 0x02, 0x04, 0x00]);
-        let first =
-            VersionEdit { comparer: true, next_file: Some(2), last_sequence: Some(0), ..VersionEdit::default() };
+        let first = VersionEdit {
+            comparer: true,
+            next_file: Some(2),
+            last_sequence: Some(0),
+            ..VersionEdit::default()
+        };
         assert_eq!(first.encode(), expected);
         let second = VersionEdit { min_log: Some(2), next_file: Some(3), ..VersionEdit::default() };
         assert_eq!(second.encode(), [2, 2, 3, 3]);

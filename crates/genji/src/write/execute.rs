@@ -60,7 +60,9 @@ impl WriteTransaction<'_> {
             Statement::RenameTable { from, to } => self.rename_table(from, to).map(|()| 0),
             Statement::AddField { table, field } => self.add_field(table, field).map(|()| 0),
             Statement::Insert(insert) => self.insert_rows(insert, parameters),
-            Statement::Update { table, set, filter } => self.update_rows(table, set, filter.as_ref(), parameters),
+            Statement::Update { table, set, filter } => {
+                self.update_rows(table, set, filter.as_ref(), parameters)
+            }
             Statement::Delete { table, filter } => {
                 let key = self.key_of_filter(table, filter.as_ref(), parameters)?;
                 self.delete_by_key(table, &key).map(u64::from)
@@ -158,8 +160,9 @@ fn collect_terms<'a>(filter: &'a Expression, terms: &mut Vec<Term<'a>>) -> Resul
         Expression::Path(_, position) | Expression::Key(position) | Expression::Parameter(_, position) => {
             Err(SqlError::new(*position, "WHERE must compare each key field with a constant"))
         }
-        Expression::Literal(_) | Expression::Array(_) | Expression::Document(_) => {
-            Err(SqlError::new(Position { line: 1, column: 1 }, "WHERE must compare each key field with a constant"))
-        }
+        Expression::Literal(_) | Expression::Array(_) | Expression::Document(_) => Err(SqlError::new(
+            Position { line: 1, column: 1 },
+            "WHERE must compare each key field with a constant",
+        )),
     }
 }

@@ -34,7 +34,9 @@ impl DirectoryLock {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
         match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
-            Err(error) if error == rustix::io::Errno::ACCESS || error == rustix::io::Errno::AGAIN => return Ok(None),
+            Err(error) if error == rustix::io::Errno::ACCESS || error == rustix::io::Errno::AGAIN => {
+                return Ok(None);
+            }
             Err(error) => return Err(error.into()),
         }
         let metadata = file.metadata()?;

@@ -30,10 +30,6 @@ impl Memtable {
         self.bytes
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
     pub(crate) fn insert(&mut self, key: Vec<u8>, version: Version) {
         let value_length = |version: &Version| version.value.as_ref().map_or(0, Vec::len);
         self.bytes += key.len() + value_length(&version) + ENTRY_OVERHEAD;

@@ -32,7 +32,10 @@ fn compare_component(left: &[u8], right: &[u8]) -> (Ordering, usize) {
         return (left.len().cmp(&right.len()), 0);
     };
     let order = tag.cmp(&other);
-    if order != Ordering::Equal || (SMALL_INT..UINT8).contains(&tag) || matches!(tag, 0x00 | 0x05 | 0x10 | 0x11) {
+    if order != Ordering::Equal
+        || (SMALL_INT..UINT8).contains(&tag)
+        || matches!(tag, 0x00 | 0x05 | 0x10 | 0x11)
+    {
         return (order, 1);
     }
     if left.len() == 1 || right.len() == 1 {

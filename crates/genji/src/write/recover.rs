@@ -5,14 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::HostOptions;
 use super::edit::{LiveFile, ManifestWriter, VersionEdit, VersionState, sync_directory};
+use super::log::LogWriter;
 use super::lookup::LiveTable;
 use super::memtable::Memtable;
 use super::store::Store;
 use super::table::TableBuilder;
 use super::tail::lost_record;
-use super::log::LogWriter;
-use super::HostOptions;
 use crate::batch::Batch;
 use crate::directory::{list, log_path, manifest_path, table_path};
 use crate::log::{LogReader, Step};
@@ -48,7 +48,8 @@ fn create(directory: &Path, options: &HostOptions) -> Result<(Files, Store), Err
     let path = manifest_path(directory, 1);
     let failed = |error| Error::io("create manifest", &path, error);
     let mut manifest = ManifestWriter::create(directory, 1).map_err(failed)?;
-    let first = VersionEdit { comparer: true, next_file: Some(2), last_sequence: Some(0), ..VersionEdit::default() };
+    let first =
+        VersionEdit { comparer: true, next_file: Some(2), last_sequence: Some(0), ..VersionEdit::default() };
     manifest.append(&first).map_err(failed)?;
     let second = VersionEdit { min_log: Some(2), next_file: Some(3), ..VersionEdit::default() };
     manifest.append(&second).map_err(failed)?;
@@ -174,7 +175,11 @@ impl Numbers {
 }
 
 /// Writes a memtable to tables of level 0, durably.
-fn write_tables(directory: &Path, memtable: &Memtable, numbers: &mut Numbers) -> Result<Vec<LiveFile>, Error> {
+fn write_tables(
+    directory: &Path,
+    memtable: &Memtable,
+    numbers: &mut Numbers,
+) -> Result<Vec<LiveFile>, Error> {
     let mut files = Vec::new();
     for run in memtable.runs() {
         let mut builder: Option<TableBuilder> = None;
@@ -249,7 +254,9 @@ impl Replay<'_> {
                             > stop.offset
                     };
                     if damaged {
-                        return Err(Error::new(ErrorKind::Corrupt, "log is damaged").in_file(&path).at(stop.offset));
+                        return Err(Error::new(ErrorKind::Corrupt, "log is damaged")
+                            .in_file(&path)
+                            .at(stop.offset));
                     }
                     return Ok(());
                 }

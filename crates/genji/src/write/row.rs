@@ -77,7 +77,8 @@ fn validate_field(
         FieldType::Document(_) => cast::to_document(value),
     };
     let misfit = || {
-        let reason = format!("{} does not fit field {} ({})", value.kind(), field.name, type_name(&field.field_type));
+        let reason =
+            format!("{} does not fit field {} ({})", value.kind(), field.name, type_name(&field.field_type));
         Error::new(ErrorKind::Type, reason)
     };
     match (cast.ok_or_else(misfit)?, &field.field_type) {
@@ -159,7 +160,10 @@ pub(crate) fn set_at(document: &mut Document, path: &Path, value: &Value) -> Res
 }
 
 /// Encodes a validated document.
-pub(crate) fn encode(definition: &DocumentDefinition, document: &[(String, Value)]) -> Result<Vec<u8>, Error> {
+pub(crate) fn encode(
+    definition: &DocumentDefinition,
+    document: &[(String, Value)],
+) -> Result<Vec<u8>, Error> {
     let mut out = Vec::with_capacity(64);
     put_document(&mut out, definition, document)?;
     if out.is_empty() {
@@ -197,7 +201,9 @@ fn put_document(
 pub(crate) fn as_read(field_type: &FieldType, value: &Value) -> Value {
     match (field_type, value) {
         (FieldType::Any | FieldType::Array, value) => doubles(value),
-        (FieldType::Document(nested), Value::Document(fields)) => Value::Document(document_as_read(nested, fields)),
+        (FieldType::Document(nested), Value::Document(fields)) => {
+            Value::Document(document_as_read(nested, fields))
+        }
         (_, value) => value.clone(),
     }
 }
@@ -257,8 +263,7 @@ pub(crate) fn cast_key(table: &TableDefinition, values: &[Value]) -> Result<Vec<
         .zip(values)
         .map(|(path, value)| {
             let field_type = if has_key { table.type_at(path).clone() } else { FieldType::Integer };
-            let field =
-                FieldDefinition { name: path.to_string(), field_type, not_null: true, default: None };
+            let field = FieldDefinition { name: path.to_string(), field_type, not_null: true, default: None };
             validate_field(&field, Some(value), None).map(|value| as_read(&field.field_type, &value))
         })
         .collect()

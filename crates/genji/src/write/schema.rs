@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::row::Defaults;
 use crate::catalog::{
-    CatalogEntry, ConstraintKind, Definition, DocumentDefinition, EntryKind, FieldType, IndexDefinition, Path,
-    TableDefinition,
+    CatalogEntry, ConstraintKind, Definition, DocumentDefinition, EntryKind, FieldType, IndexDefinition,
+    Path, TableDefinition,
 };
 use crate::sql::parse_expression;
 use crate::{Error, ErrorKind, key};
@@ -79,7 +79,10 @@ impl Schema {
 
     /// The table of that name.
     pub(crate) fn table(&self, name: &str) -> Result<Arc<Table>, Error> {
-        self.tables.get(name).cloned().ok_or_else(|| Error::new(ErrorKind::NotFound, format!("no table {name}")))
+        self.tables
+            .get(name)
+            .cloned()
+            .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("no table {name}")))
     }
 
     /// The table whose rows may be written and read by users.
@@ -89,7 +92,9 @@ impl Schema {
             return Err(Error::new(ErrorKind::Unsupported, format!("table {name} belongs to the engine")));
         }
         match table.fault {
-            Some(fault) => Err(Error::new(ErrorKind::Unsupported, format!("table {name} is unusable: {fault}"))),
+            Some(fault) => {
+                Err(Error::new(ErrorKind::Unsupported, format!("table {name} is unusable: {fault}")))
+            }
             None => Ok(table),
         }
     }
@@ -160,7 +165,10 @@ impl Schema {
         self.note_namespace(namespace);
         let mut defaults = Defaults::new();
         collect_defaults(&definition.document, &mut defaults);
-        let has_check = definition.constraints.iter().any(|constraint| matches!(constraint.kind, ConstraintKind::Check(_)));
+        let has_check = definition
+            .constraints
+            .iter()
+            .any(|constraint| matches!(constraint.kind, ConstraintKind::Check(_)));
         let fault = has_check.then_some("its check constraints cannot be evaluated");
         let indexes = self.tables.get(&entry.name).map(|table| table.indexes.clone()).unwrap_or_default();
         let name = entry.name.clone();

@@ -65,7 +65,8 @@ impl Store {
 
     /// The committed keys of temporary trees, which a host leaves behind.
     pub(crate) fn transient_keys(&self) -> Result<Vec<Vec<u8>>, Error> {
-        let mut keys: BTreeSet<Vec<u8>> = self.memtable.prefix(&TRANSIENT).map(|(key, _)| key.to_vec()).collect();
+        let mut keys: BTreeSet<Vec<u8>> =
+            self.memtable.prefix(&TRANSIENT).map(|(key, _)| key.to_vec()).collect();
         for table in &self.tables {
             table.scan(&TRANSIENT, |key, _| {
                 keys.insert(key.to_vec());
@@ -86,7 +87,9 @@ impl Store {
                 Operation::Set { key, value } => {
                     self.memtable.insert(key.to_vec(), Version { sequence, value: Some(value.to_vec()) });
                 }
-                Operation::Delete { key } => self.memtable.insert(key.to_vec(), Version { sequence, value: None }),
+                Operation::Delete { key } => {
+                    self.memtable.insert(key.to_vec(), Version { sequence, value: None })
+                }
                 Operation::RangeDelete { start, end } => self.delete_range(start, end, sequence)?,
             }
         }

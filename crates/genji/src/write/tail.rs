@@ -35,8 +35,10 @@ fn begins_record(bytes: &[u8], number: u64, left: usize, next_sequence: u64) -> 
     }
     let end = LOG_HEADER + usize::from(u16::from_le_bytes([l0, l1]));
     end <= left
-        && bytes.get(6..end).is_some_and(|covered| masked_crc(covered) == u32::from_le_bytes([c0, c1, c2, c3]))
-        && bytes.get(LOG_HEADER..end).is_some_and(|payload| {
-            batch::header(payload).is_ok_and(|(sequence, _)| sequence > next_sequence)
-        })
+        && bytes
+            .get(6..end)
+            .is_some_and(|covered| masked_crc(covered) == u32::from_le_bytes([c0, c1, c2, c3]))
+        && bytes
+            .get(LOG_HEADER..end)
+            .is_some_and(|payload| batch::header(payload).is_ok_and(|(sequence, _)| sequence > next_sequence))
 }

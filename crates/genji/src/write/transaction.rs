@@ -109,7 +109,9 @@ impl<'a> WriteTransaction<'a> {
                 self.replace(&table, stored, document)?;
                 Ok(key)
             }
-            None if table.primary_key().is_none() => Err(Error::new(ErrorKind::NotFound, "no row has this docid")),
+            None if table.primary_key().is_none() => {
+                Err(Error::new(ErrorKind::NotFound, "no row has this docid"))
+            }
             None => self.insert_into(&table, &document),
         }
     }
@@ -133,7 +135,12 @@ impl<'a> WriteTransaction<'a> {
     ///
     /// # Errors
     /// As [`Self::update`].
-    pub fn update_by_key(&mut self, table: &str, key: &[Value], changes: &[(Path, Value)]) -> Result<bool, Error> {
+    pub fn update_by_key(
+        &mut self,
+        table: &str,
+        key: &[Value],
+        changes: &[(Path, Value)],
+    ) -> Result<bool, Error> {
         let table = self.schema.user_table(table)?;
         self.update_row(&table, key, changes)
     }
@@ -203,7 +210,8 @@ impl<'a> WriteTransaction<'a> {
     /// The docid sequence of a table, where it stands after the next docid, and what to store for it.
     fn next_docid<'t>(&self, table: &'t Table) -> Result<(&'t str, Position, Option<i64>), Error> {
         let name = table.entry.docid_sequence.as_deref();
-        let name = name.ok_or_else(|| Error::new(ErrorKind::Corrupt, "table has neither key nor docid sequence"))?;
+        let name =
+            name.ok_or_else(|| Error::new(ErrorKind::Corrupt, "table has neither key nor docid sequence"))?;
         let mut position = self.position_of(name);
         let (_, stored) = position.next_docid()?;
         Ok((name, position, stored))
@@ -250,8 +258,11 @@ impl<'a> WriteTransaction<'a> {
 
     fn delete_row(&mut self, table: &Table, key: &[Value]) -> Result<bool, Error> {
         let Some(stored) = self.stored(table, key)? else { return Ok(false) };
-        let mut writes: Vec<Write> =
-            self.index_entries(table, &stored.document, &stored.key)?.into_iter().map(Write::Delete).collect();
+        let mut writes: Vec<Write> = self
+            .index_entries(table, &stored.document, &stored.key)?
+            .into_iter()
+            .map(Write::Delete)
+            .collect();
         writes.push(Write::Delete(stored.key));
         self.write(writes)?;
         Ok(true)
@@ -324,7 +335,9 @@ impl<'a> WriteTransaction<'a> {
     /// The keys that begin with `prefix` as this transaction sees them, in byte order.
     pub(crate) fn prefix(&self, prefix: &[u8]) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Error> {
         let mut found = self.database.read(|state| state.store.prefix(prefix))?;
-        for (key, value) in self.overlay.range(prefix.to_vec()..).take_while(|(key, _)| key.starts_with(prefix)) {
+        for (key, value) in
+            self.overlay.range(prefix.to_vec()..).take_while(|(key, _)| key.starts_with(prefix))
+        {
             match value {
                 Some(value) => found.insert(key.clone(), value.clone()),
                 None => found.remove(key),
@@ -407,7 +420,9 @@ fn expand(table: &Table, fields: &[(String, Value)]) -> Result<Document, Error> 
         match value {
             _ if table.primary_key().is_none() && name == DOCID => {}
             Value::Null | Value::Unchanged if definition.extra && name == EXTRA => {}
-            Value::Document(extra) if definition.extra && name == EXTRA => document.extend(extra.iter().cloned()),
+            Value::Document(extra) if definition.extra && name == EXTRA => {
+                document.extend(extra.iter().cloned())
+            }
             _ => document.push((name.clone(), value.clone())),
         }
     }

@@ -1,0 +1,147 @@
+//! This crate and the real engine in turns over one directory, with kills.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use deltamesh_genji::{Database, HostOptions};
+use deltamesh_testkit::GenjiHost;
+
+use super::{normal, open, ours, sorted, theirs};
+
+/// Rounds of the alternation; more by `DELTAMESH_GENJI_ROUNDS`.
+const ROUNDS: u64 = 10;
+
+/// A small generator with a fixed seed: the same steps in every run.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+}
+
+/// What the tables must hold.
+#[derive(Default)]
+struct Model {
+    items: BTreeMap<u64, (String, u64, String)>,
+    notes: BTreeMap<String, usize>,
+    step: u64,
+}
+
+const CREATE: [&str; 3] = [
+    "CREATE TABLE item (id INTEGER PRIMARY KEY, code TEXT UNIQUE, amount INTEGER, pad TEXT)",
+    "CREATE INDEX item_amount ON item (amount)",
+    "CREATE TABLE note",
+];
+
+impl Model {
+    /// A random statement that must succeed, already counted as done.
+    fn next(&mut self, dice: &mut Dice) -> String {
+        self.step += 1;
+        let id = dice.roll(200);
+        let code = format!("c{}", self.step);
+        let amount = dice.roll(20);
+        let pad = "p".repeat(dice.roll(300) as usize);
+        match dice.roll(4) {
+            0 => {
+                let text = format!("n{}", self.step);
+                let statement = format!("INSERT INTO note VALUES {{body: '{text}'}}");
+                *self.notes.entry(text).or_default() += 1;
+                statement
+            }
+            1 if self.items.contains_key(&id) => {
+                self.items.remove(&id);
+                format!("DELETE FROM item WHERE id = {id}")
+            }
+            _ if self.items.contains_key(&id) => {
+                let statement =
+                    format!("UPDATE item SET code = '{code}', amount = {amount}, pad = '{pad}' WHERE id = {id}");
+                self.items.insert(id, (code, amount, pad));
+                statement
+            }
+            _ => {
+                let statement = format!(
+                    "INSERT INTO item (id, code, amount, pad) VALUES ({id}, '{code}', {amount}, '{pad}')"
+                );
+                self.items.insert(id, (code, amount, pad));
+                statement
+            }
+        }
+    }
+
+    fn items(&self) -> Vec<String> {
+        let row = |(id, (code, amount, pad)): (&u64, &(String, u64, String))| {
+            serde_json::json!({"id": id, "code": code, "amount": amount, "pad": pad})
+        };
+        sorted(self.items.iter().map(row))
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let repeated = self.notes.iter().flat_map(|(text, count)| std::iter::repeat_n(text, *count));
+        sorted(repeated.map(|text| serde_json::json!({"body": text})))
+    }
+
+    fn check_ours(&self, database: &Database) {
+        assert_eq!(ours(database, "item"), self.items());
+        assert_eq!(ours(database, "note"), self.notes());
+    }
+
+    fn check_theirs(&self, host: &mut GenjiHost) {
+        assert_eq!(theirs(host, "SELECT * FROM item"), self.items());
+        assert_eq!(theirs(host, "SELECT * FROM note"), self.notes());
+        for amount in 0..20 {
+            let by_index = theirs(host, &format!("SELECT id FROM item WHERE amount = {amount}"));
+            let ids = self.items.iter().filter(|(_, row)| row.1 == amount).map(|(id, _)| id);
+            assert_eq!(by_index, sorted(ids.map(|id| normal(serde_json::json!({"id": id})))));
+        }
+    }
+}
+
+fn options(dice: &mut Dice) -> HostOptions {
+    let memtable_bytes = [2_000, 20_000, 4 << 20][dice.roll(3) as usize];
+    HostOptions { memtable_bytes, retained_log_bytes: dice.roll(2) * 10_000, ..HostOptions::default() }
+}
+
+#[test]
+fn in_turns_with_kills() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    if deltamesh_testkit::reference("genjihost").is_none() {
+        return Ok(());
+    }
+    let rounds = std::env::var("DELTAMESH_GENJI_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(ROUNDS);
+    let mut dice = Dice(rounds);
+    let mut model = Model::default();
+    let database = open(dir.path());
+    for statement in CREATE {
+        database.execute(statement, &[])?;
+    }
+    drop(database);
+    for _ in 0..rounds {
+        let database = Database::open(dir.path(), &options(&mut dice))?;
+        model.check_ours(&database);
+        for _ in 0..dice.roll(120) {
+            let statement = model.next(&mut dice);
+            database.execute(&statement, &[])?;
+        }
+        model.check_ours(&database);
+        // Dropped without being closed, it leaves what a kill leaves.
+        if dice.roll(2) == 0 {
+            database.close()?;
+        } else {
+            drop(database);
+        }
+        let Some(mut host) = GenjiHost::start(dir.path())? else { return Ok(()) };
+        model.check_theirs(&mut host);
+        for _ in 0..dice.roll(120) {
+            let statement = model.next(&mut dice);
+            host.execute(&statement)?;
+        }
+        if dice.roll(3) == 0 {
+            host.execute(".flush")?;
+        }
+        model.check_theirs(&mut host);
+        if dice.roll(2) == 0 { host.close()? } else { host.kill()? }
+    }
+    Ok(())
+}
