@@ -26,8 +26,7 @@ fn cases(folder: &Path) -> Vec<(String, PathBuf)> {
 }
 
 fn every_case(check: impl Fn(&str, &Case)) {
-    let own = reference::workspace().join("fixtures/genji");
-    for folder in [Some(own), reference::fixtures()].into_iter().flatten() {
+    for folder in [Some(reference::own_fixtures()), reference::all_fixtures()].into_iter().flatten() {
         for (name, path) in cases(&folder) {
             check(&name, &Case::open(&path));
         }

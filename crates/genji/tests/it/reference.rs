@@ -1,29 +1,18 @@
-//! Where the reference programs and fixtures are. They are not part of the project: their tests say so when they are absent.
+//! Where the fixtures of the real engine are. The full set is not part of the project: its tests say so when it is absent.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-/// The root of the workspace.
-pub(crate) fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+use deltamesh_testkit::workspace_root;
+
+/// The cases that are part of the project.
+pub(crate) fn own_fixtures() -> PathBuf {
+    workspace_root().join("fixtures/genji")
 }
 
-fn folder(variable: &str, default: &str) -> PathBuf {
-    std::env::var_os(variable).map_or_else(|| workspace().join("../shared").join(default), PathBuf::from)
-}
-
-/// The real Genji holding a database open, if it is here.
-pub(crate) fn genjihost() -> Option<PathBuf> {
-    let program = folder("DELTAMESH_REFERENCE_BIN", "bin").join("genjihost");
-    if program.exists() {
-        return Some(program);
-    }
-    println!("skipped: no reference program {}", program.display());
-    None
-}
-
-/// The folder of all fixture cases, if it is here.
-pub(crate) fn fixtures() -> Option<PathBuf> {
-    let folder = folder("DELTAMESH_REFERENCE_FIXTURES", "fixtures/genji");
+/// The folder of all cases, if it is here: `DELTAMESH_REFERENCE_FIXTURES`, else `../shared/fixtures` beside the workspace.
+pub(crate) fn all_fixtures() -> Option<PathBuf> {
+    let named = std::env::var_os("DELTAMESH_REFERENCE_FIXTURES").map(PathBuf::from);
+    let folder = named.unwrap_or_else(|| workspace_root().join("../shared/fixtures")).join("genji");
     if folder.exists() {
         return Some(folder);
     }
