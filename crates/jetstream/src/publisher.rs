@@ -28,8 +28,6 @@ struct Append {
     end: u64,
     bytes: usize,
     messages: Vec<Message>,
-    /// Absent while it has not been sent.
-    ack: Option<Ack>,
 }
 
 impl Append {
@@ -42,6 +40,8 @@ impl Append {
 pub struct Publisher<J = StreamJournal> {
     journal: J,
     queue: VecDeque<Append>,
+    /// For the first entries of the queue: absent where it has not been sent, or has failed.
+    acks: VecDeque<Option<Ack>>,
     bytes: usize,
     /// Last sequence that is durable.
     acked: u64,
@@ -56,7 +56,7 @@ impl<J: Journal> Publisher<J> {
     /// The journal's state cannot be read.
     pub async fn open(journal: J) -> Result<Self, Error> {
         let last = journal.bounds().await?.last;
-        Ok(Self { journal, queue: VecDeque::new(), bytes: 0, acked: last, end: last })
+        Ok(Self { journal, queue: VecDeque::new(), acks: VecDeque::new(), bytes: 0, acked: last, end: last })
     }
 
     /// Where the messages go.
@@ -120,15 +120,16 @@ impl<J: Journal> Publisher<J> {
         let bytes = messages.iter().map(Message::size).sum();
         self.bytes += bytes;
         self.end += messages.len() as u64;
-        self.queue.push_back(Append { end: self.end, bytes, messages, ack: None });
+        self.queue.push_back(Append { end: self.end, bytes, messages });
     }
 
     /// Sends what waits, as far as the window allows. Dropping the future is safe: what was not marked as sent is sent
     /// again, and a second copy is refused by the fence.
     async fn send(&mut self) -> Result<(), Error> {
-        for append in self.queue.iter_mut().take(WINDOW) {
-            if append.ack.is_none() {
-                append.ack = Some(self.journal.append(append.first() - 1, &append.messages).await?);
+        self.acks.resize_with(self.queue.len().min(WINDOW), || None);
+        for (append, ack) in self.queue.iter().zip(&mut self.acks) {
+            if ack.is_none() {
+                *ack = Some(self.journal.append(append.first() - 1, &append.messages).await?);
             }
         }
         Ok(())
@@ -141,12 +142,14 @@ impl<J: Journal> Publisher<J> {
     /// From the journal. What was published is kept; [`Self::recover`] decides.
     pub async fn next_ack(&mut self) -> Result<u64, Error> {
         self.send().await?;
-        let Some(append) = self.queue.front_mut() else { return std::future::pending().await };
-        let Some(ack) = append.ack.as_mut() else { return std::future::pending().await };
+        let (Some(append), Some(Some(ack))) = (self.queue.front(), self.acks.front_mut()) else {
+            return std::future::pending().await;
+        };
+        let end = append.end;
         let result = ack.await;
         // A finished future must not be polled again.
-        append.ack = None;
-        let (sequence, end) = (result?, append.end);
+        self.acks[0] = None;
+        let sequence = result?;
         if sequence != end {
             let action = format!("publish message {end}, stored as {sequence}");
             return Err(Error::new(ErrorKind::Diverged, action));
@@ -157,6 +160,7 @@ impl<J: Journal> Publisher<J> {
     }
 
     fn confirm(&mut self) {
+        self.acks.pop_front();
         if let Some(append) = self.queue.pop_front() {
             self.bytes -= append.bytes;
             self.acked = append.end;
@@ -190,7 +194,7 @@ impl<J: Journal> Publisher<J> {
             if bounds.last < append.first() {
                 break;
             }
-            if !self.holds(append, bounds.last).await? {
+            if !holds(&self.journal, append, bounds.last).await? {
                 return Err(self.fenced(bounds.last).await?);
             }
             self.confirm();
@@ -203,32 +207,34 @@ impl<J: Journal> Publisher<J> {
 
     /// Lets every append in flight come to its end, so that nothing of ours arrives after the look-up.
     async fn settle(&mut self) {
-        for append in &mut self.queue {
-            if let Some(ack) = append.ack.take() {
+        for ack in self.acks.iter_mut() {
+            if let Some(ack) = ack.as_mut() {
                 // Whether it failed is decided by what the journal holds.
                 let _outcome = ack.await;
             }
+            *ack = None;
         }
-    }
-
-    async fn holds(&self, append: &Append, last: u64) -> Result<bool, Error> {
-        let Some(message) = append.messages.last() else { return Ok(true) };
-        if append.end > last {
-            return Ok(false);
-        }
-        Ok(self.journal.read(append.end).await?.is(message))
     }
 
     /// The error for a foreign message in the place of our oldest one.
-    async fn fenced(&self, last: u64) -> Result<Error, Error> {
+    async fn fenced(&mut self, last: u64) -> Result<Error, Error> {
         let mut kind = ErrorKind::Fenced;
         for append in self.queue.iter().skip(1) {
-            if self.holds(append, last).await? {
+            if holds(&self.journal, append, last).await? {
                 kind = ErrorKind::Interleaved;
             }
         }
         Ok(Error::new(kind, format!("publish message {}", self.acked + 1)))
     }
+}
+
+/// Whether the journal, which ends at `last`, holds the append where it belongs.
+async fn holds(journal: &impl Journal, append: &Append, last: u64) -> Result<bool, Error> {
+    let Some(message) = append.messages.last() else { return Ok(true) };
+    if append.end > last {
+        return Ok(false);
+    }
+    Ok(journal.read(append.end).await?.is(message))
 }
 
 #[cfg(test)]

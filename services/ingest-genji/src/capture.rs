@@ -270,7 +270,7 @@ impl Session {
         self.attempts += 1;
     }
 
-    async fn recover(&mut self, service: &Service) -> Option<End> {
+    async fn recover(&mut self, service: &mut Service) -> Option<End> {
         match self.log.recover().await {
             Ok(()) => {
                 self.recover_at = None;

@@ -223,7 +223,7 @@ impl Service {
         }
     }
 
-    async fn report(&self, module: &str, version: u64, result: Result<(), String>) {
+    async fn report(&mut self, module: &str, version: u64, result: Result<(), String>) {
         if let Err(reason) = &result {
             warn!(module, version, reason, "module is refused");
         } else {

@@ -1,0 +1,74 @@
+//! The service in this process, against a real nats-server and, where it is present, the real engine.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
+mod host;
+mod mirror;
+mod program;
+mod tap;
+
+use std::path::Path;
+use std::time::Duration;
+
+use deltamesh_ingest_genji::{Mode, Options, Source, run};
+use deltamesh_jetstream::{Client, connect};
+use deltamesh_testkit::NatsServer;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use mirror::Mirror;
+
+/// Long enough for a busy machine; a test that works never waits for it.
+const LONG: Duration = Duration::from_secs(60);
+
+/// A running service.
+struct Ingest {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Ingest {
+    fn start(nats: &NatsServer, dir: &Path, mode: Mode) -> Self {
+        let source = Source { name: "app".into(), path: dir.to_owned(), mode };
+        let options = Options { source, nats: nats.url(), print_config: false };
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(async move {
+            let stopped = async move {
+                if stopped.await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            };
+            run(&options, stopped).await.expect("runs");
+        });
+        Self { stop, task }
+    }
+
+    /// Asks it to stop and waits until it has drained.
+    async fn stop(self) {
+        self.stop.send(()).expect("runs");
+        self.task.await.expect("stops cleanly");
+    }
+
+    /// Drops everything that it holds at whatever point it is.
+    async fn kill(self) {
+        self.task.abort();
+        self.task.await.expect_err("aborted");
+    }
+}
+
+async fn start() -> (NatsServer, Client, tempfile::TempDir) {
+    let nats = NatsServer::start().expect("nats-server");
+    let client = connect(&nats.url(), "test").await.expect("connect");
+    (nats, client, tempfile::tempdir().expect("folder"))
+}
+
+/// Reads the change log until `condition` holds for its mirror.
+async fn read_until(mirror: &mut Mirror, condition: impl Fn(&Mirror) -> bool) {
+    let reading = async {
+        while !condition(mirror) {
+            mirror.read().await;
+        }
+    };
+    if tokio::time::timeout(LONG, reading).await.is_err() {
+        panic!("the change log does not get there: {mirror:?}");
+    }
+}
