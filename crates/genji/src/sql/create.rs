@@ -31,7 +31,10 @@ impl Parser {
         self.expect_keyword("on")?;
         let table = self.identifier()?;
         let paths = self.paths()?;
-        Ok(Statement::CreateIndex { if_not_exists, definition: IndexDefinition { name, table, unique, paths } })
+        Ok(Statement::CreateIndex {
+            if_not_exists,
+            definition: IndexDefinition { name, table, unique, paths },
+        })
     }
 
     /// Parses what follows ALTER.
@@ -146,7 +149,8 @@ impl Parser {
             } else if self.take_keyword("default") {
                 let value = self.operand()?;
                 let text = super::render::literal(&value);
-                field.default = Some(text.ok_or_else(|| SqlError::new(position, "DEFAULT must be a literal"))?);
+                field.default =
+                    Some(text.ok_or_else(|| SqlError::new(position, "DEFAULT must be a literal"))?);
             } else if self.at_keyword("check") {
                 return Err(self.error("CHECK constraints are not supported"));
             } else {
@@ -172,7 +176,11 @@ impl Parser {
             "document" => {
                 self.advance();
                 let any = DocumentDefinition { fields: Vec::new(), extra: true };
-                return if self.take_symbol("(") { self.document_type(path, met) } else { Ok(FieldType::Document(any)) };
+                return if self.take_symbol("(") {
+                    self.document_type(path, met)
+                } else {
+                    Ok(FieldType::Document(any))
+                };
             }
             // No type: a constraint or the end of the field follows.
             _ => return Ok(FieldType::Any),

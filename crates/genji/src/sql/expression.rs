@@ -43,9 +43,10 @@ impl Expression {
     pub(crate) fn constant(&self, parameters: &[Value]) -> Result<Value, SqlError> {
         match self {
             Self::Literal(value) => Ok(value.clone()),
-            Self::Parameter(index, position) => {
-                parameters.get(*index).cloned().ok_or_else(|| SqlError::new(*position, "parameter was not given"))
-            }
+            Self::Parameter(index, position) => parameters
+                .get(*index)
+                .cloned()
+                .ok_or_else(|| SqlError::new(*position, "parameter was not given")),
             Self::Array(items) => {
                 items.iter().map(|item| item.constant(parameters)).collect::<Result<_, _>>().map(Value::Array)
             }
@@ -157,7 +158,9 @@ impl Parser {
                 self.expect_symbol(")")?;
                 Ok(Expression::Key(position))
             }
-            word if super::scanner::is_keyword(word) => Err(SqlError::new(position, "expected an expression")),
+            word if super::scanner::is_keyword(word) => {
+                Err(SqlError::new(position, "expected an expression"))
+            }
             _ => self.path_after(word, position),
         }
     }
@@ -176,7 +179,9 @@ fn text_literal(text: String, position: Position) -> Result<Value, SqlError> {
     }
     (0..digits.len())
         .step_by(2)
-        .map(|at| digits.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()).ok_or_else(malformed))
+        .map(|at| {
+            digits.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()).ok_or_else(malformed)
+        })
         .collect::<Result<_, _>>()
         .map(Value::Bytes)
 }

@@ -125,7 +125,11 @@ impl Parser {
     }
 
     fn expect_end(&self) -> Result<(), SqlError> {
-        if *self.peek() == Token::End { Ok(()) } else { Err(self.error("unexpected text after the statement")) }
+        if *self.peek() == Token::End {
+            Ok(())
+        } else {
+            Err(self.error("unexpected text after the statement"))
+        }
     }
 
     /// Takes a name; a bare keyword is none.
@@ -223,7 +227,11 @@ impl Parser {
             self.expect_keyword("exists")?;
         }
         let name = self.identifier()?;
-        Ok(if table { Statement::DropTable { if_exists, name } } else { Statement::DropIndex { if_exists, name } })
+        Ok(if table {
+            Statement::DropTable { if_exists, name }
+        } else {
+            Statement::DropIndex { if_exists, name }
+        })
     }
 
     fn insert(&mut self) -> Result<Insert, SqlError> {
@@ -255,7 +263,10 @@ impl Parser {
         self.expect_symbol("(")?;
         let values = self.list(")", Self::operand)?;
         if values.len() != fields.len() {
-            return Err(SqlError::new(position, format!("{} values for {} fields", values.len(), fields.len())));
+            return Err(SqlError::new(
+                position,
+                format!("{} values for {} fields", values.len(), fields.len()),
+            ));
         }
         Ok(Expression::Document(fields.iter().cloned().zip(values).collect()))
     }

@@ -26,7 +26,9 @@ pub(crate) fn literal(expression: &Expression) -> Option<String> {
             // A double of whole value keeps a fraction, else it would read back as an integer.
             if text.contains(['.', 'e']) { text } else { format!("{text}.0") }
         }
-        Value::Text(text) if text.chars().any(|next| next.is_control() && !"\n\r\t".contains(next)) => return None,
+        Value::Text(text) if text.chars().any(|next| next.is_control() && !"\n\r\t".contains(next)) => {
+            return None;
+        }
         Value::Text(text) => quote(text),
         Value::Bytes(bytes) => {
             format!("\"\\x{}\"", bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>())

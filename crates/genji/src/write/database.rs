@@ -76,9 +76,8 @@ impl Database {
         let mut writer = Writer { files: Some(files), sequences: Positions::new(), failure: None };
         let mut state = State { store, schema: Arc::default() };
         writer.prepare(&mut state)?;
-        state.schema = Arc::new(load_schema(&state.store)?);
         writer.sequences = load_sequences(&state.store)?;
-        let mut schema = Schema::clone(&state.schema);
+        let mut schema = load_schema(&state.store)?;
         if let Some(last) = writer.sequences.get(sequence::STORE).and_then(|position| position.last()) {
             schema.note_namespace(last);
         }
@@ -282,7 +281,7 @@ fn bootstrap(batch: &mut BatchWriter) {
 
 fn load_schema(store: &Store) -> Result<Schema, Error> {
     let rows = store.prefix(&key::prefix(key::CATALOG))?;
-    Schema::load(rows.values().map(|row| CatalogEntry::decode(row)).collect::<Result<_, _>>()?)
+    Ok(Schema::load(rows.values().map(|row| CatalogEntry::decode(row)).collect::<Result<_, _>>()?))
 }
 
 fn load_sequences(store: &Store) -> Result<Positions, Error> {

@@ -39,26 +39,43 @@ pub(crate) struct Schema {
     /// The table of each index.
     indexes: BTreeMap<String, String>,
     sequences: BTreeMap<String, CatalogEntry>,
+    /// Objects whose definition cannot be read, and why.
+    unreadable: BTreeMap<String, String>,
     last_namespace: i64,
 }
 
 impl Schema {
-    /// Reads the rows of the catalog.
-    pub(crate) fn load(entries: Vec<CatalogEntry>) -> Result<Self, Error> {
+    /// Reads the rows of the catalog. An object that cannot be read is set aside; the others are usable.
+    pub(crate) fn load(entries: Vec<CatalogEntry>) -> Self {
         let mut schema = Self { last_namespace: key::FIRST_USER - 1, ..Self::default() };
         let (tables, others): (Vec<_>, Vec<_>) =
             entries.into_iter().partition(|entry| entry.kind == EntryKind::Table);
-        for entry in tables {
-            schema.put_table(entry)?;
-        }
-        for entry in others {
-            match entry.kind {
-                EntryKind::Index => schema.put_index(entry)?,
-                EntryKind::Sequence | EntryKind::Table => schema.put_sequence(entry),
+        for entry in tables.into_iter().chain(others) {
+            schema.note_namespace(entry.namespace.unwrap_or_default());
+            let name = entry.name.clone();
+            let owner = entry.owner.as_ref().map(|owner| owner.table.clone());
+            let loaded = match entry.kind {
+                EntryKind::Table => schema.put_table(entry),
+                EntryKind::Index => schema.put_index(entry),
+                EntryKind::Sequence => {
+                    schema.put_sequence(entry);
+                    Ok(())
+                }
+            };
+            if let Err(error) = loaded {
+                schema.unreadable.insert(name, error.to_string());
+                // Rows written without the index would be missing from it.
+                schema.mark(owner.as_deref(), "the definition of an index cannot be read");
             }
         }
         schema.mark_shared_namespaces();
-        Ok(schema)
+        schema
+    }
+
+    fn mark(&mut self, table: Option<&str>, fault: &'static str) {
+        if let Some(table) = table.and_then(|name| self.tables.get_mut(name)) {
+            Arc::make_mut(table).fault = Some(fault);
+        }
     }
 
     /// Two objects with one namespace mix their keys: neither can be trusted.
@@ -71,9 +88,7 @@ impl Schema {
             }
         }
         for name in owners.into_values().filter(|names| names.len() > 1).flatten() {
-            if let Some(table) = self.tables.get_mut(&name) {
-                Arc::make_mut(table).fault = Some("its namespace is used by another table or index");
-            }
+            self.mark(Some(&name), "its namespace is used by another table or index");
         }
     }
 
@@ -124,7 +139,10 @@ impl Schema {
 
     /// Whether a table, index or sequence has the name.
     pub(crate) fn contains(&self, name: &str) -> bool {
-        self.tables.contains_key(name) || self.indexes.contains_key(name) || self.sequences.contains_key(name)
+        self.tables.contains_key(name)
+            || self.indexes.contains_key(name)
+            || self.sequences.contains_key(name)
+            || self.unreadable.contains_key(name)
     }
 
     /// The first of `base`, `base1`, `base2`, … that is free.

@@ -1,5 +1,7 @@
 //! Databases written here, alone and in turns with the real engine.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
+
 use std::path::Path;
 
 use anyhow::Result;
@@ -9,6 +11,8 @@ use deltamesh_testkit::GenjiHost;
 use serde_json::Value as Json;
 
 mod alternate;
+mod capture;
+mod foreign;
 mod recovery;
 
 /// Options under which a few rows already fill the memtable.
@@ -152,7 +156,8 @@ fn typed_rows() {
     let dir = tempfile::tempdir().unwrap();
     let database = open(dir.path());
     run(&database, &TABLES);
-    let row = |id: i64, email: &str| vec![("id".to_owned(), Value::Int(id)), ("email".to_owned(), email.into())];
+    let row =
+        |id: i64, email: &str| vec![("id".to_owned(), Value::Int(id)), ("email".to_owned(), email.into())];
     let mut transaction = database.begin();
     assert_eq!(transaction.insert("user", &row(1, "a")).unwrap(), [Value::Int(1)]);
     assert_eq!(transaction.insert("user", &row(1, "b")).unwrap_err().kind(), ErrorKind::AlreadyExists);
@@ -199,7 +204,10 @@ fn refusals_name_place_and_reason() {
     check_error("INSERT INTO user (age) VALUES (1)", "field id must not be null");
     check_error("INSERT INTO user (id, bio) VALUES (1, {a: 1})", "field bio cannot hold a document");
     check_error("INSERT INTO nowhere (id) VALUES (1)", "no table nowhere");
-    check_error("INSERT INTO __genji_catalog (name) VALUES ('x')", "table __genji_catalog belongs to the engine");
+    check_error(
+        "INSERT INTO __genji_catalog (name) VALUES ('x')",
+        "table __genji_catalog belongs to the engine",
+    );
     check_error(
         "DELETE FROM user WHERE age = 1",
         "WHERE must compare each key field with a constant at line 1, column 28",

@@ -55,8 +55,9 @@ impl Model {
                 format!("DELETE FROM item WHERE id = {id}")
             }
             _ if self.items.contains_key(&id) => {
-                let statement =
-                    format!("UPDATE item SET code = '{code}', amount = {amount}, pad = '{pad}' WHERE id = {id}");
+                let statement = format!(
+                    "UPDATE item SET code = '{code}', amount = {amount}, pad = '{pad}' WHERE id = {id}"
+                );
                 self.items.insert(id, (code, amount, pad));
                 statement
             }
@@ -71,9 +72,7 @@ impl Model {
     }
 
     fn items(&self) -> Vec<String> {
-        let row = |(id, (code, amount, pad)): (&u64, &(String, u64, String))| {
-            serde_json::json!({"id": id, "code": code, "amount": amount, "pad": pad})
-        };
+        let row = |(id, (code, amount, pad)): (&u64, &(String, u64, String))| serde_json::json!({"id": id, "code": code, "amount": amount, "pad": pad});
         sorted(self.items.iter().map(row))
     }
 
@@ -109,7 +108,8 @@ fn in_turns_with_kills() -> Result<()> {
     if deltamesh_testkit::reference("genjihost").is_none() {
         return Ok(());
     }
-    let rounds = std::env::var("DELTAMESH_GENJI_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(ROUNDS);
+    let rounds =
+        std::env::var("DELTAMESH_GENJI_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(ROUNDS);
     let mut dice = Dice(rounds);
     let mut model = Model::default();
     let database = open(dir.path());

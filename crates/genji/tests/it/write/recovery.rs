@@ -1,13 +1,16 @@
 //! What is left after a power cut, a kill, or damage.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
+use deltamesh_change::Value;
 use deltamesh_genji::{Database, ErrorKind, HostOptions};
 
 use super::{open, ours, run, small};
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
@@ -126,4 +129,49 @@ fn a_full_disk_stops_writes_until_reopened() {
     drop(database);
     fs::rename(&hidden, dir.path()).unwrap();
     assert_eq!(ours(&open(dir.path()), "t").len(), acknowledged);
+}
+
+/// Names the directory that [`writer_process`] writes to.
+const WRITER: &str = "DELTAMESH_TEST_WRITER";
+
+/// Not a test of its own: the process that [`a_killed_writer_keeps_its_word`] starts and kills.
+#[test]
+fn writer_process() {
+    let Some(dir) = std::env::var_os(WRITER) else { return };
+    let database = Database::open(Path::new(&dir), &small()).unwrap();
+    run(&database, &["CREATE TABLE IF NOT EXISTS t (id INTEGER PRIMARY KEY, v TEXT UNIQUE)"]);
+    let first = ours(&database, "t").len();
+    for id in first.. {
+        let sql = format!("INSERT INTO t (id, v) VALUES ({id}, '{id}{}')", "v".repeat(100));
+        database.execute(&sql, &[]).unwrap();
+        println!("ack {id}");
+    }
+}
+
+/// Killed at any moment, also while it moves changes into tables: all that was acknowledged is there, once and in order.
+#[test]
+fn a_killed_writer_keeps_its_word() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut acknowledged = 0;
+    for round in 0..6 {
+        let mut writer = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "write::recovery::writer_process", "--nocapture"])
+            .env(WRITER, dir.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(writer.stdout.take().unwrap()).lines();
+        for (count, line) in lines.map_while(Result::ok).filter(|line| line.contains("ack ")).enumerate() {
+            acknowledged = line.rsplit(' ').next().unwrap().parse::<usize>().unwrap() + 1;
+            if count == 10 + 17 * round {
+                writer.kill().unwrap();
+            }
+        }
+        writer.wait().unwrap();
+        let rows = open(dir.path()).scan("t").unwrap();
+        let ids: Vec<_> = rows.into_iter().map(|(key, _)| key).collect();
+        assert!((acknowledged..=acknowledged + 1).contains(&ids.len()), "{acknowledged} of {}", ids.len());
+        let expected: Vec<_> = (0..ids.len() as i64).map(|id| vec![Value::Int(id)]).collect();
+        assert_eq!(ids, expected);
+    }
 }
