@@ -10,9 +10,10 @@ use futures::FutureExt;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::admission::Admission;
 use crate::envelope::{self, Frame};
 use crate::handler::Call;
-use crate::link::{Admission, Link};
+use crate::link::Link;
 use crate::metadata::Metadata;
 use crate::options::UnaryEnd;
 use crate::pace::Pacer;
@@ -32,6 +33,8 @@ pub(crate) struct CallState {
     takes_metadata: bool,
     ended: AtomicBool,
     closed: Notify,
+    /// The pace of all streams of the client.
+    peer_pacer: Option<Arc<Mutex<Pacer>>>,
     output: Mutex<Output>,
 }
 
@@ -69,6 +72,7 @@ impl CallState {
             (true, true) => Pacer::bucket(options.rate, opened),
             (true, false) => Pacer::single(options.unnamed_gap, opened),
         };
+        let peer_pacer = admission.pacer.clone().filter(|_pacer| method.server_streaming);
         let output = Output {
             pacer,
             pads: method.server_streaming && !named && options.pad_empty_for_unnamed,
@@ -92,6 +96,7 @@ impl CallState {
             takes_metadata: takes_metadata || options.always_send_metadata,
             ended: AtomicBool::new(false),
             closed: Notify::new(),
+            peer_pacer,
             output: Mutex::new(output),
         }
     }
@@ -258,16 +263,11 @@ impl CallState {
         self.takes_metadata.then(|| envelope::begin(header, &self.link.nid))
     }
 
-    /// Waits for the pace of the inbox.
+    /// Waits for the pace of the inbox, and of its client.
     async fn pace(&self) {
-        let mut waited = false;
-        loop {
-            let again = match self.output().pacer.take(Instant::now()) {
-                Ok(()) => break,
-                Err(again) => again,
-            };
-            waited = true;
-            tokio::time::sleep_until(again).await;
+        let mut waited = wait_for(|now| self.output().pacer.take(now)).await;
+        if let Some(pacer) = &self.peer_pacer {
+            waited |= wait_for(|now| pacer.lock().unwrap_or_else(PoisonError::into_inner).take(now)).await;
         }
         if waited {
             count(&self.link.stats.paced);
@@ -296,6 +296,16 @@ impl CallState {
     fn output(&self) -> MutexGuard<'_, Output> {
         self.output.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Asks until the answer is yes; true if it was not so at once.
+async fn wait_for(mut take: impl FnMut(Instant) -> Result<(), Instant>) -> bool {
+    let mut waited = false;
+    while let Err(again) = take(Instant::now()) {
+        waited = true;
+        tokio::time::sleep_until(again).await;
+    }
+    waited
 }
 
 fn oversized(what: &str, length: usize) -> Status {

@@ -29,6 +29,7 @@
 //!
 //! One live instance serves a node id: NATS picks a member of a queue group per message, and a call is several.
 
+mod admission;
 mod builtin;
 mod call;
 mod client;

@@ -1,13 +1,13 @@
-//! What the readers and calls of one server share: connection, settings, counters, admission.
+//! What the readers and calls of one server share: connection, settings, counters.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use async_nats::{Client, Subject};
 use bytes::Bytes;
 use futures::FutureExt;
 
+use crate::admission::Peers;
 use crate::options::Options;
 use crate::queue::Budget;
 use crate::stats::{ServerStats, count};
@@ -23,7 +23,7 @@ pub(crate) struct Link {
     pub options: Options,
     pub stats: ServerStats,
     pub budget: Arc<Budget>,
-    peers: Mutex<HashMap<Arc<str>, usize>>,
+    pub peers: Peers,
     pending_posts: AtomicUsize,
 }
 
@@ -35,7 +35,7 @@ impl Link {
             budget: Arc::new(Budget::new(options.max_queued_bytes_of_all_calls)),
             options,
             stats: ServerStats::default(),
-            peers: Mutex::default(),
+            peers: Peers::default(),
             pending_posts: AtomicUsize::new(0),
         }
     }
@@ -73,49 +73,5 @@ impl Link {
             publish.await;
             link.pending_posts.fetch_sub(1, Relaxed);
         });
-    }
-
-    /// Room for one more call of `peer`, given back when the result is dropped.
-    pub(crate) fn admit(self: &Arc<Self>, peer: Option<&Arc<str>>) -> Result<Admission, Status> {
-        if self.stats.open.fetch_add(1, Relaxed) >= self.options.max_calls {
-            self.stats.open.fetch_sub(1, Relaxed);
-            return Err(Status::new(crate::Code::ResourceExhausted, "too many calls are open"));
-        }
-        let mut admission = Admission { link: Arc::clone(self), peer: None };
-        if let Some(peer) = peer {
-            let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-            let calls = peers.entry(Arc::clone(peer)).or_default();
-            if *calls >= self.options.max_calls_per_peer {
-                drop(peers);
-                return Err(Status::new(
-                    crate::Code::ResourceExhausted,
-                    "too many calls of this client are open",
-                ));
-            }
-            *calls += 1;
-            admission.peer = Some(Arc::clone(peer));
-        }
-        Ok(admission)
-    }
-}
-
-/// One open call's place.
-#[derive(Debug)]
-pub(crate) struct Admission {
-    link: Arc<Link>,
-    peer: Option<Arc<str>>,
-}
-
-impl Drop for Admission {
-    fn drop(&mut self) {
-        self.link.stats.open.fetch_sub(1, Relaxed);
-        let Some(peer) = &self.peer else { return };
-        let mut peers = self.link.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(calls) = peers.get_mut(peer) {
-            *calls -= 1;
-            if *calls == 0 {
-                peers.remove(peer);
-            }
-        }
     }
 }

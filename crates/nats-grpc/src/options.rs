@@ -61,6 +61,8 @@ pub struct Options {
     pub max_queued_bytes_of_all_calls: usize,
     /// Pace of a stream to a client that names its node id.
     pub rate: Rate,
+    /// Pace of all streams together to a client that names its node id.
+    pub rate_per_peer: Rate,
     /// Gap between messages of a stream to a client that names none: it may buffer a single message.
     pub unnamed_gap: Duration,
     /// Sends an otherwise empty message to such clients with one unknown field: they take empty for the end.
@@ -94,6 +96,7 @@ impl Default for Options {
             max_queued_bytes: 4 * 1024 * 1024,
             max_queued_bytes_of_all_calls: 256 * 1024 * 1024,
             rate: Rate { burst: 2_000, per_second: 60_000 },
+            rate_per_peer: Rate { burst: 4_000, per_second: 120_000 },
             unnamed_gap: Duration::from_millis(1),
             pad_empty_for_unnamed: true,
             unary_end: UnaryEnd::Now,

@@ -22,6 +22,7 @@ use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
+use crate::admission::Admission;
 use crate::call::CallState;
 use crate::envelope::{self, RequestKind};
 use crate::generated::nrpc;
@@ -185,7 +186,7 @@ impl Reader {
             self.connects = self.link.client.statistics().connects.load(Relaxed);
         }
         let peer: Option<Arc<str>> = (!call.nid.is_empty()).then(|| call.nid.into());
-        let admission = self.link.admit(peer.as_ref())?;
+        let admission = Admission::take(&self.link, peer.as_ref())?;
         count(&self.link.stats.opened);
         let mut metadata = Metadata::from_wire(call.metadata);
         let deadline = metadata.take_timeout().and_then(|timeout| now.checked_add(timeout));
