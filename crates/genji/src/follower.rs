@@ -213,8 +213,10 @@ impl Follower {
                 return Ok(true);
             }
             self.idle = self.idle.saturating_add(1);
-            let look =
-                !is_active || self.damaged == Some(stop.offset) || self.idle == 2 || self.idle % 64 == 0;
+            let look = !is_active
+                || self.damaged == Some(stop.offset)
+                || self.idle == 2
+                || self.idle.is_multiple_of(64);
             if look && reader.is_damaged(stop)? {
                 self.damaged = Some(stop.offset);
                 let (number, path) = (reader.number(), reader.path().to_owned());

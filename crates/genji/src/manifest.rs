@@ -93,11 +93,6 @@ impl Version {
         self.tables.extend(added);
         Ok(())
     }
-
-    /// The deepest level that has tables: the only one whose keys are not kept in memory by a scan.
-    pub(crate) fn bottom_level(&self) -> u32 {
-        self.tables.last_key_value().map_or(0, |(&(level, _), _)| level)
-    }
 }
 
 fn take_level(input: &mut &[u8]) -> Result<u32, Error> {

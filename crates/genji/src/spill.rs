@@ -136,9 +136,9 @@ fn before_images(
 ) -> Result<HashMap<Vec<u8>, BeforeImage>, Error> {
     let mut cleared = overlay.cleared;
     for table in tables {
-        for (sequence, start, end) in table.table.range_deletes()? {
-            check_range(&start, &end)?;
-            cleared = cleared.max(sequence);
+        for range in table.table.range_deletes()? {
+            check_range(&range.start, &range.end)?;
+            cleared = cleared.max(range.sequence);
         }
     }
     let mut images = HashMap::new();

@@ -54,6 +54,14 @@ pub(crate) struct Entry<'a> {
     pub(crate) value: Option<&'a [u8]>,
 }
 
+/// A deleted range of keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RangeDelete {
+    pub(crate) sequence: u64,
+    pub(crate) start: Vec<u8>,
+    pub(crate) end: Vec<u8>,
+}
+
 impl Table {
     /// Opens a table and reads its footer and properties.
     pub(crate) fn open(dir: &Path, number: u64) -> Result<Self, Error> {
@@ -114,14 +122,15 @@ impl Table {
         })
     }
 
-    /// The range deletes of the table: sequence number, start and end key.
-    pub(crate) fn range_deletes(&self) -> Result<Vec<(u64, Vec<u8>, Vec<u8>)>, Error> {
+    /// The range deletes of the table.
+    pub(crate) fn range_deletes(&self) -> Result<Vec<RangeDelete>, Error> {
         let Some(handle) = self.range_deletes else { return Ok(Vec::new()) };
         let mut cursor = self.block(handle)?;
         let mut found = Vec::new();
         while self.advance(&mut cursor, handle)? {
             let (key, trailer) = self.split_key(cursor.key(), handle)?;
-            found.push((trailer >> 8, key.to_vec(), cursor.value().to_vec()));
+            let (start, end) = (key.to_vec(), cursor.value().to_vec());
+            found.push(RangeDelete { sequence: trailer >> 8, start, end });
         }
         Ok(found)
     }

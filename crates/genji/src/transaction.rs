@@ -181,7 +181,7 @@ fn row_items(key: &[u8], operation: &RowOperation<'_>, faults: &mut Faults, mut 
     }
     // The end of a key that never was a row's changes nothing: spilled transactions of Genji delete such keys.
     let is_no_row = operation.value.is_none_or(|value| space.indexed && value == [0]);
-    if let Some((relation, error)) = failure.filter(|_| !(found && is_shared) && !is_no_row) {
+    if let Some((relation, error)) = failure.filter(|_| !(is_no_row || found && is_shared)) {
         faults.add(relation, Some(key.len()), error);
     }
 }

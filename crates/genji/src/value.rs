@@ -6,7 +6,7 @@
 use deltamesh_change::Value;
 
 use crate::Error;
-use crate::varint::{put, put_string, take, take_array, take_bytes, take_string};
+use crate::varint::{put, put_string, take, take_array, take_string};
 
 pub(crate) const NULL: u8 = 0x05;
 pub(crate) const FALSE: u8 = 0x10;
@@ -180,34 +180,6 @@ pub(crate) fn take_name(input: &mut &[u8]) -> Result<String, Error> {
 fn take_utf8(input: &mut &[u8]) -> Result<String, Error> {
     let bytes = take_string(input)?;
     std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| Error::decode("text is not utf-8"))
-}
-
-/// Takes one value off the front of `input` and returns its bytes, without looking at their meaning.
-pub(crate) fn take_raw<'a>(input: &mut &'a [u8]) -> Result<&'a [u8], Error> {
-    let whole = *input;
-    skip(input, 0)?;
-    Ok(&whole[..whole.len() - input.len()])
-}
-
-fn skip(input: &mut &[u8], depth: usize) -> Result<(), Error> {
-    if depth > MAX_DEPTH {
-        return Err(Error::decode("value is nested too deep"));
-    }
-    let [tag] = take_array(input)?;
-    let width = match tag {
-        0x00 | NULL | FALSE | TRUE | 0x24..=0xC3 => 0,
-        0x23 | 0xC4 => 1,
-        0x22 | 0xC5 => 2,
-        0x21 | 0xC6 => 4,
-        0x20 | 0xC7 | DOUBLE => 8,
-        TEXT | BLOB => return take_string(input).map(|_| ()),
-        ARRAY | DOCUMENT => {
-            let values = take_count(input)?.saturating_mul(if tag == DOCUMENT { 2 } else { 1 });
-            return (0..values).try_for_each(|_| skip(input, depth + 1));
-        }
-        _ => return Err(Error::decode("unknown value tag")),
-    };
-    take_bytes(input, width).map(|_| ())
 }
 
 #[cfg(test)]
