@@ -145,6 +145,14 @@ impl Scalar {
         }
     }
 
+    /// The column that the expression is.
+    pub(crate) fn as_column(&self) -> Option<ColumnRef> {
+        match self {
+            Self::Column(column) => Some(*column),
+            _ => None,
+        }
+    }
+
     /// Every column in the expression.
     pub(crate) fn columns(&self) -> Vec<ColumnRef> {
         match self {

@@ -81,13 +81,14 @@ pub(crate) fn aggregates(query: &SelectQuery) -> Vec<Aggregate> {
     aggregates
 }
 
-/// Whether the aggregate of a changed group follows from the changed rows alone.
+/// Whether the aggregate of a changed group follows from what is stored and the changed rows; an extreme does until its
+/// row goes, and is then looked up.
 fn is_linear(query: &SelectQuery, call: &Aggregate) -> bool {
     if call.distinct {
         return false;
     }
     match (call.function, &call.argument) {
-        (AggregateFunction::Count, _) => true,
+        (AggregateFunction::Count | AggregateFunction::Min | AggregateFunction::Max, _) => true,
         (AggregateFunction::Sum | AggregateFunction::Avg, Some(argument)) => {
             facts::exact_integer(query, argument)
         }

@@ -1,9 +1,10 @@
 //! Counts and sums by group: the signed rows are summed per group and added to what is stored.
 //!
 //! Beside the visible columns the storage holds what they cannot give back: the number of rows of the group, for each
-//! argument the number of values that are not NULL, and its sum. A group without rows leaves.
+//! argument the number of values that are not NULL, and its sum. A group without rows leaves. A least or greatest value is
+//! kept too: what comes can only move it outwards, and when it goes itself, the next one is looked up in the bases.
 
-use super::delta::{Indexes, signed};
+use super::delta::{Indexes, from_group, signed};
 use super::layout::{Layout, Role, Stored, affinity};
 use super::select::{Names, Render};
 use super::{Parts, quote, render};
@@ -19,6 +20,10 @@ enum State {
     Values(usize),
     /// Sum of an argument.
     Sum(usize),
+    /// Least value of an argument.
+    Least(usize),
+    /// Greatest value of an argument.
+    Greatest(usize),
 }
 
 impl State {
@@ -27,16 +32,39 @@ impl State {
             Self::Rows => "n".to_owned(),
             Self::Values(argument) => format!("c{argument}"),
             Self::Sum(argument) => format!("s{argument}"),
+            Self::Least(argument) => format!("lo{argument}"),
+            Self::Greatest(argument) => format!("hi{argument}"),
         }
     }
 
-    /// Its change, over the signed rows of a group.
-    fn delta(self) -> String {
-        match self {
+    /// What the signed rows of a group say of it: names and values.
+    fn deltas(self) -> Vec<(String, String)> {
+        let change = match self {
             Self::Rows => "sum(w)".to_owned(),
             Self::Values(argument) => format!("sum(w * (a{argument} IS NOT NULL))"),
             Self::Sum(argument) => format!("coalesce(sum(w * a{argument}), 0)"),
-        }
+            Self::Least(argument) => return self.extremes("min", argument),
+            Self::Greatest(argument) => return self.extremes("max", argument),
+        };
+        vec![(self.name(), change)]
+    }
+
+    /// The extremes of what comes and of what goes.
+    fn extremes(self, function: &str, argument: usize) -> Vec<(String, String)> {
+        let of = |sign: &str| format!("{function}(CASE WHEN w {sign} 0 THEN a{argument} END)");
+        vec![(self.name(), of(">")), (format!("{}_gone", self.name()), of("<"))]
+    }
+
+    fn is_extreme(self) -> bool {
+        matches!(self, Self::Least(_) | Self::Greatest(_))
+    }
+
+    /// Whether a change of this value is a change of the group.
+    fn moved(self) -> Vec<String> {
+        let changed = |(_, value): (String, String)| {
+            if self.is_extreme() { format!("{value} IS NOT NULL") } else { format!("{value} <> 0") }
+        };
+        self.deltas().into_iter().map(changed).collect()
     }
 }
 
@@ -59,7 +87,7 @@ pub(crate) fn plan(query: &SelectQuery, mut layout: Layout) -> Parts {
     let finish = [
         rule.sum_groups(&delta, &groups),
         rule.old_images(&layout, &groups),
-        rule.new_images(&layout, &groups),
+        rule.new_images(&layout, &groups, &mut indexes),
     ];
     maintain.extend(finish.into_iter().map(|sql| Step { phase: Phase::Finish, sql }));
     let mut connect = layout.connect();
@@ -67,8 +95,8 @@ pub(crate) fn plan(query: &SelectQuery, mut layout: Layout) -> Parts {
     let delta_columns: Vec<String> =
         std::iter::once("w".to_owned()).chain(rule.group_names()).chain(arguments).collect();
     connect.push(format!("CREATE TABLE IF NOT EXISTS {delta} ({})", delta_columns.join(", ")));
-    let state_names = rule.states.iter().map(|(state, _)| state.name());
-    let group_columns: Vec<String> = rule.group_names().chain(state_names).collect();
+    let deltas = rule.states.iter().flat_map(|(state, _)| state.deltas()).map(|(name, _)| name);
+    let group_columns: Vec<String> = rule.group_names().chain(deltas).collect();
     connect.push(format!("CREATE TABLE IF NOT EXISTS {groups} ({})", group_columns.join(", ")));
     Parts {
         fill: vec![rule.fill(&layout)],
@@ -103,6 +131,15 @@ impl Rule<'_> {
                     other.function == function && other.argument.as_ref() == Some(&argument)
                 }
             };
+            let extreme = match call.function {
+                AggregateFunction::Min => Some(State::Least(index)),
+                AggregateFunction::Max => Some(State::Greatest(index)),
+                _ => None,
+            };
+            if let Some(extreme) = extreme {
+                self.keep(layout, extreme, same(call.function));
+                continue;
+            }
             if facts::nullable(self.query, &argument) {
                 self.keep(layout, State::Values(index), same(AggregateFunction::Count));
             }
@@ -120,7 +157,8 @@ impl Rule<'_> {
             |output| matches!(&output.expr, Scalar::Aggregate(call) if !call.distinct && is_output(call)),
         );
         let column = visible.unwrap_or_else(|| {
-            layout.columns.push(Stored::state(format!("__deltamesh_{}", state.name())));
+            let name = format!("__deltamesh_{}", state.name());
+            layout.columns.push(if state.is_extreme() { Stored::extreme(name) } else { Stored::state(name) });
             layout.columns.len() - 1
         });
         self.states.push((state, column));
@@ -128,13 +166,21 @@ impl Rule<'_> {
 
     /// Sums the signed rows; groups in which nothing moves are left out.
     fn sum_groups(&self, delta: &str, groups: &str) -> String {
-        let deltas: Vec<String> = self.states.iter().map(|(state, _)| state.delta()).collect();
-        let moved: Vec<String> = deltas.iter().map(|delta| format!("{delta} <> 0")).collect();
+        let deltas = self.states.iter().flat_map(|(state, _)| state.deltas()).map(|(_, value)| value);
+        let moved: Vec<String> = self.states.iter().flat_map(|(state, _)| state.moved()).collect();
         let group: Vec<String> = self.group_names().collect();
         let by = if group.is_empty() { String::new() } else { format!(" GROUP BY {}", group.join(", ")) };
-        let select: Vec<String> = group.into_iter().chain(deltas).collect();
+        let select: Vec<String> = group.iter().cloned().chain(deltas).collect();
+        let rows = if self.states.iter().any(|(state, _)| state.is_extreme()) {
+            // Only what is left of the signed rows came or went.
+            let arguments = (0..self.arguments.len()).map(|index| format!("a{index}"));
+            let all = group.into_iter().chain(arguments).collect::<Vec<_>>().join(", ");
+            format!("(SELECT {all}, sum(w) AS w FROM {delta} GROUP BY {all} HAVING sum(w) <> 0)")
+        } else {
+            delta.to_owned()
+        };
         format!(
-            "INSERT INTO {groups} SELECT {} FROM {delta}{by} HAVING {}",
+            "INSERT INTO {groups} SELECT {} FROM {rows}{by} HAVING {}",
             select.join(", "),
             moved.join(" OR ")
         )
@@ -156,11 +202,7 @@ impl Rule<'_> {
     }
 
     fn group_column(&self, layout: &Layout, expr: &Scalar) -> Option<usize> {
-        let hidden = &self.group;
-        (0..layout.columns.len()).find(|index| {
-            layout.columns[*index].role != Role::State
-                && super::keys::stored_expr(layout, self.query, *index, hidden).as_ref() == Some(expr)
-        })
+        layout.columns.iter().position(|stored| stored.expr.as_ref() == Some(expr))
     }
 
     fn old_images(&self, layout: &Layout, groups: &str) -> String {
@@ -174,17 +216,20 @@ impl Rule<'_> {
         )
     }
 
-    fn new_images(&self, layout: &Layout, groups: &str) -> String {
-        let totals: Vec<String> = self
-            .group_names()
-            .map(|name| format!("g.{name} AS {name}"))
-            .chain(self.states.iter().map(|(state, column)| {
-                let name = state.name();
-                format!("coalesce(o.{}, 0) + g.{name} AS {name}", layout.name(*column))
-            }))
-            .collect();
+    fn new_images(&self, layout: &Layout, groups: &str, indexes: &mut Indexes) -> String {
+        let states = self.states.iter().map(|(state, column)| {
+            let (name, stored) = (state.name(), format!("o.{}", layout.name(*column)));
+            match state {
+                State::Least(argument) => self.extreme("min", "<", *argument, &name, &stored, indexes),
+                State::Greatest(argument) => self.extreme("max", ">", *argument, &name, &stored, indexes),
+                _ => format!("coalesce({stored}, 0) + g.{name} AS {name}"),
+            }
+        });
+        let states: Vec<String> = states.collect();
+        let totals: Vec<String> =
+            self.group_names().map(|name| format!("g.{name} AS {name}")).chain(states).collect();
         let values: Vec<String> =
-            (0..layout.columns.len()).map(|index| self.value(layout, index).unwrap_or_default()).collect();
+            (0..layout.columns.len()).filter_map(|index| self.value(layout, index)).collect();
         let alive = if self.group.is_empty() { "" } else { " WHERE t.n > 0" };
         format!(
             "INSERT INTO {new} ({all}) SELECT {values} FROM (SELECT {totals} FROM {groups} AS g LEFT JOIN {old} AS o ON {same}) AS t{alive}",
@@ -197,42 +242,69 @@ impl Rule<'_> {
         )
     }
 
+    /// The new extreme of a group: looked up if the stored one went, else the outer one of the stored and what came.
+    fn extreme(
+        &self,
+        function: &str,
+        outer: &str,
+        argument: usize,
+        name: &str,
+        stored: &str,
+        indexes: &mut Indexes,
+    ) -> String {
+        let values: Vec<String> = self.group_names().map(|name| format!("g.{name}")).collect();
+        let expr = &self.arguments[argument];
+        self.index_extreme(expr, indexes);
+        let from = from_group(self.query, &self.group, &values, indexes);
+        let found = render(expr, &Render(self.query));
+        format!(
+            "CASE WHEN g.{name}_gone {outer}= {stored} THEN (SELECT {function}({found}){from}) WHEN {stored} IS NULL OR g.{name} {outer} {stored} THEN g.{name} ELSE {stored} END AS {name}"
+        )
+    }
+
+    /// With an index on group and value one seek finds the extreme.
+    fn index_extreme(&self, expr: &Scalar, indexes: &mut Indexes) {
+        let columns: Option<Vec<usize>> = self
+            .group
+            .iter()
+            .chain([expr])
+            .map(|part| part.as_column().map(|column| column.column))
+            .collect();
+        if let (Some(columns), [joined]) = (columns, self.query.relations.as_slice()) {
+            indexes.make(joined, &columns);
+        }
+    }
+
     /// SQL of a storage column over the group's totals.
     fn value(&self, layout: &Layout, index: usize) -> Option<String> {
-        if let Some((state, _)) = self
-            .states
-            .iter()
-            .find(|(_, column)| *column == index && layout.columns[index].role == Role::State)
-        {
+        if let Some(state) = self.hidden_state(layout, index) {
             return Some(format!("t.{}", state.name()));
         }
-        let expr = super::keys::stored_expr(layout, self.query, index, &self.group)?;
-        if let Some(group) = self.group.iter().position(|group| *group == expr) {
+        let expr = layout.columns[index].expr.as_ref()?;
+        if let Some(group) = self.group.iter().position(|group| group == expr) {
             return Some(format!("t.g{group}"));
         }
-        Some(render(&expr, &Totals(self)))
+        Some(render(expr, &Totals(self)))
     }
 
     /// Fills the empty storage.
     fn fill(&self, layout: &Layout) -> String {
         let names = Render(self.query);
-        let argument = |index: usize| self.arguments.get(index).map(|argument| render(argument, &names));
-        let values: Vec<String> = (0..layout.columns.len())
-            .filter_map(|index| {
-                let state = self.states.iter().find(|(_, column)| *column == index);
-                match (layout.columns[index].role, state) {
-                    (Role::State, Some((State::Rows, _))) => Some("count(*)".to_owned()),
-                    (Role::State, Some((State::Values(of), _))) => Some(format!("count({})", argument(*of)?)),
-                    (Role::State, Some((State::Sum(of), _))) => {
-                        Some(format!("coalesce(sum({}), 0)", argument(*of)?))
-                    }
-                    _ => {
-                        let expr = super::keys::stored_expr(layout, self.query, index, &self.group)?;
-                        Some(render(&expr, &names))
-                    }
-                }
-            })
-            .collect();
+        let argument = |index: usize| {
+            self.arguments.get(index).map_or_else(String::new, |argument| render(argument, &names))
+        };
+        let total = |state: State| match state {
+            State::Rows => "count(*)".to_owned(),
+            State::Values(of) => format!("count({})", argument(of)),
+            State::Sum(of) => format!("coalesce(sum({}), 0)", argument(of)),
+            State::Least(of) => format!("min({})", argument(of)),
+            State::Greatest(of) => format!("max({})", argument(of)),
+        };
+        let value = |index: usize| match self.hidden_state(layout, index) {
+            Some(state) => Some(total(state)),
+            None => layout.columns[index].expr.as_ref().map(|expr| render(expr, &names)),
+        };
+        let values: Vec<String> = (0..layout.columns.len()).filter_map(value).collect();
         let from = self.query.from_clause(|joined| quote(&joined.base.storage));
         format!(
             "INSERT INTO {} ({}) SELECT {}{from}{}",
@@ -241,6 +313,12 @@ impl Rule<'_> {
             values.join(", "),
             self.query.grouping_clause()
         )
+    }
+
+    /// The state that a hidden column holds.
+    fn hidden_state(&self, layout: &Layout, index: usize) -> Option<State> {
+        let hidden = layout.columns[index].role == Role::State;
+        self.states.iter().find(|(_, column)| hidden && *column == index).map(|(state, _)| *state)
     }
 }
 
@@ -267,7 +345,8 @@ impl Totals<'_> {
             AggregateFunction::Avg => {
                 Some(format!("CASE WHEN {seen} > 0 THEN CAST({sum} AS REAL) / {seen} END"))
             }
-            AggregateFunction::Min | AggregateFunction::Max => None,
+            AggregateFunction::Min => Some(format!("t.{}", State::Least(argument).name())),
+            AggregateFunction::Max => Some(format!("t.{}", State::Greatest(argument).name())),
         }
     }
 }

@@ -48,7 +48,25 @@ impl Indexes {
     pub(crate) fn need(&mut self, joined: &Joined, columns: &BTreeSet<usize>) {
         let base = &joined.base;
         let first_of_key = base.key.first().is_some_and(|first| columns.contains(first));
-        if columns.is_empty() || first_of_key {
+        // A base without key has one row.
+        if columns.is_empty() || first_of_key || base.key.is_empty() {
+            return;
+        }
+        let columns: Vec<usize> = columns.iter().copied().collect();
+        let names: Vec<&String> = columns.iter().map(|column| &base.columns[*column].name).collect();
+        let serves = |index: &Index| {
+            index.table == base.storage
+                && index.columns.iter().zip(&names).filter(|(a, b)| a == *b).count() == names.len()
+        };
+        if !self.0.iter().any(serves) {
+            self.make(joined, &columns);
+        }
+    }
+
+    /// An index on exactly these columns, unless the key serves already.
+    pub(crate) fn make(&mut self, joined: &Joined, columns: &[usize]) {
+        let base = &joined.base;
+        if base.key.starts_with(columns) {
             return;
         }
         let columns: Vec<String> = columns.iter().map(|column| base.columns[*column].name.clone()).collect();
@@ -151,6 +169,37 @@ pub(crate) fn from_changed(
     let filter = conjunction(conditions.iter().copied(), &Render(query));
     let filter = filter.map_or_else(String::new, |filter| format!(" WHERE {filter}"));
     format!(" FROM {}{filter}", tables.join(" CROSS JOIN "))
+}
+
+/// `FROM … WHERE …` of an inner join, for one group whose values are `values`, in the order of `group`.
+pub(crate) fn from_group(
+    query: &SelectQuery,
+    group: &[Scalar],
+    values: &[String],
+    indexes: &mut Indexes,
+) -> String {
+    let names = Render(query);
+    let given: Vec<ColumnRef> = group.iter().filter_map(Scalar::as_column).collect();
+    let all: Vec<usize> = (0..query.relations.len()).collect();
+    let tables: Vec<String> = join_order(query, &[], &all, &given, indexes)
+        .into_iter()
+        .map(|relation| &query.relations[relation])
+        .map(|joined| format!("{} AS {}", quote(&joined.base.storage), quote(&joined.alias)))
+        .collect();
+    let mut conditions: Vec<String> = group
+        .iter()
+        .zip(values)
+        .map(|(expr, value)| format!("{} {} {value}", render(expr, &names), equality(query, expr)))
+        .collect();
+    conditions.extend(conjunction(query.conditions(), &names));
+    let filter =
+        if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
+    format!(" FROM {}{filter}", tables.join(" CROSS JOIN "))
+}
+
+/// `=` where NULL cannot occur, so that every index serves.
+pub(crate) fn equality(query: &SelectQuery, expr: &Scalar) -> &'static str {
+    if crate::facts::nullable(query, expr) { "IS" } else { "=" }
 }
 
 /// Steps that collect the signed rows of an inner join, as `w` and the given expressions, into a TEMP table.

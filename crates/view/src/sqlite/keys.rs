@@ -81,28 +81,6 @@ fn hidden_name(query: &SelectQuery, expr: &Scalar) -> String {
     }
 }
 
-/// The expression of a storage column: of an output, or of a hidden key part among `hidden`.
-pub(crate) fn stored_expr(
-    layout: &Layout,
-    query: &SelectQuery,
-    index: usize,
-    hidden: &[Scalar],
-) -> Option<Scalar> {
-    if let Some(output) = query.outputs.get(index) {
-        return Some(output.expr.clone());
-    }
-    let name = &layout.columns.get(index)?.column.name;
-    hidden.iter().find(|expr| hidden_name(query, expr) == *name).cloned()
-}
-
-/// Every expression that may have become a hidden column.
-pub(crate) fn hidden_candidates(query: &SelectQuery) -> Vec<Scalar> {
-    match &query.group {
-        Some(group) => group.clone(),
-        None => facts::row_key(query).into_iter().map(Scalar::Column).collect(),
-    }
-}
-
 fn selected(query: &SelectQuery, expr: &Scalar) -> Option<usize> {
     query.outputs.iter().position(|output| output.expr == *expr)
 }

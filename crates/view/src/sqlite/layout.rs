@@ -36,6 +36,8 @@ pub(crate) enum Form {
 #[derive(Debug, Clone)]
 pub(crate) struct Stored {
     pub(crate) column: Column,
+    /// What it holds; state holds none of the query's own expressions.
+    pub(crate) expr: Option<Scalar>,
     pub(crate) role: Role,
     pub(crate) form: Form,
     /// Declared type, where the column repeats a base column that has one.
@@ -58,17 +60,19 @@ impl Stored {
             ColumnType::Text if affinity.is_some() || is_extreme_of_text(query, expr) => Form::Text,
             _ => Form::Own,
         };
-        Self { column, role, form, affinity }
+        Self { column, expr: Some(expr.clone()), role, form, affinity }
+    }
+
+    /// A least or greatest value that the program keeps for itself.
+    pub(crate) fn extreme(name: String) -> Self {
+        let column = Column::new(name, ColumnType::Any, true);
+        Self { column, expr: None, role: Role::State, form: Form::Own, affinity: None }
     }
 
     /// An integer that the program keeps for itself.
     pub(crate) fn state(name: String) -> Self {
-        Self {
-            column: Column::new(name, ColumnType::Int, false),
-            role: Role::State,
-            form: Form::Int,
-            affinity: None,
-        }
+        let column = Column::new(name, ColumnType::Int, false);
+        Self { column, expr: None, role: Role::State, form: Form::Int, affinity: None }
     }
 }
 
@@ -194,7 +198,9 @@ impl Layout {
                 let affinity = stored.affinity.map_or_else(String::new, |affinity| format!(" {affinity}"));
                 // A sum beyond 64 bits must not turn into an approximation unnoticed.
                 let check = match (checked, stored.role, stored.form, stored.affinity) {
-                    (true, Role::State, ..) => format!(" CHECK (typeof({}) = 'integer')", self.name(index)),
+                    (true, Role::State, Form::Int, _) => {
+                        format!(" CHECK (typeof({}) = 'integer')", self.name(index))
+                    }
                     (true, _, Form::Int, None) => {
                         format!(" CHECK (typeof({}) IN ('integer', 'null'))", self.name(index))
                     }

@@ -1,7 +1,6 @@
 //! Filter, projection and inner join: the signed rows, netted, are the change of the view.
 
 use super::delta::{Indexes, signed};
-use super::keys::{hidden_candidates, stored_expr};
 use super::layout::Layout;
 use super::select::Render;
 use super::{Parts, quote, render};
@@ -10,7 +9,7 @@ use crate::{Phase, Step};
 
 pub(crate) fn plan(query: &SelectQuery, layout: Layout) -> Parts {
     let mut indexes = Indexes::default();
-    let exprs = stored_exprs(query, &layout);
+    let exprs = stored_exprs(&layout);
     let mut maintain = signed(query, &layout.scratch("delta"), &exprs, &mut indexes);
     maintain.extend(layout.net().into_iter().map(|sql| Step { phase: Phase::Finish, sql }));
     let mut connect = layout.connect();
@@ -27,9 +26,8 @@ pub(crate) fn plan(query: &SelectQuery, layout: Layout) -> Parts {
 }
 
 /// Expressions of the storage columns of a view without state.
-pub(crate) fn stored_exprs(query: &SelectQuery, layout: &Layout) -> Vec<Scalar> {
-    let hidden = hidden_candidates(query);
-    (0..layout.columns.len()).filter_map(|index| stored_expr(layout, query, index, &hidden)).collect()
+pub(crate) fn stored_exprs(layout: &Layout) -> Vec<Scalar> {
+    layout.columns.iter().filter_map(|stored| stored.expr.clone()).collect()
 }
 
 /// `SELECT` of the storage columns over the bases as they stand.

@@ -3,7 +3,7 @@
 //! The steps around each base collect the values of the affected expressions from changed rows, old and new. At the end the
 //! stored rows with these values go and the freshly computed ones come; netting leaves what really differs.
 
-use super::delta::{Image, Indexes, bases, from_changed, join_order, occurrences};
+use super::delta::{Image, Indexes, bases, equality, from_changed, join_order, occurrences};
 use super::keys::stored_index;
 use super::layout::Layout;
 use super::linear::{fill, select_stored, stored_exprs};
@@ -21,7 +21,7 @@ pub(crate) fn plan(query: &SelectQuery, mut layout: Layout, affected: &[Scalar])
     let positions: Vec<usize> = affected.iter().map(|expr| stored_index(&mut layout, query, expr)).collect();
     let target = layout.scratch("affected");
     let mut maintain = collect(query, &target, affected, &mut indexes);
-    let exprs = stored_exprs(query, &layout);
+    let exprs = stored_exprs(&layout);
     let delta = layout.scratch("delta");
     let names: Vec<String> = (0..affected.len()).map(|index| format!("e{index}")).collect();
     let distinct = format!("(SELECT DISTINCT {} FROM {target})", names.join(", "));
@@ -59,7 +59,7 @@ pub(crate) fn plan(query: &SelectQuery, mut layout: Layout, affected: &[Scalar])
 
 /// Everything, at every batch that touches a base.
 pub(crate) fn plan_full(query: &SelectQuery, layout: Layout) -> Parts {
-    let exprs = stored_exprs(query, &layout);
+    let exprs = stored_exprs(&layout);
     let delta = layout.scratch("delta");
     let names: Vec<String> = exprs.iter().map(|expr| render(expr, &Render(query))).collect();
     let from = query.from_clause(|joined| quote(&joined.base.storage));
@@ -85,11 +85,6 @@ pub(crate) fn plan_full(query: &SelectQuery, layout: Layout) -> Parts {
         indexes: vec![],
         notes: vec!["every batch that touches a base computes the whole view again".to_owned()],
     }
-}
-
-/// `=` where NULL cannot occur, so that every index serves.
-fn equality(query: &SelectQuery, expr: &Scalar) -> &'static str {
-    if crate::facts::nullable(query, expr) { "IS" } else { "=" }
 }
 
 fn collect(query: &SelectQuery, target: &str, affected: &[Scalar], indexes: &mut Indexes) -> Vec<Step> {
@@ -136,13 +131,7 @@ fn restricted(
     let names = Render(query);
     let preserved = strategy::preserved(query);
     let inner: Vec<usize> = (0..preserved).collect();
-    let given: Vec<ColumnRef> = affected
-        .iter()
-        .filter_map(|expr| match expr {
-            Scalar::Column(column) => Some(*column),
-            _ => None,
-        })
-        .collect();
+    let given: Vec<ColumnRef> = affected.iter().filter_map(Scalar::as_column).collect();
     let mut from = format!("{distinct} AS {AFFECTED}");
     for relation in join_order(query, &[], &inner, &given, indexes) {
         let joined = &query.relations[relation];

@@ -73,6 +73,9 @@ pub(crate) const VIEWS: &[&str] = &[
     "CREATE MATERIALIZED VIEW everything AS SELECT count(*) AS c, sum(n) AS s, avg(n) AS a, count(body) AS b FROM message",
     "CREATE MATERIALIZED VIEW everything_extreme AS SELECT max(n) AS hi, min(body) AS lo FROM message",
     "CREATE MATERIALIZED VIEW extremes AS SELECT chat, max(id) AS last, min(body) AS first, count(DISTINCT user_id) AS users FROM message GROUP BY chat",
+    "CREATE MATERIALIZED VIEW extremes_plain AS SELECT chat, max(id) AS last, min(n) + max(n) AS span, min(body) AS first, count(n) AS c, max(data) AS d FROM message WHERE n <> 3 GROUP BY chat",
+    "CREATE MATERIALIZED VIEW extremes_join AS SELECT u.country, u.active, max(m.n) AS hi, min(m.id) AS lo FROM message m JOIN user u ON u.user_id = m.user_id GROUP BY u.country, u.active",
+    "CREATE MATERIALIZED VIEW extremes_self AS SELECT a.chat, max(b.user_id) AS hi, min(b.role) AS lo FROM member a JOIN member b ON a.user_id = b.user_id GROUP BY a.chat",
     "CREATE MATERIALIZED VIEW floats AS SELECT country, sum(score) AS s, avg(score) AS a FROM user GROUP BY country",
     "CREATE MATERIALIZED VIEW anys AS SELECT chat, max(any) AS a, count(any) AS c FROM message GROUP BY chat",
     "CREATE MATERIALIZED VIEW having_ AS SELECT chat, count(*) AS c FROM message GROUP BY chat HAVING count(*) > 1 AND c < 4",
@@ -143,8 +146,18 @@ fn batches() -> impl Strategy<Value = Vec<Vec<RowChange>>> {
     prop::collection::vec(prop::collection::vec(change(), 1..8), 1..8)
 }
 
+/// Few cases by default, for a debug build; `PROPTEST_CASES` asks for more.
+fn configuration() -> ProptestConfig {
+    let default = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+    if std::env::var_os("PROPTEST_CASES").is_some() {
+        default
+    } else {
+        ProptestConfig { cases: 16, ..default }
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(configuration())]
 
     #[test]
     fn views_equal_their_own_sql(before in prop::collection::vec(change(), 0..12), batches in batches()) {
