@@ -7,6 +7,7 @@ use deltamesh_wire::proto::source::v1::mutation::Kind;
 use deltamesh_wire::proto::source::v1::{ExecuteRequest, MutateRequest, MutateResponse, Mutation};
 use prost::Message as _;
 
+use crate::program::Program;
 use crate::{Ingest, LONG, Mirror, read_until, start};
 
 const PROTO: &str = r#"syntax = "proto3";
@@ -67,7 +68,7 @@ fn position(response: MutateResponse) -> SourcePosition {
 async fn a_mutation_is_in_the_log_before_its_answer() {
     let (nats, client, dir) = start().await;
     let path = dir.path().join("db");
-    let ingest = Ingest::start(&nats, &path, Mode::Host);
+    let mut ingest = Program::start(&nats, &path, Mode::Host);
     let outcome = apply(&client, 1, PROTO).await;
     assert!(outcome.accepted, "{}", outcome.error);
     let mut mirror = Mirror::new(&client);
@@ -111,10 +112,10 @@ async fn a_mutation_is_in_the_log_before_its_answer() {
     let nothing =
         mutate(&client, vec![note(Kind::Delete, &[("note_id", "z".into())])]).await.expect("nothing");
     assert_eq!((nothing.position, nothing.rows), (None, 0));
-    ingest.kill().await;
+    ingest.kill();
 
     // What was answered is there after a restart, and the log continues.
-    let ingest = Ingest::start(&nats, &path, Mode::Host);
+    let mut ingest = Program::start(&nats, &path, Mode::Host);
     let added = PROTO.replace("int64 stars = 4;", "int64 stars = 4;\n  bool pinned = 5;");
     assert!(apply(&client, 2, &added).await.accepted);
     let last = mutate(&client, vec![note(Kind::Delete, &[("note_id", "b".into())])]).await.expect("delete");
@@ -131,7 +132,7 @@ async fn a_mutation_is_in_the_log_before_its_answer() {
     assert_eq!(refused.error, "relation note: field stars is text, the table's is of another type");
     let broken = apply(&client, 4, "syntax = \"proto3\";\nmessage {").await;
     assert!(broken.error.starts_with("notes.proto:2:"), "{}", broken.error);
-    ingest.stop().await;
+    assert!(ingest.terminate().success());
 
     // The real engine opens what was written.
     if let Some(mut host) = GenjiHost::start(&path).expect("engine") {

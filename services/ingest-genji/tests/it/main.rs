@@ -47,12 +47,6 @@ impl Ingest {
         self.stop.send(()).expect("runs");
         self.task.await.expect("stops cleanly");
     }
-
-    /// Drops everything that it holds at whatever point it is.
-    async fn kill(self) {
-        self.task.abort();
-        self.task.await.expect_err("aborted");
-    }
 }
 
 async fn start() -> (NatsServer, Client, tempfile::TempDir) {

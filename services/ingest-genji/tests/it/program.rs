@@ -1,4 +1,45 @@
-use std::process::{Command, Output};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+
+use deltamesh_ingest_genji::{Mode, Source};
+use deltamesh_testkit::NatsServer;
+
+/// The program in a process of its own; dropping it kills it.
+pub(crate) struct Program {
+    child: Child,
+}
+
+impl Program {
+    pub(crate) fn start(nats: &NatsServer, dir: &Path, mode: Mode) -> Self {
+        let source = Source { name: "app".into(), path: dir.to_owned(), mode };
+        let child = Command::new(env!("CARGO_BIN_EXE_ingest-genji"))
+            .args(["--source", &source.to_string(), "--nats", &nats.url()])
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("program");
+        Self { child }
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("kill");
+        self.child.wait().expect("wait");
+    }
+
+    /// SIGTERM, and how it ends.
+    pub(crate) fn terminate(&mut self) -> ExitStatus {
+        let pid = self.child.id().to_string();
+        Command::new("kill").args(["-TERM", &pid]).status().expect("signal");
+        self.child.wait().expect("wait")
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
 
 fn program(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_ingest-genji"))

@@ -4,6 +4,7 @@ use deltamesh_ingest_genji::Mode;
 use deltamesh_jetstream::{Code, gather_status};
 use deltamesh_testkit::GenjiHost;
 
+use crate::program::Program;
 use crate::{Ingest, LONG, Mirror, read_until, start};
 
 const TABLE: &str = "CREATE TABLE t(id INT PRIMARY KEY, pad TEXT)";
@@ -94,14 +95,14 @@ async fn killed_under_load_it_continues() {
     });
     let mut mirror = Mirror::new(&client);
     for round in 0..8 {
-        let ingest = Ingest::start(&nats, dir.path(), Mode::Tap);
-        for _ in 0..3 {
-            mirror.read().await;
-        }
+        let mut ingest = Program::start(&nats, dir.path(), Mode::Tap);
+        let snapshot = mirror.snapshots;
+        let events = mirror.events;
+        read_until(&mut mirror, |mirror| mirror.snapshots > snapshot || mirror.events > events).await;
         if round % 3 == 2 {
             nats.restart().expect("restart");
         }
-        ingest.kill().await;
+        ingest.kill();
     }
     let mut host = tokio::task::spawn_blocking(|| writer.join().expect("writer")).await.expect("join");
     let ingest = Ingest::start(&nats, dir.path(), Mode::Tap);
