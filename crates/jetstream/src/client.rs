@@ -1,5 +1,6 @@
 //! The connection to NATS.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::connection::State;
@@ -20,6 +21,10 @@ const RECONNECT_LAST: Duration = Duration::from_secs(2);
 /// A connection to NATS that reconnects by itself. Cheap to clone.
 #[derive(Clone)]
 pub struct Client {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
     nats: async_nats::Client,
     context: Context,
     losses: watch::Receiver<u64>,
@@ -79,7 +84,7 @@ async fn open(addresses: &[async_nats::ServerAddr], name: &str) -> Result<Client
         .max_ack_inflight(4096)
         .backpressure_on_inflight(true)
         .build(nats.clone());
-    Ok(Client { nats, context, losses })
+    Ok(Client { inner: Arc::new(Inner { nats, context, losses }) })
 }
 
 fn log(event: &Event) {
@@ -95,33 +100,33 @@ impl Client {
     /// The plain NATS connection, for core publish and subscribe and for `nats-grpc`.
     #[must_use]
     pub fn nats(&self) -> &async_nats::Client {
-        &self.nats
+        &self.inner.nats
     }
 
     pub(crate) fn context(&self) -> &Context {
-        &self.context
+        &self.inner.context
     }
 
     /// Whether the connection stands at this moment.
     #[must_use]
     pub fn is_connected(&self) -> bool {
-        self.nats.connection_state() == State::Connected
+        self.inner.nats.connection_state() == State::Connected
     }
 
     /// Largest message that the server accepts, in bytes.
     #[must_use]
     pub fn max_payload(&self) -> usize {
-        self.nats.max_payload()
+        self.inner.nats.max_payload()
     }
 
     /// Counts lost connections; what was in flight when it changes may or may not have arrived.
     pub(crate) fn losses(&self) -> watch::Receiver<u64> {
-        self.losses.clone()
+        self.inner.losses.clone()
     }
 
     /// Ends the connection after what was published has been sent.
     pub async fn close(&self) {
-        if tokio::time::timeout(ANSWER_TIMEOUT, self.nats.flush()).await.is_err() {
+        if tokio::time::timeout(ANSWER_TIMEOUT, self.inner.nats.flush()).await.is_err() {
             warn!("NATS did not confirm the last messages");
         }
     }

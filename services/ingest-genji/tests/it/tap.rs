@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use deltamesh_ingest_genji::Mode;
-use deltamesh_jetstream::{Code, gather_status};
+use deltamesh_jetstream::{Client, Code, Fault, gather_status};
 use deltamesh_testkit::GenjiHost;
 
 use crate::program::Program;
@@ -141,12 +141,8 @@ async fn a_directory_that_is_not_there_yet() {
     let (nats, client, dir) = start().await;
     let path = dir.path().join("later");
     let ingest = Ingest::start(&nats, &path, Mode::Tap);
-    let faults = async || {
-        let status = gather_status(&client, Duration::from_millis(200)).await.expect("status");
-        status.into_iter().next().map(|status| status.faults).unwrap_or_default()
-    };
     let fault = loop {
-        if let Some(fault) = faults().await.pop() {
+        if let Some(fault) = faults(&client).await.pop() {
             break fault;
         }
     };
@@ -157,7 +153,73 @@ async fn a_directory_that_is_not_there_yet() {
         host.execute(".fill t 0 10 10").expect("fill");
         let mut mirror = Mirror::new(&client);
         read_until(&mut mirror, |mirror| mirror.rows("t") == 10).await;
-        while !faults().await.is_empty() {}
+        while !faults(&client).await.is_empty() {}
     }
+    ingest.stop().await;
+}
+
+/// Faults that the service reports.
+async fn faults(client: &Client) -> Vec<Fault> {
+    let status = gather_status(client, Duration::from_millis(200)).await.expect("status");
+    status.into_iter().next().map(|status| status.faults).unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_corrupt_log_stands_still_until_it_is_mended() {
+    let (nats, client, dir) = start().await;
+    let Some(mut host) = GenjiHost::start(dir.path()).expect("engine") else { return };
+    host.execute(TABLE).expect("create");
+    host.execute(".fill t 0 10 40 1").expect("fill");
+    let ingest = Ingest::start(&nats, dir.path(), Mode::Tap);
+    let mut mirror = Mirror::new(&client);
+    read_until(&mut mirror, |mirror| mirror.rows("t") == 10).await;
+    ingest.stop().await;
+
+    host.execute(".fill t 10 20 40 1").expect("fill");
+    host.close().expect("close");
+    let log = dir.path().join("000002.log");
+    let whole = std::fs::read(&log).expect("log");
+    let mut damaged = whole.clone();
+    // In the middle of what ingest has not read yet.
+    let offset = whole.len() - 700;
+    damaged[offset] ^= 0x40;
+    std::fs::write(&log, &damaged).expect("damage");
+
+    let ingest = Ingest::start(&nats, dir.path(), Mode::Tap);
+    let fault = async {
+        loop {
+            if let Some(fault) = faults(&client).await.pop() {
+                return fault;
+            }
+        }
+    };
+    let fault = tokio::time::timeout(LONG, fault).await.expect("a fault");
+    assert_eq!(fault.part, "capture");
+    assert!(fault.place.contains("000002.log:"), "{fault:?}");
+    assert!(mirror.rows("t") < 30);
+
+    std::fs::write(&log, &whole).expect("mend");
+    read_until(&mut mirror, |mirror| mirror.rows("t") == 30).await;
+    assert_eq!((mirror.snapshots, mirror.events), (1, 20));
+    while !faults(&client).await.is_empty() {}
+    ingest.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_server_is_away_for_a_while() {
+    let (mut nats, client, dir) = start().await;
+    let Some(mut host) = GenjiHost::start(dir.path()).expect("engine") else { return };
+    host.execute(TABLE).expect("create");
+    let ingest = Ingest::start(&nats, dir.path(), Mode::Tap);
+    let mut mirror = Mirror::new(&client);
+    read_until(&mut mirror, |mirror| mirror.snapshots == 1).await;
+    for round in 0..3 {
+        host.execute(&format!(".fill t {} 500 40 1", round * 1000)).expect("fill");
+        nats.kill().expect("kill");
+        host.execute(&format!(".fill t {} 500 40 1", round * 1000 + 500)).expect("fill");
+        nats.restart().expect("restart");
+        read_until(&mut mirror, |mirror| mirror.rows("t") == (round + 1) * 1000).await;
+    }
+    assert_eq!((mirror.snapshots, mirror.events), (1, 3000));
     ingest.stop().await;
 }
