@@ -160,7 +160,7 @@ impl CallState {
 
     /// Ends the call from outside its handler with a status for the client. False: it had ended.
     pub(crate) fn fail(&self, status: &Status) -> bool {
-        let first = self.end(Some(status));
+        let first = self.end(Some(status)).is_some();
         if first {
             self.link.post(&self.inbox, None, envelope::end(Some(status), Metadata::new()));
         }
@@ -169,11 +169,16 @@ impl CallState {
 
     /// Ends the call without an answer: its client has gone. False: it had ended.
     pub(crate) fn abandon(&self) -> bool {
-        self.end(Some(&Status::cancelled()))
+        self.end(Some(&Status::cancelled())).is_some()
     }
 
     pub(crate) fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
+    }
+
+    /// Whether it has ended and its outcome is on its way.
+    pub(crate) fn has_left(&self) -> bool {
+        self.output().admission.is_none()
     }
 
     /// Resolves once the call has ended.
@@ -188,9 +193,7 @@ impl CallState {
     /// The handler's outcome, on the wire.
     async fn complete(&self, outcome: Result<(), Status>) {
         let (outcome, single, trailer) = self.verdict(outcome);
-        if !self.end(outcome.as_ref().err()) {
-            return;
-        }
+        let Some(_place) = self.end(outcome.as_ref().err()) else { return };
         if let Err(status) = self.deliver(outcome.as_ref().err(), single, trailer).await {
             tracing::debug!(method = %self.method.path, %status, "outcome not delivered");
         }
@@ -239,16 +242,15 @@ impl CallState {
         self.link.publish(&self.inbox, end).await
     }
 
-    /// Marks the end; true for the first to do so.
-    fn end(&self, failure: Option<&Status>) -> bool {
+    /// Marks the end. The first to do so gets the call's place, to be given back when all is on its way.
+    fn end(&self, failure: Option<&Status>) -> Option<Place<'_>> {
         if self.ended.swap(true, Ordering::AcqRel) {
-            return false;
+            return None;
         }
         self.method.stats.record(failure, self.opened.elapsed());
-        self.output().admission = None;
         self.requests.fail(Status::cancelled());
         self.closed.notify_waiters();
-        true
+        Some(Place(self))
     }
 
     /// The Begin envelope, once, if there is a header that the client takes.
@@ -295,6 +297,15 @@ impl CallState {
 
     fn output(&self) -> MutexGuard<'_, Output> {
         self.output.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An ended call's place among the open ones.
+struct Place<'a>(&'a CallState);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.output().admission = None;
     }
 }
 

@@ -77,6 +77,8 @@ pub struct Options {
     pub first_message_timeout: Duration,
     /// How long a call may be open at all.
     pub max_call_age: Option<Duration>,
+    /// How long unary calls may still run when their service stops. Streams are ended at once.
+    pub drain: Duration,
     /// What becomes of open calls after a reconnect.
     pub on_reconnect: OnReconnect,
 }
@@ -104,6 +106,7 @@ impl Default for Options {
             probe_interval: Duration::from_secs(10),
             first_message_timeout: Duration::from_secs(10),
             max_call_age: None,
+            drain: Duration::from_secs(2),
             on_reconnect: OnReconnect::Fail,
         }
     }

@@ -8,9 +8,9 @@
 //! subject of ours is answered `503` by the NATS server. So idle calls are probed with empty messages, which
 //! clients ignore, and a half-close, with which some clients also leave, is followed by a probe at once.
 
-use std::borrow::Borrow;
+mod entry;
+
 use std::collections::HashMap;
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -19,7 +19,6 @@ use async_nats::{Message, StatusCode, Subject, Subscriber};
 use bytes::Bytes;
 use futures::StreamExt;
 use tokio::sync::oneshot;
-use tokio::task::AbortHandle;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use crate::admission::Admission;
@@ -33,11 +32,14 @@ use crate::options::OnReconnect;
 use crate::router::{Method, Services};
 use crate::stats::count;
 use crate::status::{Code, Status};
+use entry::{Entry, Inbox};
 
 /// How often open calls are looked through.
 const SWEEP: Duration = Duration::from_millis(250);
 /// The second probe after a half-close: the client's unsubscription may have come behind its `End`.
 const SECOND_PROBE: Duration = Duration::from_millis(500);
+/// How often a stopping service looks whether its unary calls have ended.
+const DRAIN_PAUSE: Duration = Duration::from_millis(5);
 /// After a reconnect of ours, clients get this long to come back before a missing subscription counts.
 const SETTLE: Duration = Duration::from_secs(10);
 /// After a reconnect of ours, clients get this long before their calls are failed.
@@ -55,38 +57,10 @@ pub(crate) struct Reader {
     calls: HashMap<Inbox, Entry>,
     /// Our connections so far.
     connects: u64,
+    /// Why no more calls are opened.
+    stopping: Option<Status>,
     /// Before this, a missing subscription proves nothing.
     judge_from: Instant,
-}
-
-/// Key of a call; found by its text.
-#[derive(PartialEq, Eq)]
-struct Inbox(Subject);
-
-impl Hash for Inbox {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.as_str().hash(state);
-    }
-}
-
-impl Borrow<str> for Inbox {
-    fn borrow(&self) -> &str {
-        self.0.as_str()
-    }
-}
-
-struct Entry {
-    state: Arc<CallState>,
-    phase: Phase,
-    next_probe: Instant,
-    /// Messages of this call have been lost; it fails at this time.
-    doomed: Option<Instant>,
-}
-
-enum Phase {
-    /// The one request message has not arrived; the call is ready to run with it.
-    Waiting(Option<Box<Call>>),
-    Running(AbortHandle),
 }
 
 /// The subscriptions of a reader.
@@ -104,6 +78,7 @@ impl Reader {
             calls: HashMap::new(),
             connects: link.client.statistics().connects.load(Relaxed),
             judge_from: Instant::now(),
+            stopping: None,
             link,
             services,
         }
@@ -127,11 +102,24 @@ impl Reader {
                 },
             }
         };
-        if let Err(error) = calls.unsubscribe().await {
+        self.drain(calls, status.unwrap_or_else(|| Status::unavailable("server stops"))).await;
+    }
+
+    /// Unsubscribes, refuses what is still on its way, lets unary calls end, and fails the rest.
+    async fn drain(&mut self, mut calls: Subscriber, status: Status) {
+        if let Err(error) = calls.drain().await {
             tracing::debug!(service = self.service, %error, "subscription already gone");
         }
-        let status = status.unwrap_or_else(|| Status::unavailable("server stops"));
-        for entry in self.calls.into_values() {
+        let until = Instant::now() + self.link.options.drain;
+        self.calls.retain(|_inbox, entry| entry.state.method.is_unary() || !entry.fail(&status));
+        self.stopping = Some(status.clone());
+        while let Ok(Some(message)) = tokio::time::timeout_at(until, calls.next()).await {
+            self.on_message(message);
+        }
+        while Instant::now() < until && self.calls.values().any(|entry| !entry.state.has_left()) {
+            tokio::time::sleep(DRAIN_PAUSE).await;
+        }
+        for entry in self.calls.values() {
             entry.fail(&status);
         }
     }
@@ -158,14 +146,22 @@ impl Reader {
         if self.calls.get(inbox.as_str()).is_some_and(|entry| !entry.state.has_ended()) {
             return count(&self.link.stats.ignored);
         }
-        let method = subject.get(self.prefix..).and_then(|name| {
-            let router = self.services.current();
-            router.service(&self.service)?.method(name).cloned()
-        });
+        if let Some(status) = &self.stopping {
+            return self.refuse(inbox, status);
+        }
+        let router = self.services.current();
+        let name = subject.get(self.prefix..).unwrap_or_default();
+        if let Some((inner, _method)) = name.rsplit_once('.')
+            && router.service(&format!("{}.{inner}", self.service)).is_some()
+        {
+            // A service whose package is called like this service: its own reader answers.
+            return count(&self.link.stats.ignored);
+        }
+        let method = router.service(&self.service).and_then(|service| service.method(name));
         let Some(method) = method else {
             return self.refuse(inbox, &Status::new(Code::Unimplemented, "Unimplemented"));
         };
-        if let Err(status) = self.open(inbox, &method, call) {
+        if let Err(status) = self.open(inbox, method, call) {
             count(&self.link.stats.rejected);
             self.refuse(inbox, &status);
         }
@@ -194,10 +190,8 @@ impl Reader {
         let state =
             Arc::new(CallState::new(&self.link, inbox, method, peer.is_some(), takes_metadata, admission));
         let call = Call::over_nats(&state, metadata, peer, deadline);
-        let phase =
-            if method.client_streaming { start(&state, call) } else { Phase::Waiting(Some(Box::new(call))) };
         let next_probe = now + self.link.options.probe_interval;
-        self.calls.insert(Inbox(state.inbox.clone()), Entry { state, phase, next_probe, doomed: None });
+        self.calls.insert(Inbox(state.inbox.clone()), Entry::open(state, call, next_probe));
         Ok(())
     }
 
@@ -206,14 +200,14 @@ impl Reader {
             return count(&self.link.stats.ignored);
         };
         let state = &entry.state;
-        let waits = matches!(entry.phase, Phase::Waiting(_));
+        let waits = entry.is_waiting();
         if !waits && !state.method.client_streaming {
             return count(&self.link.stats.ignored);
         }
         if state.requests.push(message).is_err() {
             count(&self.link.stats.rejected);
-            let status = Status::new(Code::ResourceExhausted, "requests come faster than they are served");
-            return entry.fail(&status);
+            entry.fail(&Status::new(Code::ResourceExhausted, "requests come faster than they are served"));
+            return;
         }
         if waits {
             state.requests.finish(Ok(()));
@@ -229,7 +223,7 @@ impl Reader {
             count(&self.link.stats.cancelled);
             entry.abandon();
             self.calls.remove(inbox.as_str());
-        } else if matches!(entry.phase, Phase::Waiting(_)) {
+        } else if entry.is_waiting() {
             entry.fail(&Status::invalid_argument("request message missing"));
             self.calls.remove(inbox.as_str());
         } else {
@@ -294,52 +288,4 @@ impl Reader {
             }
         }
     }
-}
-
-impl Entry {
-    fn start(&mut self) {
-        if let Phase::Waiting(call) = &mut self.phase
-            && let Some(call) = call.take()
-        {
-            self.phase = start(&self.state, *call);
-        }
-    }
-
-    fn fail(&self, status: &Status) {
-        if self.state.fail(status) {
-            self.abort();
-        }
-    }
-
-    fn abandon(&self) -> bool {
-        let first = self.state.abandon();
-        if first {
-            self.abort();
-        }
-        first
-    }
-
-    /// Drops the handler.
-    fn abort(&self) {
-        if let Phase::Running(task) = &self.phase {
-            task.abort();
-        }
-    }
-
-    fn overdue(&self, now: Instant, options: &crate::options::Options) -> Option<Status> {
-        let age = now - self.state.opened;
-        if self.doomed.is_some_and(|at| at <= now) {
-            Some(Status::unavailable("server was disconnected; messages are lost"))
-        } else if matches!(self.phase, Phase::Waiting(_)) && age >= options.first_message_timeout {
-            Some(Status::new(Code::DeadlineExceeded, "no request message arrived"))
-        } else if options.max_call_age.is_some_and(|limit| age >= limit) {
-            Some(Status::unavailable("call is older than the server allows"))
-        } else {
-            None
-        }
-    }
-}
-
-fn start(state: &Arc<CallState>, call: Call) -> Phase {
-    Phase::Running(tokio::spawn(Arc::clone(state).run(call)).abort_handle())
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_nats::Client;
+use futures::future::join_all;
 use tokio::sync::{Mutex, oneshot};
 use tokio::task::JoinHandle;
 
@@ -101,9 +102,7 @@ impl Server {
         }
         self.link.client.flush().await.map_err(Error::nats("flush subscriptions"))?;
         let removed: Vec<_> = readers.extract_if(|name, _reader| router.service(name).is_none()).collect();
-        for (_name, reader) in removed {
-            reader.stop(Status::unavailable("service has been removed")).await;
-        }
+        stop_all(removed, &Status::unavailable("service has been removed")).await;
         Ok(())
     }
 
@@ -125,15 +124,14 @@ impl Server {
         &self.link.nid
     }
 
-    /// Unsubscribes, ends every open call with `UNAVAILABLE`, and waits until that is on the wire.
+    /// Unsubscribes, lets unary calls end ([`Options::drain`]), ends all others with `UNAVAILABLE`, and waits
+    /// until that is on the wire.
     ///
     /// # Errors
     /// The connection is gone.
     pub async fn shutdown(self) -> Result<(), Error> {
         self.discovery.stop(Status::unavailable("server stops")).await;
-        for (_name, reader) in self.readers.into_inner() {
-            reader.stop(Status::unavailable("server stops")).await;
-        }
+        stop_all(self.readers.into_inner(), &Status::unavailable("server stops")).await;
         self.link.client.flush().await.map_err(Error::nats("flush outcomes"))
     }
 
@@ -152,6 +150,11 @@ impl Server {
         let (stop, stopped) = oneshot::channel();
         Ok(Running { stop, task: tokio::spawn(reader.run(Subscriptions { calls, probes }, stopped)) })
     }
+}
+
+/// Stops readers at the same time.
+async fn stop_all(readers: impl IntoIterator<Item = (String, Running)>, status: &Status) {
+    join_all(readers.into_iter().map(|(_name, reader)| reader.stop(status.clone()))).await;
 }
 
 /// A single subject token that is safe in discovery too.

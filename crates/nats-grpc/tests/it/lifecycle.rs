@@ -1,10 +1,11 @@
 //! How calls end before their time: clients that leave, limits, replaced services, shutdown.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use deltamesh_nats_grpc::{CallOptions, Code, OnReconnect, Options, Router, Server};
+use deltamesh_nats_grpc::{Call, CallOptions, Code, Handler, OnReconnect, Options, Router, Server, Service};
 
-use crate::harness::{Harness, PATIENCE, Wire, call_options, chat_message, connect, drain};
+use crate::harness::{Harness, PATIENCE, Wire, call_options, chat_message, connect, drain, hello};
 use crate::services;
 
 /// `JoinChannel` of the channel `live`, which ends only with its caller.
@@ -116,6 +117,44 @@ async fn shutdown_ends_every_call() {
 }
 
 #[tokio::test]
+async fn unary_calls_may_end_while_the_server_stops() {
+    let harness = Harness::with(Options { drain: PATIENCE, ..Options::default() }).await;
+    let (started, mut starts) = tokio::sync::mpsc::channel(1);
+    let (release, released) = tokio::sync::watch::channel(());
+    let mut router = Router::new();
+    let descriptor = services::descriptors("echo.proto").get_service_by_name("echo.Echo").unwrap();
+    router.add(Service::new(descriptor, |_method| {
+        let (started, released) = (started.clone(), released.clone());
+        let handler = move |mut call: Call| {
+            let (started, mut released) = (started.clone(), released.clone());
+            async move {
+                let request = call.requests.single().await?;
+                started.send(()).await.unwrap();
+                released.changed().await.unwrap();
+                call.responses.send(&request).await
+            }
+        };
+        Some(Arc::new(handler) as Arc<dyn Handler>)
+    }));
+    harness.server.set_services(router).await.unwrap();
+    let Harness { nats: _nats, server, client } = harness;
+    let request = hello("late");
+    let call = client.unary("/echo.Echo/SayHello", &request, CallOptions::default());
+    let stop = async {
+        starts.recv().await.unwrap();
+        let stopping = tokio::spawn(server.shutdown());
+        // New calls are refused while the old one runs; those that come before the stop are given up.
+        let attempt = || CallOptions { timeout: Some(Duration::from_millis(20)), ..CallOptions::default() };
+        let refused = async || client.unary("/echo.Echo/SayHello", &[], attempt()).await.unwrap_err().code;
+        while refused().await != Code::Unavailable {}
+        release.send(()).unwrap();
+        stopping.await.unwrap().unwrap();
+    };
+    let (answer, ()) = tokio::time::timeout(PATIENCE, async { tokio::join!(call, stop) }).await.unwrap();
+    assert_eq!(answer.unwrap(), request);
+}
+
+#[tokio::test]
 async fn a_lost_connection_fails_open_calls_or_not() {
     for on_reconnect in [OnReconnect::Fail, OnReconnect::Continue] {
         let mut harness = Harness::with(Options { on_reconnect, ..Options::default() }).await;
@@ -135,10 +174,6 @@ async fn a_lost_connection_fails_open_calls_or_not() {
 
 #[tokio::test]
 async fn a_handler_that_panics_fails_its_call_alone() {
-    use std::sync::Arc;
-
-    use deltamesh_nats_grpc::{Call, Handler, Service};
-
     let harness = Harness::start().await;
     let descriptor = services::descriptors("echo.proto").get_service_by_name("echo.Echo").unwrap();
     let mut router = Router::new();
