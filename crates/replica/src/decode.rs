@@ -64,6 +64,18 @@ pub struct Assembler {
     spool: PathBuf,
     schemas: Schemas,
     open: Option<Open>,
+    skip: Skip,
+}
+
+/// Which messages are dropped because the beginning of their group is missing. A snapshot without its beginning would
+/// delete rows.
+#[derive(Debug, PartialEq)]
+enum Skip {
+    Nothing,
+    /// Those of the next group, whichever it is.
+    NextGroup,
+    /// Those of this group.
+    Group(Head),
 }
 
 /// A group whose last message has not come yet.
@@ -95,36 +107,78 @@ impl Assembler {
     ) -> Self {
         let schemas = schemas.into_iter().map(|schema| (schema.relation.clone(), schema));
         let schemas = Schemas(schemas.collect());
-        Self { source: source.to_owned(), spool: spool.as_ref().to_owned(), schemas, open: None }
+        let (source, spool) = (source.to_owned(), spool.as_ref().to_owned());
+        Self { source, spool, schemas, open: None, skip: Skip::Nothing }
+    }
+
+    /// Drops the next group: the first message to come may be in its middle.
+    pub fn skip_group(&mut self) {
+        self.close(Skip::NextGroup);
     }
 
     /// Takes the next message; gives the group that it completes.
     ///
     /// A group that never got its last message, because its publisher died, is dropped when the next one begins: the
-    /// publisher sends it again from its beginning.
+    /// publisher sends it again from its beginning. After an error the rest of the group is dropped.
     ///
     /// # Errors
     /// [`ErrorKind::Decode`] where the message breaks its contract, [`ErrorKind::Io`] or [`ErrorKind::Full`] where it cannot
-    /// be spooled; the group has to be read again from its first message.
+    /// be spooled.
     pub fn push(&mut self, payload: &[u8], stream_sequence: u64) -> Result<Option<Group>> {
-        let result = self.add(payload, stream_sequence);
-        if result.is_err()
-            && let Some(open) = self.open.take()
-        {
-            self.schemas = open.schemas;
+        let place = || format!("message {stream_sequence} of source {}", self.source);
+        let decoded = Changes::decode(payload)
+            .map_err(|error| Error::new(ErrorKind::Decode, place(), "not a change message").caused_by(error));
+        let head = decoded.and_then(|mut changes| {
+            let position = changes.position.take();
+            let position =
+                position.ok_or_else(|| Error::new(ErrorKind::Decode, place(), "position is missing"))?;
+            let head = Head { first_ordinal: changes.first_ordinal, position, snapshot: changes.snapshot };
+            Ok((head, changes))
+        });
+        let (head, changes) = match head {
+            Ok(decoded) => decoded,
+            Err(error) => {
+                let open = self.open.as_ref().map(|open| Skip::Group(open.head.clone()));
+                self.close(open.unwrap_or(Skip::NextGroup));
+                return Err(error);
+            }
+        };
+        if self.is_skipped(&head, changes.end) {
+            return Ok(None);
+        }
+        let end = changes.end;
+        let result = self.add(head.clone(), changes, payload, stream_sequence);
+        if result.is_err() {
+            self.close(if end { Skip::Nothing } else { Skip::Group(head) });
         }
         result
     }
 
-    fn add(&mut self, payload: &[u8], stream_sequence: u64) -> Result<Option<Group>> {
-        let place = || format!("message {stream_sequence} of source {}", self.source);
-        let changes = Changes::decode(payload).map_err(|error| {
-            Error::new(ErrorKind::Decode, place(), "not a change message").caused_by(error)
-        })?;
-        let position = changes.position.clone();
-        let position =
-            position.ok_or_else(|| Error::new(ErrorKind::Decode, place(), "position is missing"))?;
-        let head = Head { first_ordinal: changes.first_ordinal, position, snapshot: changes.snapshot };
+    /// Forgets the open group, and the schemas that it brought.
+    fn close(&mut self, skip: Skip) {
+        if let Some(open) = self.open.take() {
+            self.schemas = open.schemas;
+        }
+        self.skip = skip;
+    }
+
+    fn is_skipped(&mut self, head: &Head, end: bool) -> bool {
+        let skipped = match &self.skip {
+            Skip::Nothing => false,
+            Skip::NextGroup => true,
+            Skip::Group(skipped) => skipped == head,
+        };
+        self.skip = if skipped && !end { Skip::Group(head.clone()) } else { Skip::Nothing };
+        skipped
+    }
+
+    fn add(
+        &mut self,
+        head: Head,
+        changes: Changes,
+        payload: &[u8],
+        stream_sequence: u64,
+    ) -> Result<Option<Group>> {
         let (end, captured_us) = (changes.end, changes.captured_us);
         if let Some(open) = self.open.take_if(|open| open.head != head) {
             self.schemas = open.schemas;
@@ -146,7 +200,8 @@ impl Assembler {
         }
         let Some(open) = self.open.take() else { return Ok(None) };
         let head = open.head.clone();
-        let items = open.finish()?;
+        let before = open.schemas.clone();
+        let items = open.finish().inspect_err(|_| self.schemas = before)?;
         Ok(Some(Group {
             source: self.source.clone(),
             first_ordinal: head.first_ordinal,

@@ -124,8 +124,7 @@ impl SqliteReplica {
     /// See [`crate::Replica::continue_after`].
     pub(super) fn renumber(&mut self, sequence: u64) -> Result<()> {
         let place = || "renumber changes";
-        let last = self.state.last_sequence;
-        if sequence < last.saturating_sub(last - self.published) {
+        if sequence < self.published {
             let reason = format!("published up to {}, asked to continue after {sequence}", self.published);
             return Err(Error::new(ErrorKind::Conflict, place(), reason));
         }
@@ -192,7 +191,7 @@ impl SqliteReplica {
                     definition.name,
                     key,
                     values,
-                    tokens,
+                    subject,
                     stamp.position,
                     dsid,
                     stamp.captured_us

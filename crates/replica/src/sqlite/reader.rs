@@ -187,6 +187,18 @@ impl Reader {
         changes::changes_after(&self.connection, sequence, view, limit)
     }
 
+    /// Names of the views that have changes behind a feed position, dropped ones too.
+    ///
+    /// # Errors
+    /// The replica cannot be read.
+    pub fn views_changed_after(&mut self, sequence: u64) -> Result<Vec<String>> {
+        let place = || "read changes";
+        let sql = "SELECT DISTINCT view FROM __deltamesh_changes WHERE seq > ?1 AND view <> ''";
+        let mut statement = self.connection.prepare_cached(sql).at(place)?;
+        let names = statement.query_map([sequence.cast_signed()], |row| row.get(0)).at(place)?;
+        names.collect::<rusqlite::Result<_>>().at(place)
+    }
+
     /// The oldest view change that is still there: a cursor is valid while the position behind it is not below.
     ///
     /// # Errors

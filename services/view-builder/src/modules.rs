@@ -1,0 +1,146 @@
+//! The SQL of applied modules: text, place of an error, outcome.
+
+use std::collections::BTreeMap;
+
+use deltamesh_jetstream::{Bucket, Entry, StatusBoard};
+use deltamesh_replica::Error;
+use deltamesh_wire::proto::module::v1::{Module, Outcome, SourceFile};
+use prost::Message as _;
+
+/// The modules as last seen in the bucket, and what became of each.
+#[derive(Debug, Default)]
+pub(crate) struct Modules {
+    known: BTreeMap<String, Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    version: u64,
+    sql: Vec<SourceFile>,
+    /// Why its views are not those of this version, where they are not.
+    refusal: Option<String>,
+}
+
+/// A module whose views are to be made those of its SQL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) name: String,
+    /// All its SQL in one text; empty for a removed module.
+    pub(crate) sql: String,
+}
+
+impl Modules {
+    /// Takes an entry of the bucket; gives the module to apply. A value that is no module is an outcome by itself.
+    pub(crate) fn take(&mut self, entry: Entry) -> Result<Wanted, (String, Outcome)> {
+        let name = entry.key;
+        let Some(value) = entry.value else {
+            self.known.remove(&name);
+            return Ok(Wanted { name, sql: String::new() });
+        };
+        match Module::decode(value) {
+            Ok(module) => {
+                let known = Known { version: module.version, sql: module.sql, refusal: None };
+                let sql = known.text();
+                self.known.insert(name.clone(), known);
+                Ok(Wanted { name, sql })
+            }
+            Err(error) => {
+                let error = format!("module {name}: not a module: {error}");
+                Err((name, Outcome { version: 0, accepted: false, error }))
+            }
+        }
+    }
+
+    /// Modules that were refused and may be accepted now.
+    pub(crate) fn refused(&self) -> Vec<Wanted> {
+        let refused = self.known.iter().filter(|(_, known)| known.refusal.is_some());
+        refused.map(|(name, known)| Wanted { name: name.clone(), sql: known.text() }).collect()
+    }
+
+    /// Notes what became of a module; gives the outcome to publish where it is a new one.
+    pub(crate) fn settle(&mut self, name: &str, error: Option<&Error>, first: bool) -> Option<Outcome> {
+        let known = self.known.get_mut(name)?;
+        let refusal = error.map(|error| known.describe(name, error));
+        let same = known.refusal == refusal;
+        known.refusal.clone_from(&refusal);
+        if same && !first {
+            return None;
+        }
+        let accepted = refusal.is_none();
+        Some(Outcome { version: known.version, accepted, error: refusal.unwrap_or_default() })
+    }
+
+    /// Shows refused modules as faults.
+    pub(crate) fn show(&self, name: &str, board: &StatusBoard) {
+        let part = format!("module {name}");
+        match self.known.get(name).and_then(|known| known.refusal.as_deref()) {
+            None => board.clear(&part),
+            Some(refusal) => {
+                let (place, reason) = refusal.split_once(": ").unwrap_or((name, refusal));
+                board.raise(&part, place, reason);
+            }
+        }
+    }
+}
+
+impl Known {
+    fn text(&self) -> String {
+        self.sql.iter().map(|file| format!("{}\n;\n", file.text)).collect()
+    }
+
+    /// `file:line:column: reason`, from the place in the whole text.
+    fn describe(&self, name: &str, error: &Error) -> String {
+        let Some((line, column, reason)) = located(error.reason()) else {
+            return format!("module {name}: {error}");
+        };
+        let mut first = 1;
+        for file in &self.sql {
+            let lines = file.text.matches('\n').count() + 1;
+            if line < first + lines {
+                return format!("{}:{}:{column}: {reason}", file.path, line - first + 1);
+            }
+            first += lines + 1;
+        }
+        format!("module {name}: {reason}")
+    }
+}
+
+/// Splits `line:column: reason`.
+fn located(text: &str) -> Option<(usize, usize, &str)> {
+    let (place, reason) = text.split_once(": ")?;
+    let (line, column) = place.split_once(':')?;
+    Some((line.parse().ok()?, column.parse().ok()?, reason))
+}
+
+/// Publishes what became of a module.
+pub(crate) async fn publish_outcome(
+    bucket: &Bucket,
+    module: &str,
+    replica: &str,
+    outcome: &Outcome,
+) -> Result<(), deltamesh_jetstream::Error> {
+    let key = format!("{module}.view-builder.{replica}");
+    bucket.put(&key, outcome.encode_to_vec()).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use deltamesh_replica::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn an_error_is_placed_in_its_file() {
+        let file = |path: &str, text: &str| SourceFile { path: path.into(), text: text.into() };
+        let sql = vec![file("a.sql", "one\ntwo\n"), file("b.sql", "three")];
+        let known = Known { version: 1, sql, refusal: None };
+        let lines = known.text();
+        for (word, place) in [("one", "a.sql:1:1"), ("two", "a.sql:2:1"), ("three", "b.sql:1:1")] {
+            let line = lines.lines().position(|line| line == word).unwrap() + 1;
+            let error = Error::new(ErrorKind::Plan, "view v", format!("{line}:1: no such thing"));
+            assert_eq!(known.describe("m", &error), format!("{place}: no such thing"));
+        }
+        let error = Error::new(ErrorKind::Conflict, "view v", "exists already");
+        assert_eq!(known.describe("m", &error), "module m: view v: exists already");
+    }
+}

@@ -1,0 +1,408 @@
+//! The loop of the service: what arrives from the sources becomes the replica's next transaction.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use deltamesh_jetstream::{
+    Bucket, BucketEvent, BucketName, Client, Request, Requests, StatusBoard, Watch, answer_status, backoff,
+    connect,
+};
+use deltamesh_replica::{Checkpointer, Replica as _, Retention, SqliteReplica, Writer};
+use deltamesh_wire::subject;
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior, sleep_until};
+
+use crate::consume::{Arrival, arrivals};
+use crate::control::{Control, service_error, text};
+use crate::feed::{Committed, Feed};
+use crate::modules::{Modules, Wanted, publish_outcome};
+use crate::sources::{Sources, Waiting};
+use crate::{Error, Options};
+
+/// How often the loop looks after what nothing else reminds it of.
+const TICK: Duration = Duration::from_secs(1);
+/// Ticks between two attempts to mend faulted views and refused modules, and two looks at the WAL under load.
+const MEND_TICKS: u64 = 10;
+/// How long the last changes may take to go out when the service stops.
+const DRAIN_WITHIN: Duration = Duration::from_secs(10);
+
+/// What the loop waits for.
+enum Event {
+    Arrived(Arrival),
+    /// A batch that could not be applied is due again.
+    Due(Waiting),
+    Asked(Request),
+    Module(Result<BucketEvent, deltamesh_jetstream::Error>),
+    Tick,
+    Stop,
+}
+
+/// Runs the service until `stop` resolves, then drains.
+///
+/// # Errors
+/// The replica cannot be opened, or NATS refuses what the service cannot do without. Everything that can be mended while the
+/// service runs is a fault in its status instead.
+pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(), Error> {
+    let path = std::path::absolute(&options.replica.path).unwrap_or_else(|_| options.replica.path.clone());
+    let retention = Retention { changes: options.retain };
+    let replica = {
+        let path = path.clone();
+        tokio::task::spawn_blocking(move || SqliteReplica::open(path, retention)).await
+    };
+    let replica = replica.map_err(|error| {
+        let kind = deltamesh_replica::ErrorKind::Stopped;
+        deltamesh_replica::Error::new(kind, "open replica", "thread has ended").caused_by(error)
+    })??;
+    let client = connect(&options.nats, "view-builder").await?;
+    let pipeline = Pipeline::start(client, &options, &path, replica).await?;
+    tracing::info!(replica = %options.replica, sources = ?options.source, "ready");
+    pipeline.run(stop).await
+}
+
+struct Pipeline {
+    client: Client,
+    replica: String,
+    path: std::path::PathBuf,
+    writer: Arc<Writer<SqliteReplica>>,
+    board: StatusBoard,
+    arrivals: BoxStream<'static, Arrival>,
+    requests: Requests,
+    control: Control,
+    modules: Modules,
+    modules_watch: Watch,
+    outcomes: Bucket,
+    replicas: Bucket,
+    sources: Sources,
+    committed: watch::Sender<Committed>,
+    feed: JoinHandle<()>,
+    status: JoinHandle<Result<(), deltamesh_jetstream::Error>>,
+    checkpointer: Option<Checkpointer>,
+    announced: String,
+    ticks: u64,
+    busy: bool,
+}
+
+/// The feed has a thread of its own: its publisher's futures are bound to one.
+fn spawn_feed(feed: Feed, committed: watch::Receiver<Committed>) -> JoinHandle<()> {
+    let runtime = tokio::runtime::Handle::current();
+    tokio::task::spawn_blocking(move || runtime.block_on(feed.run(committed)))
+}
+
+impl Pipeline {
+    async fn start(
+        client: Client,
+        options: &Options,
+        path: &Path,
+        replica: SqliteReplica,
+    ) -> Result<Self, Error> {
+        let name = options.replica.name.clone();
+        let board = StatusBoard::new("view-builder", &name);
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let sources = Sources::new(&client, &board, &options.source, &replica, folder);
+        let committed = Committed { last_sequence: replica.last_sequence(), views: 0 };
+        let checkpointer = Some(Checkpointer::open(path)?);
+        let writer = Arc::new(Writer::spawn(replica)?);
+        let (committed, follow) = watch::channel(committed);
+        let feed = Feed::new(client.clone(), &name, path, writer.clone(), board.clone());
+        let requests =
+            Requests::subscribe(&client, &subject::replica_request(&name, ">"), Some("view-builder")).await?;
+        let status = {
+            let (client, board) = (client.clone(), board.clone());
+            tokio::spawn(async move { answer_status(&client, &board).await })
+        };
+        Ok(Self {
+            arrivals: arrivals(&client, &sources, &board),
+            requests,
+            control: Control::new(path, writer.clone()),
+            modules: Modules::default(),
+            modules_watch: Bucket::open(&client, BucketName::Modules).await?.watch(),
+            outcomes: Bucket::open(&client, BucketName::ModuleStatus).await?,
+            replicas: Bucket::open(&client, BucketName::Replicas).await?,
+            sources,
+            committed,
+            feed: spawn_feed(feed, follow),
+            status,
+            checkpointer,
+            announced: String::new(),
+            ticks: 0,
+            busy: false,
+            replica: name,
+            path: path.to_owned(),
+            client,
+            writer,
+            board,
+        })
+    }
+
+    async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), Error> {
+        let mut stop = std::pin::pin!(stop);
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.show_views().await?;
+        loop {
+            let waiting = self.sources.take_waiting();
+            let due = waiting.as_ref().map_or_else(Instant::now, |waiting| waiting.until);
+            let is_waiting = waiting.is_some();
+            let event = tokio::select! {
+                biased;
+                () = &mut stop => Event::Stop,
+                Some(request) = self.requests.next() => Event::Asked(request),
+                _ = tick.tick() => Event::Tick,
+                () = sleep_until(due), if is_waiting => Event::Tick,
+                Some(arrival) = self.arrivals.next(), if !is_waiting => Event::Arrived(arrival),
+                event = self.modules_watch.next() => Event::Module(event),
+            };
+            let event = match waiting {
+                Some(waiting) if Instant::now() >= waiting.until && matches!(event, Event::Tick) => {
+                    Event::Due(waiting)
+                }
+                waiting => {
+                    self.sources.put_waiting(waiting);
+                    event
+                }
+            };
+            match event {
+                Event::Arrived(arrival) => self.arrived(arrival).await?,
+                Event::Due(waiting) => self.apply(waiting).await?,
+                Event::Asked(request) => self.asked(request).await?,
+                Event::Module(event) => self.module(event).await?,
+                Event::Tick => self.tick().await?,
+                Event::Stop => break,
+            }
+        }
+        self.drain().await
+    }
+
+    async fn arrived(&mut self, arrival: Arrival) -> Result<(), Error> {
+        self.busy = true;
+        if let Some(batch) = self.sources.assemble(arrival) {
+            self.apply(batch).await?;
+        }
+        Ok(())
+    }
+
+    /// Applies a batch in one transaction; group by group where one of them is refused.
+    async fn apply(&mut self, batch: Waiting) -> Result<(), Error> {
+        let Waiting { source, groups, attempt, .. } = batch;
+        let (groups, result, last_sequence) = self
+            .writer
+            .call(move |replica| {
+                let result = replica.apply(&groups);
+                Ok((groups, result, replica.last_sequence()))
+            })
+            .await?;
+        match result {
+            Ok(applied) => {
+                self.board.clear("apply");
+                self.sources.applied(&source, &groups, &applied);
+                self.committed.send_modify(|committed| committed.last_sequence = last_sequence);
+                if applied.schema_changes > 0 || !applied.faults.is_empty() {
+                    self.show_views().await?;
+                    self.retry_modules().await?;
+                }
+            }
+            Err(error) if Sources::is_gap(&error) && groups.len() > 1 => {
+                for group in groups {
+                    if self.sources.accepts(&group) {
+                        let alone = Waiting::now(&source, vec![group]);
+                        Box::pin(self.apply(alone)).await?;
+                    }
+                }
+            }
+            Err(error) if Sources::is_gap(&error) => self.sources.ask_snapshot(&source, &error),
+            Err(error) => {
+                self.board.raise("apply", error.place(), error.reason());
+                let until = Instant::now() + backoff(attempt + 3);
+                self.sources.put_waiting(Some(Waiting { source, groups, attempt: attempt + 1, until }));
+            }
+        }
+        Ok(())
+    }
+
+    async fn asked(&mut self, request: Request) -> Result<(), Error> {
+        let prefix = subject::replica_request(&self.replica, "");
+        let operation = request.subject.strip_prefix(&prefix).unwrap_or(&request.subject).to_owned();
+        let sql = match (operation.as_str(), text(&request)) {
+            ("view.create", Ok(sql)) => sql,
+            ("view.drop", Ok(name)) => {
+                format!("DROP MATERIALIZED VIEW \"{}\"", name.replace('"', "\"\""))
+            }
+            _ => {
+                self.control.spawn(operation, request);
+                return Ok(());
+            }
+        };
+        let result = self.writer.call(move |replica| replica.execute(&sql)).await;
+        let reply = match &result {
+            Ok(names) if names.is_empty() => Ok("nothing to change".to_owned()),
+            Ok(names) => Ok(format!(
+                "{} {}",
+                operation.trim_start_matches("view.").replace("create", "created").replace("drop", "dropped"),
+                names.join(", ")
+            )),
+            Err(error) => Err(service_error(error)),
+        };
+        if let Err(error) = request.finish(reply.map(String::into_bytes)).await {
+            tracing::warn!(operation, error = error.chain(), "cannot answer a request");
+        }
+        if result.is_ok_and(|names| !names.is_empty()) {
+            self.views_changed().await?;
+            self.retry_modules().await?;
+        }
+        Ok(())
+    }
+
+    async fn module(&mut self, event: Result<BucketEvent, deltamesh_jetstream::Error>) -> Result<(), Error> {
+        match event {
+            Ok(BucketEvent::Entry(entry)) => match self.modules.take(entry) {
+                Ok(wanted) => self.apply_module(wanted, true).await?,
+                Err((name, outcome)) => {
+                    self.board.raise(&format!("module {name}"), &name, &outcome.error);
+                    self.publish_outcome(&name, &outcome).await;
+                }
+            },
+            Ok(BucketEvent::Current) => {}
+            Err(error) => tracing::warn!(error = error.chain(), "cannot watch modules"),
+        }
+        Ok(())
+    }
+
+    async fn apply_module(&mut self, wanted: Wanted, first: bool) -> Result<(), Error> {
+        let name = wanted.name.clone();
+        let result = self.writer.call(move |replica| replica.set_module(&wanted.name, &wanted.sql)).await;
+        if let Some(outcome) = self.modules.settle(&name, result.as_ref().err(), first) {
+            tracing::info!(module = %name, accepted = outcome.accepted, "module applied");
+            self.publish_outcome(&name, &outcome).await;
+        }
+        self.modules.show(&name, &self.board);
+        match result {
+            Ok(names) if !names.is_empty() => self.views_changed().await,
+            _ => Ok(()),
+        }
+    }
+
+    /// A refused module may be accepted now: a relation has appeared, or a view that was in the way has gone.
+    async fn retry_modules(&mut self) -> Result<(), Error> {
+        for wanted in self.modules.refused() {
+            self.apply_module(wanted, false).await?;
+        }
+        Ok(())
+    }
+
+    async fn publish_outcome(&self, module: &str, outcome: &deltamesh_wire::proto::module::v1::Outcome) {
+        if let Err(error) = publish_outcome(&self.outcomes, module, &self.replica, outcome).await {
+            tracing::warn!(module, error = error.chain(), "cannot publish the outcome of a module");
+        }
+    }
+
+    async fn views_changed(&mut self) -> Result<(), Error> {
+        let last_sequence = self.writer.call(|replica| Ok(replica.last_sequence())).await?;
+        self.committed.send_modify(|committed| {
+            committed.last_sequence = last_sequence;
+            committed.views += 1;
+        });
+        self.show_views().await
+    }
+
+    /// Shows faulted views as faults.
+    async fn show_views(&mut self) -> Result<(), Error> {
+        let views = self.writer.call(|replica| Ok(replica.views())).await?;
+        let faulted = views.iter().filter_map(|view| {
+            let reason = view.fault.clone()?;
+            Some((format!("view {}", view.definition.name), reason))
+        });
+        let faulted = faulted.collect::<Vec<_>>();
+        for fault in self.board.status().faults {
+            let part = fault.part;
+            if part.starts_with("view ") && !faulted.iter().any(|(name, _)| *name == part) {
+                self.board.clear(&part);
+            }
+        }
+        for (part, reason) in faulted {
+            self.board.raise(&part, format!("replica {}", self.replica), reason);
+        }
+        Ok(())
+    }
+
+    async fn tick(&mut self) -> Result<(), Error> {
+        self.ticks += 1;
+        self.sources.tick();
+        self.announce().await;
+        let mend = self.ticks.is_multiple_of(MEND_TICKS);
+        if mend {
+            let mended = self.writer.call(|replica| Ok(replica.repair())).await?;
+            match mended {
+                Ok(names) if names.is_empty() => {}
+                Ok(_) => self.views_changed().await?,
+                Err(error) => self.board.raise("views", error.place(), error.reason()),
+            }
+            self.retry_modules().await?;
+        }
+        if !self.busy || mend {
+            self.rest().await?;
+        }
+        self.busy = false;
+        Ok(())
+    }
+
+    /// Housekeeping of the replica.
+    async fn rest(&mut self) -> Result<(), Error> {
+        match self.writer.call(|replica| Ok(replica.rest())).await? {
+            Ok(_) => self.board.clear("housekeeping"),
+            Err(error) => self.board.raise("housekeeping", error.place(), error.reason()),
+        }
+        let path = self.path.clone();
+        if let Some(mut checkpointer) = self.checkpointer.take() {
+            let run = tokio::task::spawn_blocking(move || {
+                let result = checkpointer.run();
+                (checkpointer, result)
+            });
+            if let Ok((checkpointer, result)) = run.await {
+                self.checkpointer = Some(checkpointer);
+                if let Err(error) = result {
+                    tracing::debug!(path = %path.display(), %error, "cannot checkpoint");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the gateways where the replica is.
+    async fn announce(&mut self) {
+        let Ok(incarnation) = self.writer.call(|replica| replica.incarnation()).await else { return };
+        if incarnation == self.announced {
+            return;
+        }
+        let value = serde_json::json!({
+            "url": format!("sqlite:{}", self.path.display()),
+            "incarnation": incarnation,
+            "feed": subject::feed_stream(&self.replica),
+        });
+        match self.replicas.put(&self.replica, value.to_string()).await {
+            Ok(_) => self.announced = incarnation,
+            Err(error) => tracing::warn!(error = error.chain(), "cannot announce the replica"),
+        }
+    }
+
+    /// Takes nothing more, publishes what is committed, closes the replica.
+    async fn drain(self) -> Result<(), Error> {
+        drop((self.arrivals, self.requests, self.control, self.committed));
+        self.status.abort();
+        if tokio::time::timeout(DRAIN_WITHIN, self.feed).await.is_err() {
+            tracing::warn!("stops before every change is published; the replica keeps them");
+        }
+        let rested = self.writer.call(|replica| Ok(replica.rest())).await?;
+        if let Err(error) = rested {
+            tracing::warn!(%error, "cannot store the published position");
+        }
+        self.client.close().await;
+        if let Some(writer) = Arc::into_inner(self.writer) {
+            tokio::task::spawn_blocking(|| writer.stop()).await.ok();
+        }
+        Ok(())
+    }
+}

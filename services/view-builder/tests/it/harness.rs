@@ -1,0 +1,214 @@
+//! A NATS server, a source that publishes by hand, and the service in this process.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Parser as _;
+use deltamesh_change::{
+    ChangeEvent, Column, ColumnType, EnginePosition, Operation, RelationSchema, SchemaChange, SourcePosition,
+    Value,
+};
+use deltamesh_jetstream::{
+    Client, Consumer, Headers, Message, Publisher, StreamJournal, connect, ensure_changes,
+};
+use deltamesh_testkit::NatsServer;
+use deltamesh_view_builder::{Error, Options, run};
+use deltamesh_wire::proto::change::v1::{Changes, TransactionRows};
+use deltamesh_wire::{header, subject};
+use prost::Message as _;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+pub(crate) const WAIT: Duration = Duration::from_secs(20);
+
+/// A row event of the relation `message(id, chat, body)`.
+#[derive(Clone)]
+pub(crate) enum Row {
+    Put(i64, i64, &'static str),
+    Delete(i64),
+}
+
+pub(crate) struct Harness {
+    pub(crate) nats: NatsServer,
+    pub(crate) client: Client,
+    dir: tempfile::TempDir,
+    publisher: Publisher,
+    pub(crate) ordinal: u64,
+    service: Option<(oneshot::Sender<()>, JoinHandle<Result<(), Error>>)>,
+}
+
+impl Harness {
+    pub(crate) async fn new() -> Self {
+        let nats = NatsServer::start().unwrap();
+        let client = connect(&nats.url(), "test").await.unwrap();
+        ensure_changes(&client, "app").await.unwrap();
+        let journal = StreamJournal::open(&client, "CHANGES_APP").await.unwrap();
+        let publisher = Publisher::open(journal).await.unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        Self { nats, client, dir, publisher, ordinal: 0, service: None }
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.dir.path().join("replica.db")
+    }
+
+    pub(crate) fn start(&mut self) {
+        let options = Options::parse_from([
+            "view-builder".to_owned(),
+            format!("--replica=sqlite:{}", self.path().display()),
+            "--source=app".to_owned(),
+            format!("--nats={}", self.nats.url()),
+        ]);
+        let (stop, stopped) = oneshot::channel();
+        let service = run(options, async {
+            stopped.await.ok();
+        });
+        self.service = Some((stop, tokio::spawn(service)));
+    }
+
+    /// Drains the service.
+    pub(crate) async fn stop(&mut self) {
+        let (stop, service) = self.service.take().unwrap();
+        stop.send(()).unwrap();
+        tokio::time::timeout(WAIT, service).await.unwrap().unwrap().unwrap();
+    }
+
+    /// A source transaction with these rows; a snapshot begins with the schema.
+    pub(crate) async fn publish(&mut self, snapshot: bool, rows: &[Row]) {
+        self.ordinal += 1;
+        let changes = self.changes(snapshot, rows);
+        self.publisher.publish(changes).await.unwrap();
+        self.publisher.flush().await.unwrap();
+    }
+
+    fn changes(&self, snapshot: bool, rows: &[Row]) -> Vec<Message> {
+        let schema = message_schema();
+        let position = SourcePosition {
+            incarnation: "i1".into(),
+            ordinal: self.ordinal,
+            engine: EnginePosition { sequence: self.ordinal, log: 1, offset: 0 },
+        };
+        let part = |end| Changes {
+            relation: "message".into(),
+            dsid: 1,
+            first_ordinal: self.ordinal,
+            position: Some((&position).into()),
+            end,
+            snapshot,
+            captured_us: 1,
+            transactions: vec![],
+            schema: None,
+        };
+        let row = |row: &Row| {
+            let (operation, key, after) = match row.clone() {
+                Row::Put(id, chat, body) => {
+                    let operation = if snapshot { Operation::Read } else { Operation::Upsert };
+                    (operation, id, Some(vec![id.into(), chat.into(), body.into()]))
+                }
+                Row::Delete(id) => (Operation::Delete, id, None),
+            };
+            let key = vec![Value::Int(key)];
+            ChangeEvent { schema: schema.clone(), operation, key, before: None, after }.into()
+        };
+        let rows = TransactionRows { ordinal: self.ordinal, rows: rows.iter().map(row).collect() };
+        let mut messages = Vec::new();
+        if snapshot {
+            let define = SchemaChange::Define(schema.clone());
+            let changes = Changes { schema: Some((&define).into()), ..part(false) };
+            messages.push(message(subject::changes_schema("app", "message"), &changes));
+        }
+        let changes = Changes { transactions: vec![rows], ..part(true) };
+        messages.push(message(subject::changes("app", "message"), &changes));
+        messages
+    }
+
+    /// Asks the service, until it is there.
+    pub(crate) async fn ask(&self, operation: &str, payload: &str) -> Result<String, String> {
+        let subject = subject::replica_request("main", operation);
+        let deadline = tokio::time::Instant::now() + WAIT;
+        loop {
+            match self.client.request(&subject, payload.to_owned(), WAIT).await {
+                Ok(reply) => return Ok(String::from_utf8(reply.to_vec()).unwrap()),
+                Err(error) if error.code as u8 == 14 && tokio::time::Instant::now() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                Err(error) => return Err(error.message),
+            }
+        }
+    }
+
+    /// Rows of a SELECT, one line each.
+    pub(crate) async fn rows(&self, sql: &str) -> Result<String, String> {
+        let subject = subject::replica_request("main", "sql");
+        let mut replies = self.client.request_many(&subject, sql.to_owned()).await.unwrap();
+        let mut lines = Vec::new();
+        loop {
+            let page = replies.next(WAIT).await.map_err(|error| error.message)?.unwrap();
+            if page.is_empty() {
+                return Ok(lines.join("\n"));
+            }
+            let page: serde_json::Value = serde_json::from_slice(&page).unwrap();
+            lines.extend(page["rows"].as_array().unwrap().iter().map(ToString::to_string));
+        }
+    }
+
+    /// Waits until a SELECT gives these rows.
+    pub(crate) async fn wait_rows(&self, sql: &str, expected: &str) {
+        let deadline = tokio::time::Instant::now() + WAIT;
+        loop {
+            let rows = self.rows(sql).await;
+            if rows.as_deref() == Ok(expected) {
+                return;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "{sql}: {rows:?}, expected {expected}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// The messages of the feed stream up to a position, as lines.
+    pub(crate) async fn feed(&self, last: u64) -> String {
+        let mut lines = Vec::new();
+        let mut consumer = loop {
+            match Consumer::open(&self.client, "FEED_MAIN", 1).await {
+                Ok(consumer) => break consumer,
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        };
+        while consumer.next_sequence() <= last {
+            let batch = tokio::time::timeout(WAIT, consumer.next_batch(1000, 1 << 20)).await;
+            for stored in batch.expect("feed message in time").unwrap() {
+                let end = stored.headers.get(header::TRANSACTION_END).map_or("", |_| " !");
+                let operation = stored.headers.get(header::OPERATION).unwrap();
+                let row = String::from_utf8(stored.payload.to_vec()).unwrap();
+                lines.push(format!("{} {} {operation} {row}{end}", stored.sequence, stored.subject));
+            }
+        }
+        lines.join("\n")
+    }
+
+    /// The parts that are faulted, one line each.
+    pub(crate) async fn faults(&self) -> String {
+        let status =
+            deltamesh_jetstream::gather_status(&self.client, Duration::from_millis(300)).await.unwrap();
+        let faults = status.into_iter().flat_map(|status| status.faults);
+        faults.map(|fault| format!("{}: {}", fault.part, fault.reason)).collect::<Vec<_>>().join("\n")
+    }
+}
+
+pub(crate) fn message_schema() -> Arc<RelationSchema> {
+    Arc::new(RelationSchema {
+        relation: "message".into(),
+        dsid: 1,
+        columns: vec![
+            Column::new("id", ColumnType::Int, false),
+            Column::new("chat", ColumnType::Int, true),
+            Column::new("body", ColumnType::Text, true),
+        ],
+        key: vec![0],
+    })
+}
+
+fn message(subject: String, changes: &Changes) -> Message {
+    Message { subject, headers: Headers::new(), payload: changes.encode_to_vec().into() }
+}

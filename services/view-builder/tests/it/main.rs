@@ -1,0 +1,6 @@
+//! The service against a real NATS server.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
+mod harness;
+mod modules;
+mod spine;

@@ -1,0 +1,117 @@
+//! From the change stream through the replica to the feed stream.
+
+use std::time::Duration;
+
+use deltamesh_jetstream::Requests;
+use expect_test::expect;
+
+use crate::harness::{Harness, Row};
+
+const COUNTS: &str =
+    "CREATE MATERIALIZED VIEW counts AS SELECT chat, count(*) AS messages FROM message GROUP BY chat";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_become_feed_messages() {
+    let mut harness = Harness::new().await;
+    harness.publish(true, &[Row::Put(1, 7, "a")]).await;
+    harness.start();
+    harness.wait_rows("SELECT count(*) FROM app__message", "[1]").await;
+    assert_eq!(harness.ask("view.create", COUNTS).await.unwrap(), "created counts");
+    harness.publish(false, &[Row::Put(2, 7, "b"), Row::Put(3, 8, "c")]).await;
+    harness.wait_rows("SELECT * FROM counts ORDER BY chat", "[7,2]\n[8,1]").await;
+    harness.stop().await;
+    harness.publish(false, &[Row::Delete(3)]).await;
+    harness.start();
+    harness.wait_rows("SELECT * FROM counts ORDER BY chat", "[7,2]").await;
+    expect![[r#"
+        1 feed.counts.7 insert {"chat":7,"messages":1} !
+        2 feed.counts.7 update {"chat":7,"messages":2}
+        3 feed.counts.8 insert {"chat":8,"messages":1} !
+        4 feed.counts.8 delete {"chat":8,"messages":1} !"#]]
+    .assert_eq(&harness.feed(4).await);
+    expect![[r#"[{"view":"counts","missing":0,"extra":0}]"#]]
+        .assert_eq(&harness.ask("verify", "").await.unwrap());
+    assert_eq!(harness.faults().await, "");
+    harness.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_are_answered_or_refused() {
+    let mut harness = Harness::new().await;
+    harness.publish(true, &[Row::Put(1, 7, "a")]).await;
+    harness.start();
+    harness.wait_rows("SELECT count(*) FROM app__message", "[1]").await;
+    let error = harness.ask("view.create", "CREATE MATERIALIZED VIEW v AS SELECT nothing FROM message").await;
+    assert!(error.unwrap_err().contains("nothing"));
+    harness.ask("view.create", COUNTS).await.unwrap();
+    assert!(harness.ask("view.explain", "counts").await.unwrap().contains("app__message"));
+    let list: serde_json::Value = serde_json::from_str(&harness.ask("view.list", "").await.unwrap()).unwrap();
+    assert_eq!((&list[0]["name"], &list[0]["key"][0]), (&"counts".into(), &"chat".into()));
+    let refused = harness.rows("DELETE FROM counts").await.unwrap_err();
+    assert!(refused.contains("not authorized") || refused.contains("not a SELECT"), "{refused}");
+    assert_eq!(harness.ask("view.drop", "counts").await.unwrap(), "dropped counts");
+    expect![[r#"
+        1 feed.counts.7 insert {"chat":7,"messages":1} !
+        2 feed.counts.7 delete {"chat":7,"messages":1} !"#]]
+    .assert_eq(&harness.feed(2).await);
+    assert_eq!(harness.ask("view.drop", "counts").await.unwrap_err(), "view counts: does not exist");
+    assert!(harness.ask("nothing", "").await.unwrap_err().contains("does not exist"));
+    harness.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gap_is_healed_by_a_snapshot() {
+    let mut harness = Harness::new().await;
+    let mut reconciles = Requests::subscribe(&harness.client, "source.app.reconcile", None).await.unwrap();
+    harness.publish(true, &[Row::Put(1, 7, "a"), Row::Put(2, 7, "b")]).await;
+    harness.start();
+    harness.ask("view.list", "").await.unwrap();
+    harness.wait_rows("SELECT count(*) FROM app__message", "[2]").await;
+    harness.ask("view.create", COUNTS).await.unwrap();
+    harness.ordinal += 3;
+    harness.publish(false, &[Row::Put(9, 9, "after the hole")]).await;
+    let request = tokio::time::timeout(crate::harness::WAIT, reconciles.next()).await.unwrap().unwrap();
+    request.reply("").await.unwrap();
+    assert_eq!(harness.faults().await, "source app: transactions 2 to 4 are missing");
+    harness.publish(true, &[Row::Put(2, 7, "b"), Row::Put(9, 9, "after the hole")]).await;
+    harness.publish(false, &[Row::Put(10, 9, "c")]).await;
+    harness.wait_rows("SELECT * FROM counts ORDER BY chat", "[7,1]\n[9,2]").await;
+    assert_eq!(harness.faults().await, "");
+    harness.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_nats_server_is_waited_for() {
+    let mut harness = Harness::new().await;
+    harness.publish(true, &[Row::Put(1, 7, "a")]).await;
+    harness.start();
+    harness.wait_rows("SELECT count(*) FROM app__message", "[1]").await;
+    harness.ask("view.create", COUNTS).await.unwrap();
+    harness.nats.restart().unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    harness.publish(false, &[Row::Put(2, 7, "b")]).await;
+    assert_eq!(harness.feed(2).await.lines().count(), 2);
+    harness.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_replica_continues_the_numbers_of_the_stream() {
+    let mut harness = Harness::new().await;
+    harness.publish(true, &[Row::Put(1, 7, "a")]).await;
+    harness.start();
+    harness.wait_rows("SELECT count(*) FROM app__message", "[1]").await;
+    harness.ask("view.create", COUNTS).await.unwrap();
+    assert_eq!(harness.feed(1).await.lines().count(), 1);
+    harness.stop().await;
+    for suffix in ["", "-wal", "-shm"] {
+        std::fs::remove_file(format!("{}{suffix}", harness.path().display())).ok();
+    }
+    harness.start();
+    harness.wait_rows("SELECT count(*) FROM app__message", "[1]").await;
+    harness.ask("view.create", COUNTS).await.unwrap();
+    expect![[r#"
+        1 feed.counts.7 insert {"chat":7,"messages":1} !
+        2 feed.counts.7 insert {"chat":7,"messages":1} !"#]]
+    .assert_eq(&harness.feed(2).await);
+    harness.stop().await;
+}
