@@ -15,6 +15,9 @@ use scope::Scope;
 pub(crate) fn resolve(query: &Query, catalog: &Catalog) -> Result<SelectQuery, Error> {
     let select = select_of(query)?;
     let location = Location::of(select.span());
+    if select.from.is_empty() {
+        return Err(Error::unsupported("a view selects FROM at least one relation", location));
+    }
     let scope = Scope::open(&select.from, catalog)?;
     let mut outputs = Vec::new();
     for item in &select.projection {
@@ -97,7 +100,7 @@ fn select_of(query: &Query) -> Result<&Select, Error> {
 pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
     let mut ranked: Vec<(usize, &str)> = known
         .map(|candidate| (distance(&name.to_lowercase(), &candidate.to_lowercase()), candidate))
-        .filter(|(distance, candidate)| *distance <= 1 + candidate.len().max(name.len()) / 2)
+        .filter(|(distance, candidate)| *distance <= (candidate.len().max(name.len()) / 2).max(1))
         .collect();
     ranked.sort_unstable();
     ranked.dedup();

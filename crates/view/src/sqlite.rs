@@ -67,8 +67,10 @@ pub(crate) fn program(
     let mut create: Vec<String> = parts.indexes.iter().map(create_index).collect();
     create.extend(parts.layout.create(&oracle));
     let (apply, record) = (parts.layout.apply(), parts.layout.record(&subject));
-    let temporary: Vec<String> =
-        [parts.layout.old(), parts.layout.new()].into_iter().chain(parts.scratch.iter().cloned()).collect();
+    let temporary: Vec<String> = [parts.layout.old_images(), parts.layout.new_images()]
+        .into_iter()
+        .chain(parts.scratch.iter().cloned())
+        .collect();
     let mut drop = parts.layout.drop();
     drop.extend(temporary.iter().map(|table| format!("DROP TABLE IF EXISTS {table}")));
     let sections = Sections { maintain: &parts.maintain, apply: &apply, record: &record };

@@ -27,9 +27,6 @@ impl Scope {
                 scope.join(join, catalog)?;
             }
         }
-        if scope.relations.is_empty() {
-            return Err(Error::unsupported("a view selects FROM at least one relation", None));
-        }
         Ok(scope)
     }
 

@@ -105,13 +105,19 @@ pub(crate) fn plan(query: &SelectQuery, mut layout: Layout) -> Parts {
         connect,
         maintain,
         indexes: indexes.into_vec(),
-        notes: vec![],
+        notes: rule.notes(),
     }
 }
 
 impl Rule<'_> {
     fn group_names(&self) -> impl Iterator<Item = String> + use<> {
         (0..self.group.len()).map(|index| format!("g{index}"))
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let extreme = self.states.iter().any(|(state, _)| state.is_extreme());
+        let note = "min and max: when the row that has the value goes, the next one is looked up";
+        extreme.then(|| note.to_owned()).into_iter().collect()
     }
 
     /// Finds a storage column for each state; a visible one where an output is just that.
@@ -208,7 +214,7 @@ impl Rule<'_> {
     fn old_images(&self, layout: &Layout, groups: &str) -> String {
         format!(
             "INSERT INTO {old} ({all}) SELECT {of_s} FROM {groups} AS g CROSS JOIN {storage} AS s WHERE {same}",
-            old = layout.old(),
+            old = layout.old_images(),
             all = layout.all(""),
             of_s = layout.all("s."),
             storage = quote(&layout.storage()),
@@ -233,11 +239,11 @@ impl Rule<'_> {
         let alive = if self.group.is_empty() { "" } else { " WHERE t.n > 0" };
         format!(
             "INSERT INTO {new} ({all}) SELECT {values} FROM (SELECT {totals} FROM {groups} AS g LEFT JOIN {old} AS o ON {same}) AS t{alive}",
-            new = layout.new(),
+            new = layout.new_images(),
             all = layout.all(""),
             values = values.join(", "),
             totals = totals.join(", "),
-            old = layout.old(),
+            old = layout.old_images(),
             same = self.same_group(layout, "o"),
         )
     }
@@ -305,7 +311,7 @@ impl Rule<'_> {
             None => layout.columns[index].expr.as_ref().map(|expr| render(expr, &names)),
         };
         let values: Vec<String> = (0..layout.columns.len()).filter_map(value).collect();
-        let from = self.query.from_clause(|joined| quote(&joined.base.storage));
+        let from = self.query.tables_clause(|joined| quote(&joined.base.storage));
         format!(
             "INSERT INTO {} ({}) SELECT {}{from}{}",
             quote(&layout.storage()),

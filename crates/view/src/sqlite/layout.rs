@@ -143,11 +143,13 @@ impl Layout {
         if hidden { format!("__deltamesh_rows_{}", self.view) } else { self.view.clone() }
     }
 
-    pub(crate) fn old(&self) -> String {
+    /// TEMP table of before images.
+    pub(crate) fn old_images(&self) -> String {
         format!("temp.{}", quote(&old_table(&self.view)))
     }
 
-    pub(crate) fn new(&self) -> String {
+    /// TEMP table of after images.
+    pub(crate) fn new_images(&self) -> String {
         format!("temp.{}", quote(&new_table(&self.view)))
     }
 
@@ -263,7 +265,9 @@ impl Layout {
     pub(crate) fn connect(&self) -> Vec<String> {
         let mut statements = vec![];
         let columns = self.declarations(false);
-        for (table, name) in [(self.old(), old_table(&self.view)), (self.new(), new_table(&self.view))] {
+        for (table, name) in
+            [(self.old_images(), old_table(&self.view)), (self.new_images(), new_table(&self.view))]
+        {
             if self.has_primary_key() {
                 let keys = self.keys("");
                 statements
@@ -298,7 +302,7 @@ impl Layout {
         let mut order = self.key.clone();
         order.extend((0..self.columns.len()).filter(|index| !self.key.contains(index)));
         let group: Vec<String> = order.into_iter().map(|index| self.name(index)).collect();
-        [(self.old(), "<"), (self.new(), ">")]
+        [(self.old_images(), "<"), (self.new_images(), ">")]
             .into_iter()
             .map(|(table, sign)| {
                 format!(
@@ -316,7 +320,8 @@ impl Layout {
         if !self.stored {
             return vec![];
         }
-        let (storage, old, new, all) = (quote(&self.storage()), self.old(), self.new(), self.all(""));
+        let (storage, old, new, all) =
+            (quote(&self.storage()), self.old_images(), self.new_images(), self.all(""));
         if self.key.is_empty() {
             return vec![
                 format!("DELETE FROM {storage} WHERE EXISTS (SELECT 1 FROM {old})"),

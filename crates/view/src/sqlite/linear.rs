@@ -34,7 +34,7 @@ pub(crate) fn stored_exprs(layout: &Layout) -> Vec<Scalar> {
 pub(crate) fn select_stored(query: &SelectQuery, exprs: &[Scalar]) -> String {
     let names = Render(query);
     let values: Vec<String> = exprs.iter().map(|expr| render(expr, &names)).collect();
-    let from = query.from_clause(|joined| quote(&joined.base.storage));
+    let from = query.tables_clause(|joined| quote(&joined.base.storage));
     format!("SELECT {}{from}{}", values.join(", "), query.grouping_clause())
 }
 

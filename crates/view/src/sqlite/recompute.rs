@@ -30,12 +30,12 @@ pub(crate) fn plan(query: &SelectQuery, mut layout: Layout, affected: &[Scalar])
         .zip(&names)
         .zip(affected)
         .map(|((position, name), expr)| {
-            format!("s.{} {} a.{name}", layout.name(*position), equality(query, expr))
+            format!("s.{} {} {AFFECTED}.{name}", layout.name(*position), equality(query, expr))
         })
         .collect();
     let finish = [
         format!(
-            "INSERT INTO {delta} SELECT -1, {} FROM {distinct} AS a CROSS JOIN {} AS s WHERE {}",
+            "INSERT INTO {delta} SELECT -1, {} FROM {distinct} AS {AFFECTED} CROSS JOIN {} AS s WHERE {}",
             layout.all("s."),
             quote(&layout.storage()),
             lookup.join(" AND ")
@@ -62,7 +62,7 @@ pub(crate) fn plan_full(query: &SelectQuery, layout: Layout) -> Parts {
     let exprs = stored_exprs(&layout);
     let delta = layout.scratch("delta");
     let names: Vec<String> = exprs.iter().map(|expr| render(expr, &Render(query))).collect();
-    let from = query.from_clause(|joined| quote(&joined.base.storage));
+    let from = query.tables_clause(|joined| quote(&joined.base.storage));
     let finish = [
         format!("INSERT INTO {delta} SELECT -1, {} FROM {}", layout.all(""), quote(&layout.storage())),
         format!("INSERT INTO {delta} SELECT 1, {}{from}{}", names.join(", "), query.grouping_clause()),

@@ -21,7 +21,7 @@ impl Layout {
         let insert = "INSERT INTO \"__deltamesh_changes\" (view, op, key, row, before, subject, position, dsid, captured_us)";
         let view = quote_text(&self.view);
         let bound = ":position, :dsid, :captured_us";
-        let (old, new) = (self.old(), self.new());
+        let (old, new) = (self.old_images(), self.new_images());
         vec![
             format!(
                 "{insert} SELECT {view}, 'delete', {key}, {row}, NULL, {subject}, {bound} FROM {old} AS o WHERE NOT EXISTS (SELECT 1 FROM {new} AS n WHERE {same})",

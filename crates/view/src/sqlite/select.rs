@@ -74,7 +74,7 @@ fn aggregate_call(aggregate: &Aggregate, names: &dyn Names) -> String {
 
 impl SelectQuery {
     /// `FROM … WHERE …` as the user wrote it, reading the visible tables.
-    pub(crate) fn from_clause(&self, table: impl Fn(&Joined) -> String) -> String {
+    pub(crate) fn tables_clause(&self, table: impl Fn(&Joined) -> String) -> String {
         let names = Render(self);
         let mut sql = String::from(" FROM ");
         for (index, joined) in self.relations.iter().enumerate() {
@@ -121,7 +121,7 @@ impl SelectQuery {
             .map(|output| format!("{} AS {}", render(&output.expr, &names), quote(&output.name)))
             .collect();
         let distinct = if self.distinct { "DISTINCT " } else { "" };
-        let from = self.from_clause(|joined| quote(&joined.base.base.table));
+        let from = self.tables_clause(|joined| quote(&joined.base.base.table));
         format!("SELECT {distinct}{}{from}{}", outputs.join(", "), self.grouping_clause())
     }
 }

@@ -307,25 +307,40 @@ impl Database {
         Ok(())
     }
 
-    /// Loops of a step's plan that read a whole mirror or storage, for the program of that view.
-    pub(crate) fn scans(&self, view: &str) -> Vec<String> {
+    /// Loops of the program's statements that read all of a durable table, with the statement.
+    pub(crate) fn scans(&self, view: &str) -> Vec<(String, String)> {
         let program = self.programs.iter().find(|program| program.definition.name == view).expect("view");
         let mut scans = vec![];
         let steps =
             program.maintain.iter().map(|step| &step.sql).chain(&program.apply).chain(&program.record);
         for sql in steps {
-            let mut statement = self
-                .connection
-                .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
-                .unwrap_or_else(|e| panic!("{e}\n{sql}"));
+            let explain = format!("EXPLAIN QUERY PLAN {sql}");
+            let mut statement =
+                self.connection.prepare(&explain).unwrap_or_else(|error| panic!("{error}\n{sql}"));
             let mut rows = statement.raw_query();
             while let Some(row) = rows.next().expect("row") {
                 let detail: String = row.get(3).expect("detail");
-                scans.push(format!("{detail}    <- {sql}"));
+                let whole = detail.strip_prefix("SCAN ").or_else(|| {
+                    detail.strip_prefix("SEARCH ").filter(|rest| rest.contains("USING AUTOMATIC"))
+                });
+                let name = whole.and_then(|rest| rest.split(' ').next());
+                if name.is_some_and(|name| !is_temporary(name, sql)) {
+                    scans.push((detail.clone(), sql.clone()));
+                }
             }
         }
         scans
     }
+}
+
+/// Whether a name in a query plan is a TEMP table of the statement, or an alias of one.
+fn is_temporary(name: &str, sql: &str) -> bool {
+    let aliased = sql.split("temp.\"").skip(1).any(|rest| {
+        let alias = rest.split_once('"').and_then(|(_, rest)| rest.strip_prefix(" AS "));
+        let alias = alias.and_then(|rest| rest.split([' ', ')']).next());
+        alias.is_some_and(|alias| alias.trim_matches('"') == name)
+    });
+    name.starts_with("temp.") || name.starts_with("(subquery") || name == "__deltamesh_affected" || aliased
 }
 
 fn value(value: ValueRef<'_>) -> Value {

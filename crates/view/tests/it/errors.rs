@@ -1,1 +1,135 @@
 //! What is refused, and what is said.
+
+use deltamesh_view::{Catalog, Dialect, Statement, parse_statements, plan};
+use expect_test::{Expect, expect};
+
+use crate::oracle::relations;
+
+fn refusal(sql: &str) -> String {
+    let mut catalog = Catalog::new();
+    for schema in relations() {
+        catalog.add_relation("main", &schema);
+    }
+    catalog.add_relation("other", &relations()[2]);
+    let mut said = vec![];
+    for line in sql.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let statement = format!("CREATE MATERIALIZED VIEW v {line}");
+        let outcome = parse_statements(&statement).and_then(|statements| match statements.as_slice() {
+            [Statement::Create(view)] => plan(view, &catalog, Dialect::Sqlite),
+            _ => panic!("one CREATE"),
+        });
+        said.push(match outcome {
+            Ok(program) => format!("planned: {}", program.oracle),
+            Err(error) => error.to_string(),
+        });
+    }
+    said.join("\n") + "\n"
+}
+
+fn check(sql: &str, expected: Expect) {
+    expected.assert_eq(&refusal(sql));
+}
+
+#[test]
+fn names() {
+    check(
+        "AS SELECT x FROM user
+         AS SELECT u.logn FROM user u
+         AS SELECT user.login FROM user JOIN message ON message.user_id = user.user_id WHERE massage.n = 1
+         AS SELECT user_id FROM user u JOIN message m ON m.user_id = u.user_id
+         AS SELECT id FROM mesage
+         AS SELECT role FROM member
+         AS SELECT role FROM main.member WHERE lenght(role) > 1
+         AS SELECT u.login, m.id FROM user u JOIN user u ON TRUE
+         AS SELECT login, login FROM user
+         AS SELECT n + 1 FROM message
+         AS SELECT login AS rowid FROM user",
+        expect![[r#"
+            1:38: no column x
+            1:40: no column logn in u; near: login
+            1:112: no relation massage in FROM; near: message
+            1:38: column user_id is in u and in m: write u.user_id
+            1:46: no relation or view mesage; near: message
+            1:48: member may be main.member or other.member: write source.relation
+            1:66: no function lenght; near: length
+            1:69: u is in FROM twice: give one of them an alias
+            1:31: two columns named login: rename one with AS
+            1:38: give the expression a name: expression AS name
+            1:31: the column name "rowid" is reserved
+        "#]],
+    );
+}
+
+#[test]
+fn constructs() {
+    check(
+        "AS SELECT id FROM message ORDER BY id LIMIT 3
+         AS SELECT id FROM message UNION SELECT user_id FROM user
+         AS WITH a AS (SELECT id FROM message) SELECT id FROM a
+         AS SELECT id FROM (SELECT id FROM message) AS m
+         AS SELECT id FROM message WHERE user_id IN (SELECT user_id FROM user)
+         AS SELECT id, row_number() OVER (ORDER BY id) AS r FROM message
+         AS SELECT id, now() AS t FROM message
+         AS SELECT id, current_timestamp AS t FROM message
+         AS SELECT id FROM message WHERE random() > 0
+         AS SELECT id FROM user u RIGHT JOIN message m ON u.user_id = m.user_id
+         AS SELECT id FROM user JOIN message USING (user_id)
+         AS SELECT id FROM message WHERE body COLLATE NOCASE = 'a'
+         AS SELECT id FROM message WHERE n = $1
+         AS SELECT id FROM message ORDER BY n
+         AS SELECT chat, n FROM message GROUP BY chat
+         AS SELECT chat FROM message WHERE count(*) > 1
+         AS SELECT sum(count(*)) AS c FROM message
+         AS SELECT 1 AS one",
+        expect![[r#"
+            1:31: LIMIT is not supported in a view: leave it out and read the view with ORDER BY and LIMIT
+            1:31: UNION is not supported in a view: make one view of each side and read both
+            1:31: WITH is not supported in a view: make each part a view of its own and select from it
+            1:47: only relations and views in FROM: make a subquery a view of its own and select from it
+            1:60: a subquery in an expression is not supported yet: make it a view of its own and JOIN it
+            1:42: row_number OVER: window functions are not supported yet; write GROUP BY, or rank when reading
+            1:42: now has another value at every reading, so the view could not be kept: store the value in a column
+            1:42: current_timestamp has another value at every reading, so the view could not be kept: store the value in a column
+            1:60: random has another value at every reading, so the view could not be kept: store the value in a column
+            1:64: RIGHT JOIN: swap the sides and write LEFT JOIN
+            1:56: USING: write ON left.column = right.column
+            1:60: COLLATE is not supported in a view: compare lower(column)
+            1:64: a view has no parameters: write the value
+            1:63: ORDER BY n: the view is read by its own columns, select it too
+            1:31: column n is neither in GROUP BY nor in an aggregate: add it to GROUP BY, or write min(n)
+            1:31: count in WHERE: write the condition as HAVING
+            1:38: an aggregate in an aggregate: make the inner one a view of its own
+            1:31: a view selects FROM at least one relation
+        "#]],
+    );
+}
+
+#[test]
+fn types_and_options() {
+    check(
+        "AS SELECT sum(body) AS s FROM message
+         AS SELECT sum(active) AS s FROM user
+         AS SELECT login + 1 AS s FROM user
+         AS SELECT coalesce(login, 1) AS s FROM user
+         AS SELECT login FROM user WHERE active = 3
+         AS SELECT substr(login) AS s FROM user
+         WITH (key = 'login') AS SELECT user_id, login FROM user
+         WITH (key = 'x') AS SELECT user_id, login FROM user
+         WITH (subject = 'user') AS SELECT user_id, login FROM user
+         WITH (stored = never) AS SELECT count(*) AS c FROM user
+         AS SELECT CAST(n AS DATE) AS d FROM message",
+        expect![[r#"
+            1:31: sum of a text: write sum(CAST(column AS INTEGER)) or AS REAL
+            1:31: sum of a truth value: write sum(CASE WHEN column THEN 1 ELSE 0 END)
+            1:31: Cannot coerce arithmetic expression Utf8 + Int64 to valid types
+            1:31: coalesce of Utf8 and Int64: CAST them to one type
+            planned: SELECT "user"."login" AS "login" FROM "main__user" AS "user" WHERE ("user"."active" = 3)
+            1:45: this expression has no rule in a view: use columns, operators, CASE, CAST and functions
+            1:26: key 'login' does not identify rows: two may differ in "user"."user_id"; add it, or leave key out
+            1:26: key column x is not selected
+            1:26: subject column user is not selected; near: user_id
+            1:53: stored = never is for filters, projections and inner joins: this view needs its rows, write stored = auto
+            1:43: CAST to DATE: write INTEGER, REAL, TEXT or BLOB
+        "#]],
+    );
+}

@@ -1,5 +1,7 @@
 //! Programs run on SQLite, with SQLite's own evaluation of the view as the oracle.
 
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod database;
 mod errors;
 mod oracle;

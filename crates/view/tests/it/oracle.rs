@@ -47,6 +47,11 @@ pub(crate) fn relations() -> Vec<Arc<RelationSchema>> {
             &[0],
         ),
         relation("member", &[("chat", Int, false), ("user_id", Int, false), ("role", Text, true)], &[0, 1]),
+        relation(
+            "order",
+            &[("a.b", Text, false), ("select", Int, false), ("we\"ird'", Int, true), ("Mixed", Text, true)],
+            &[1, 0],
+        ),
     ]
 }
 
@@ -90,6 +95,15 @@ pub(crate) const VIEWS: &[&str] = &[
     "CREATE MATERIALIZED VIEW outer_group AS SELECT u.country, count(*) AS c FROM message m LEFT JOIN user u ON u.user_id = m.user_id GROUP BY u.country",
     "CREATE MATERIALIZED VIEW never WITH (stored = never) AS SELECT m.id, u.login FROM message m JOIN user u ON u.user_id = m.user_id WHERE u.active",
     "CREATE MATERIALIZED VIEW keyed WITH (key = 'login, id') AS SELECT m.id, u.login FROM message m JOIN user u ON u.user_id = m.user_id",
+    r#"CREATE MATERIALIZED VIEW odd AS SELECT "A.B", "we""ird'" AS "o'dd "" name", mixed FROM "order" WHERE "select" > 0"#,
+    r#"CREATE MATERIALIZED VIEW odd_groups AS SELECT mixed || '' AS "a.b", sum("we""ird'") AS s, max("a.b") AS "max" FROM "order" AS "select" GROUP BY 1"#,
+    r#"CREATE MATERIALIZED VIEW odd_join WITH (subject = 'mixed') AS SELECT x."a.b", x.mixed, y.mixed AS other, "user".login FROM "order" x JOIN main."order" y ON y."select" = x."we""ird'" JOIN user ON user.user_id = y."select""#,
+    "CREATE MATERIALIZED VIEW outer_self AS SELECT a.id, b.id AS next FROM message a LEFT JOIN message b ON b.chat = a.n AND b.user_id > 1 WHERE a.body IS NOT NULL",
+    "CREATE MATERIALIZED VIEW outer_joined AS SELECT a.id, u.login, b.role FROM message a JOIN user u ON u.user_id = a.user_id LEFT JOIN member b ON b.user_id = a.user_id AND b.chat = a.chat",
+    "CREATE MATERIALIZED VIEW distinct_group AS SELECT DISTINCT chat, count(*) AS c FROM message GROUP BY chat",
+    "CREATE MATERIALIZED VIEW outer_distinct AS SELECT DISTINCT u.country FROM user u LEFT JOIN message m ON m.user_id = u.user_id WHERE m.id IS NULL",
+    "CREATE MATERIALIZED VIEW having_all AS SELECT sum(n) AS s FROM message HAVING count(*) > 2",
+    "CREATE MATERIALIZED VIEW case_group AS SELECT CASE WHEN n > 2 THEN 'hi' ELSE 'lo' END AS band, count(*) AS c, avg(length(body)) AS l FROM message GROUP BY band",
     "CREATE MATERIALIZED VIEW over_count AS SELECT messages, count(*) AS chats FROM counted GROUP BY messages",
     "CREATE MATERIALIZED VIEW over_join AS SELECT j.id, c.messages, j.login FROM joined j JOIN counted c ON c.chat = j.chat WHERE c.total > 0",
     "CREATE MATERIALIZED VIEW over_hidden AS SELECT h.body, count(*) AS c, max(c.total) AS t FROM hidden_key h CROSS JOIN everything e JOIN counted c ON c.messages = e.c GROUP BY h.body",
@@ -138,7 +152,11 @@ fn change() -> impl Strategy<Value = RowChange> {
     );
     let member = (0..4_i64, 0..5_i64, text())
         .prop_map(|(chat, user, role)| (2, vec![Value::Int(chat), Value::Int(user), role]));
-    (prop_oneof![2 => user, 5 => message, 2 => member], prop::bool::weighted(0.3))
+    let order = (text(), 0..4_i64, small(4), text()).prop_map(|(name, id, weird, mixed)| {
+        let name = if name.is_null() { Value::from("none") } else { name };
+        (3, vec![name, Value::Int(id), weird, mixed])
+    });
+    (prop_oneof![2 => user, 5 => message, 2 => member, 2 => order], prop::bool::weighted(0.3))
         .prop_map(|((relation, row), delete)| (relation, row, delete))
 }
 
