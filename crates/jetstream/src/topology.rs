@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_nats::jetstream::kv;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
 use deltamesh_wire::subject;
+use tracing::warn;
 
 use crate::{Client, Error, ErrorKind};
 
@@ -22,6 +23,9 @@ const CHANGES_AGE: Duration = DAY.saturating_mul(7);
 const FEED_BYTES: i64 = 2 * GIB;
 /// The same by time.
 const FEED_AGE: Duration = DAY;
+
+/// A stream that cannot have this much is not worth having.
+const LEAST_BYTES: i64 = 16 << 20;
 
 /// A bucket of current values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,12 +146,7 @@ async fn ensure(client: &Client, wanted: Config) -> Result<(), Error> {
         Err(error) => return Err(error),
     };
     match known {
-        None => client
-            .context()
-            .create_stream(wanted)
-            .await
-            .map(drop)
-            .map_err(|error| Error::from_nats(format!("create stream {name}"), error)),
+        None => create(client, wanted).await,
         Some(known) => match corrected(&known, &wanted) {
             None => Ok(()),
             Some(config) => client
@@ -158,6 +157,27 @@ async fn ensure(client: &Client, wanted: Config) -> Result<(), Error> {
                 .map_err(|error| Error::from_nats(format!("update stream {name}"), error)),
         },
     }
+}
+
+/// The server sets the stream's limit aside in advance. Where it has less room than that, the stream gets a quarter of the
+/// largest power of two that fits, so that others find room too.
+async fn create(client: &Client, mut wanted: Config) -> Result<(), Error> {
+    let name = wanted.name.clone();
+    let full_size = wanted.max_bytes;
+    while let Err(error) = client.context().create_stream(wanted.clone()).await {
+        let error = Error::from_nats(format!("create stream {name}"), error);
+        if error.kind() != ErrorKind::Full || wanted.max_bytes / 2 < LEAST_BYTES {
+            return Err(error);
+        }
+        wanted.max_bytes /= 2;
+    }
+    if wanted.max_bytes < full_size {
+        wanted.max_bytes /= 4;
+        warn!(stream = name, bytes = wanted.max_bytes, "server has little room, stream is smaller");
+        let updated = client.context().update_stream(wanted).await;
+        updated.map_err(|error| Error::from_nats(format!("update stream {name}"), error))?;
+    }
+    Ok(())
 }
 
 /// `known` with what the protocol needs, or nothing where it has that already.

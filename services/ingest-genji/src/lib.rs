@@ -49,6 +49,7 @@ pub async fn run(options: &Options, stop: impl Future<Output = ()> + Send + 'sta
     });
     let mut service = Service::start(source, client.clone(), board, stop).await?;
     capture::run(&mut service).await;
+    service.close().await;
     status.abort();
     client.close().await;
     info!("stopped");

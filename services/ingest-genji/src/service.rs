@@ -1,6 +1,7 @@
 //! What the service talks to besides engine and change log: requests, the hosted database, modules, the stop signal.
 
 use std::pin::Pin;
+use std::time::Duration;
 
 use deltamesh_jetstream::{
     Bucket, BucketEvent, BucketName, Client, Code, Error, Request, Requests, ServiceError, StatusBoard, Watch,
@@ -19,6 +20,9 @@ use crate::writers::{Committed, Writers, respond};
 pub(crate) const SERVICE: &str = "ingest-genji";
 /// Part of the status board.
 const HOST: &str = "host";
+
+/// After this time a stop no longer waits for the database.
+const CLOSE: Duration = Duration::from_secs(10);
 
 /// What arrives from outside.
 pub(crate) enum Outside {
@@ -132,6 +136,22 @@ impl Service {
 
     pub(crate) fn is_host(&self) -> bool {
         self.source.mode == Mode::Host
+    }
+
+    /// Waits until the database of a hosted source is closed.
+    pub(crate) async fn close(&mut self) {
+        if let Some(host) = self.host.as_mut() {
+            host.close();
+        }
+        let closing = async {
+            while self.host.is_some() {
+                let event = next_host_event(&mut self.host).await;
+                self.on_host(event).await;
+            }
+        };
+        if tokio::time::timeout(CLOSE, closing).await.is_err() {
+            warn!(source = self.source.name, "database is still busy, stopping without closing it");
+        }
     }
 
     /// Answers those who wait for a snapshot.
