@@ -125,6 +125,46 @@ async fn no_end_after_unary_calls_if_so_set() {
 }
 
 #[tokio::test]
+async fn a_delayed_end_after_unary_calls_if_so_set() {
+    let unary_end = UnaryEnd::Delayed(Duration::from_millis(20));
+    let harness = Harness::with(Options { unary_end, ..Options::default() }).await;
+    let mut wire = Wire::open(&harness.nats, SAY_HELLO).await;
+    wire.send(UNNAMED).await;
+    wire.send("1a00").await;
+    assert_eq!([wire.next().await, wire.next().await], ["1a00", "2200"]);
+    wire.assert_silent().await;
+}
+
+#[tokio::test]
+async fn damaged_envelopes_disturb_nothing() {
+    let harness = Harness::start().await;
+    let wire = Wire::open(&harness.nats, ECHO).await;
+    let whole = [
+        "12150a132f6563686f2e4563686f2f53617948656c6c6f",
+        "1229 0a132f6563686f2e4563686f2f53617948656c6c6f 12120a10 0a07782d7472616365 12050a03616263",
+        "1a090a070a0568656c6c6f",
+        "22140a120801120e636c69656e742073746f70706564",
+    ];
+    let mut seed = 1_u32;
+    for round in 0..2_000_usize {
+        let mut digits: Vec<char> =
+            whole[round % whole.len()].chars().filter(|digit| *digit != ' ').collect();
+        for _ in 0..=round % 3 {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let place = (seed >> 8) as usize % digits.len();
+            digits[place] = char::from_digit(seed >> 28, 16).unwrap();
+        }
+        digits.truncate(digits.len() - round % 5 / 4 * 2);
+        wire.send(&digits.into_iter().collect::<String>()).await;
+    }
+    wire.send("22040a020801").await;
+    assert_eq!(harness.say("still here").await.unwrap(), "still here");
+    let counters = harness.server.counters();
+    assert!(counters.undecodable > 100 && counters.ignored > 100, "{counters:?}");
+    harness.until(|counters| counters.open == 0).await;
+}
+
+#[tokio::test]
 async fn a_call_without_its_request_message() {
     let options = Options { first_message_timeout: Duration::from_millis(50), ..Options::default() };
     let harness = Harness::with(options).await;

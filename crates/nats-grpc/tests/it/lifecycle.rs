@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use deltamesh_nats_grpc::{Call, CallOptions, Code, Handler, OnReconnect, Options, Router, Server, Service};
+use deltamesh_nats_grpc::{
+    Call, CallOptions, Client, ClientOptions, Code, Handler, OnReconnect, Options, Router, Server, Service,
+    unary,
+};
 
-use crate::harness::{Harness, PATIENCE, Wire, call_options, chat_message, connect, drain, hello};
+use crate::harness::{Harness, PATIENCE, Wire, call_options, channel, chat_message, connect, drain, hello};
 use crate::services;
 
 /// `JoinChannel` of the channel `live`, which ends only with its caller.
@@ -74,6 +77,49 @@ async fn requests_that_outrun_their_handler() {
     let status = responses.single().await.unwrap_err();
     assert_eq!(status.code, Code::ResourceExhausted);
     harness.until(|counters| counters.open == 0 && counters.rejected == 1).await;
+}
+
+#[tokio::test]
+async fn responses_that_outrun_their_reader() {
+    let harness = Harness::start().await;
+    let options = ClientOptions { max_queued_messages: 100, ..ClientOptions::default() };
+    let client = Client::new(connect(&harness.nats).await, "node1", options).await.unwrap();
+    let path = "/chatpb.ChatService/JoinChannel";
+    let responses = client.server_streaming(path, &channel("bench:100000:10"), call_options()).await.unwrap();
+    harness.until(|counters| counters.cancelled == 1 && counters.open == 0).await;
+    let (_texts, outcome) = drain(responses).await;
+    assert_eq!(outcome.unwrap_err().code, Code::DataLoss);
+}
+
+#[tokio::test]
+async fn a_package_called_like_a_service() {
+    let harness = Harness::start().await;
+    let mut router = Router::new();
+    for (package, service) in [("a", "B"), ("a.B", "D")] {
+        let source = format!(
+            "syntax = \"proto3\"; package {package}; message M {{}} service {service} {{ rpc Call(M) returns (M); }}"
+        );
+        let file = protox::file::File::from_source("file.proto", &source).unwrap();
+        let mut pool = prost_reflect::DescriptorPool::new();
+        pool.add_file_descriptor_proto(file.file_descriptor_proto().clone()).unwrap();
+        let descriptor = pool.services().next().unwrap();
+        let name = descriptor.full_name().to_owned();
+        router.add(Service::new(descriptor, |_method| {
+            let name = name.clone();
+            let answer = move |_request, _metadata| {
+                let name = name.clone();
+                async move { Ok(name.into()) }
+            };
+            Some(Arc::new(unary(answer)) as Arc<dyn Handler>)
+        }));
+    }
+    harness.server.set_services(router).await.unwrap();
+    for (path, expected) in [("/a.B/Call", "a.B"), ("/a.B.D/Call", "a.B.D")] {
+        let answer = harness.client.unary(path, &[], CallOptions::default()).await.unwrap();
+        assert_eq!(answer, expected);
+    }
+    let status = harness.client.unary("/a.B.D/Nothing", &[], CallOptions::default()).await.unwrap_err();
+    assert_eq!(status.code, Code::Unimplemented);
 }
 
 #[tokio::test]
