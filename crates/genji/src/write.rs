@@ -3,14 +3,17 @@
 //! A write follows one path. [`WriteTransaction::insert`] validates a document against the table's definition (`row`),
 //! turns it into the operations of a batch (`transaction`) and commits the batch as one record of the log (`log`), durable
 //! before the call returns. The record is applied to the memtable (`memtable`); a full memtable becomes sorted tables of
-//! level 0 (`table`, in Genji's own key order, `order`), which the manifest names (`edit`), and the log begins anew
-//! (`recover`, which also brings a directory back after any kind of end). Definitions are rows too (`ddl`, `schema`).
+//! level 0 (`flush`, `table`, in Genji's own key order, `order`), which the manifest names (`edit`), and the log begins
+//! anew (`recover`, which also brings a directory back after any kind of end). Reads go through `store`: memtable, then
+//! tables (`lookup`). Definitions are rows too (`ddl`, `schema`).
 
 pub(crate) mod cast;
 mod database;
 mod ddl;
 mod edit;
 mod execute;
+mod filter;
+mod flush;
 mod lock;
 mod log;
 mod lookup;

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::edit::LiveFile;
+use super::filter::{self, Filter};
 use super::memtable::Version;
 use super::order;
 use crate::table::{Handle, Table, may_hold};
@@ -17,6 +18,8 @@ pub(crate) struct LiveTable {
     pub(crate) file: LiveFile,
     /// Last keys of the data blocks, read at the first lookup.
     index: OnceLock<Vec<(Vec<u8>, Handle)>>,
+    /// For tables of level 0, which overlap: made at the first lookup.
+    filter: OnceLock<Filter>,
     /// Namespaces that were looked at: whether their keys are of one length class in this file.
     uniform: Mutex<BTreeMap<i64, bool>>,
     /// Set for tables written here, which never mix length classes.
@@ -26,13 +29,19 @@ pub(crate) struct LiveTable {
 impl LiveTable {
     /// Opens a table of the version that the manifest describes.
     pub(crate) fn open(directory: &Path, file: LiveFile) -> Result<Self, Error> {
-        let table = Table::open(directory, file.number)?;
-        Ok(Self { table, file, index: OnceLock::new(), uniform: Mutex::default(), always_uniform: false })
+        Ok(Self {
+            table: Table::open(directory, file.number)?,
+            file,
+            index: OnceLock::new(),
+            filter: OnceLock::new(),
+            uniform: Mutex::default(),
+            always_uniform: false,
+        })
     }
 
     /// Opens a table that was just written from a run of keys of one class.
-    pub(crate) fn open_uniform(directory: &Path, file: LiveFile) -> Result<Self, Error> {
-        Ok(Self { always_uniform: true, ..Self::open(directory, file)? })
+    pub(crate) fn open_written(directory: &Path, file: LiveFile, filter: Filter) -> Result<Self, Error> {
+        Ok(Self { always_uniform: true, filter: filter.into(), ..Self::open(directory, file)? })
     }
 
     /// The newest version of a key in this table.
@@ -48,7 +57,7 @@ impl LiveTable {
         Ok(found)
     }
 
-    /// Every version of keys that begin with `prefix`, which covers a namespace and whole components.
+    /// Every version of keys that begin with `prefix`: a namespace, or an index entry's values.
     pub(crate) fn prefix(&self, prefix: &[u8], mut found: impl FnMut(&[u8], Version)) -> Result<(), Error> {
         self.visit(prefix, |key, version| {
             found(key, version);
@@ -67,6 +76,9 @@ impl LiveTable {
             return self.scan(prefix, |key, version| {
                 visitor(key, version);
             });
+        }
+        if self.file.level == 0 && !self.filter()?.may_contain(filter::hash(prefix)) {
+            return Ok(());
         }
         if !self.is_ordered(prefix, parts.namespace, &namespace)? {
             return self.scan(&namespace, |key, version| {
@@ -91,6 +103,15 @@ impl LiveTable {
             }
         }
         Ok(())
+    }
+
+    fn filter(&self) -> Result<&Filter, Error> {
+        if let Some(filter) = self.filter.get() {
+            return Ok(filter);
+        }
+        let mut hashes = Vec::new();
+        self.scan(&[], |key, _| filter::put_hashes(&mut hashes, key))?;
+        Ok(self.filter.get_or_init(|| Filter::new(&hashes)))
     }
 
     /// Whether a binary search for keys with this prefix finds all of them.
@@ -119,6 +140,11 @@ impl LiveTable {
     }
 
     fn seek(&self, prefix: &[u8], mut visitor: impl FnMut(&[u8], Version) -> bool) -> Result<(), Error> {
+        let behind = order::compare(prefix, &self.file.largest) == Ordering::Greater;
+        let smallest = &self.file.smallest;
+        if behind || (order::compare(prefix, smallest) == Ordering::Less && !smallest.starts_with(prefix)) {
+            return Ok(());
+        }
         let index = match self.index.get() {
             Some(index) => index,
             None => {

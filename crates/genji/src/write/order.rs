@@ -84,34 +84,45 @@ fn compare_elements(left: &[u8], right: &[u8], parts: usize) -> (Ordering, usize
     (left_count.cmp(&right_count), at)
 }
 
-/// The widths of the lengths of all texts and blobs in a key, in order.
-///
-/// Two keys of the same class are compared without the defect. Keys without a text or blob of 128 bytes or more have
-/// only ones.
-pub(crate) fn length_class(key: &[u8]) -> Vec<u8> {
-    let mut class = Vec::new();
-    let mut rest = key;
-    while let Some(&tag) = rest.first() {
-        let width = match tag {
+/// The flat components of a key with their offsets: of an array or document its head, then its elements.
+pub(crate) fn components(key: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let rest = from(key, at);
+        let width = match rest.first()? {
             0x20 | 0xC7 | 0xD0 => 9,
             0x21 | 0xC6 | 0xD1 => 5,
             0x22 | 0xC5 => 3,
             0x23 | 0xC4 => 2,
             0xDA | 0xE0 => {
                 let (length, width) = uvarint(from(rest, 1));
-                class.push(u8::try_from(width).unwrap_or(u8::MAX));
                 (1 + width).saturating_add(length)
             }
-            // The elements follow and are looked at one by one.
             0xE6 | 0xF0 => 1 + uvarint(from(rest, 1)).1,
             _ => 1,
         };
-        if width > rest.len() {
-            // A truncated key has an order of its own: it is the only one of its class.
-            class.push(u8::MAX);
-            class.extend_from_slice(key);
+        let start = at;
+        at = start.saturating_add(width);
+        Some((start, if width > rest.len() { &[] } else { between(rest, 0, width) }))
+    })
+}
+
+/// The widths of the lengths of all texts and blobs in a key, in order.
+///
+/// Two keys of the same class are compared without the defect. Keys without a text or blob of 128 bytes or more have
+/// only ones.
+pub(crate) fn length_class(key: &[u8]) -> Vec<u8> {
+    let mut class = Vec::new();
+    for (_, component) in components(key) {
+        match component.first() {
+            Some(0xDA | 0xE0) => class.push(u8::try_from(uvarint(from(component, 1)).1).unwrap_or(u8::MAX)),
+            Some(_) => {}
+            None => {
+                // A truncated key has an order of its own: it is the only one of its class.
+                class.push(u8::MAX);
+                class.extend_from_slice(key);
+            }
         }
-        rest = from(rest, width);
     }
     class
 }

@@ -7,19 +7,15 @@ use std::sync::Arc;
 
 use super::HostOptions;
 use super::edit::{LiveFile, ManifestWriter, VersionEdit, VersionState, sync_directory};
+use super::flush::{Numbers, adopt, write_tables};
 use super::log::LogWriter;
 use super::lookup::LiveTable;
-use super::memtable::Memtable;
 use super::store::Store;
-use super::table::TableBuilder;
 use super::tail::lost_record;
 use crate::batch::Batch;
-use crate::directory::{list, log_path, manifest_path, table_path};
+use crate::directory::{list, log_path, manifest_path};
 use crate::log::{LogReader, Step};
 use crate::{Error, ErrorKind};
-
-/// Largest table written at once; a memtable larger than that becomes several.
-const TABLE_SIZE: u64 = 32 << 20;
 
 /// The files of a host process, and what the next ones are called.
 pub(crate) struct Files {
@@ -97,7 +93,7 @@ fn reopen(directory: &Path, options: &HostOptions) -> Result<(Files, Store), Err
     }
     next_sequence = next_sequence.max(version.last_sequence + 1);
     let written = write_tables(directory, &store.memtable, &mut numbers)?;
-    added.extend(written.iter().cloned());
+    added.extend(written.iter().map(|table| table.file.clone()));
     adopt_files(&mut version, added);
     let (log_number, manifest_number) = (numbers.take(), numbers.take());
     // The engine's own options file would take the next.
@@ -137,15 +133,6 @@ fn adopt_files(version: &mut VersionState, added: Vec<LiveFile>) {
     version.files.extend(added.into_iter().map(|file| ((file.level, file.number), file)));
 }
 
-/// Makes the store read from tables instead of its memtable.
-fn adopt(directory: &Path, store: &mut Store, added: Vec<LiveFile>) -> Result<(), Error> {
-    let tables: Result<Vec<_>, _> =
-        added.into_iter().map(|file| LiveTable::open_uniform(directory, file).map(Arc::new)).collect();
-    store.add_tables(tables?);
-    store.memtable = Memtable::default();
-    Ok(())
-}
-
 /// While logs are replayed: empties a full memtable into tables that the manifest will name later.
 fn flush_full(
     directory: &Path,
@@ -158,59 +145,8 @@ fn flush_full(
         return Ok(());
     }
     let written = write_tables(directory, &store.memtable, numbers)?;
-    added.extend(written.iter().cloned());
+    added.extend(written.iter().map(|table| table.file.clone()));
     adopt(directory, store, written)
-}
-
-/// File numbers not used yet.
-struct Numbers {
-    next: u64,
-}
-
-impl Numbers {
-    fn take(&mut self) -> u64 {
-        self.next += 1;
-        self.next - 1
-    }
-}
-
-/// Writes a memtable to tables of level 0, durably.
-fn write_tables(
-    directory: &Path,
-    memtable: &Memtable,
-    numbers: &mut Numbers,
-) -> Result<Vec<LiveFile>, Error> {
-    let mut files = Vec::new();
-    for run in memtable.runs() {
-        let mut builder: Option<TableBuilder> = None;
-        let path = |number| table_path(directory, number);
-        for (key, version) in run {
-            let mut open = match builder.take() {
-                Some(open) => open,
-                None => {
-                    let number = numbers.take();
-                    TableBuilder::create(&path(number), number)
-                        .map_err(|error| Error::io("create table", &path(number), error))?
-                }
-            };
-            open.add(key, version.sequence, version.value.as_deref())
-                .map_err(|error| Error::io("write table", directory, error))?;
-            if open.written() >= TABLE_SIZE {
-                files.push(finish(open, directory)?);
-            } else {
-                builder = Some(open);
-            }
-        }
-        if let Some(open) = builder {
-            files.push(finish(open, directory)?);
-        }
-    }
-    Ok(files)
-}
-
-fn finish(table: TableBuilder, directory: &Path) -> Result<LiveFile, Error> {
-    let summary = table.finish().map_err(|error| Error::io("finish table", directory, error))?;
-    Ok(LiveFile::flushed(&summary))
 }
 
 /// Where replayed records go, and which one must come next.
@@ -331,7 +267,7 @@ impl Files {
             min_log: Some(self.log.number()),
             next_file: Some(numbers.next),
             last_sequence: Some(self.next_sequence - 1),
-            added: added.clone(),
+            added: added.iter().map(|table| table.file.clone()).collect(),
         };
         self.manifest.append(&edit).map_err(failed)?;
         self.next_file = numbers.next;

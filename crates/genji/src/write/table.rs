@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
+use super::filter::{self, Filter};
 use super::order;
 use crate::chunk::masked_crc;
 use crate::varint;
@@ -48,6 +49,7 @@ pub(crate) struct TableBuilder {
     last_key: Vec<u8>,
     summary: TableSummary,
     counts: Counts,
+    hashes: Vec<u64>,
 }
 
 #[derive(Default)]
@@ -77,6 +79,7 @@ impl TableBuilder {
                 largest_sequence: 0,
             },
             counts: Counts::default(),
+            hashes: Vec::new(),
         })
     }
 
@@ -100,6 +103,7 @@ impl TableBuilder {
             self.summary.smallest.clone_from(&key);
         }
         self.data.add(&key, value);
+        filter::put_hashes(&mut self.hashes, user_key);
         self.counts.entries += 1;
         self.counts.deleted += u64::from(kind == KIND_DELETE);
         self.counts.raw_keys += key.len() as u64;
@@ -114,7 +118,7 @@ impl TableBuilder {
     }
 
     /// Writes the remaining blocks and the footer, and makes the file durable.
-    pub(crate) fn finish(mut self) -> io::Result<TableSummary> {
+    pub(crate) fn finish(mut self) -> io::Result<(TableSummary, Filter)> {
         self.finish_data_block()?;
         let data_size = self.offset;
         let index_block = self.index.finish();
@@ -136,7 +140,7 @@ impl TableBuilder {
         self.out.get_ref().sync_all()?;
         self.summary.size = self.offset + footer.len() as u64;
         self.summary.largest = self.last_key;
-        Ok(self.summary)
+        Ok((self.summary, Filter::new(&self.hashes)))
     }
 
     fn finish_data_block(&mut self) -> io::Result<()> {
