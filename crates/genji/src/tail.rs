@@ -1,5 +1,6 @@
 //! The changes of a database, transaction by transaction, as its engine writes them.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use crate::overlay::Overlay;
 use crate::snapshot::read_catalog;
 use crate::spill::{self, Part, Pending};
 use crate::transaction::{Assembly, GenjiTransaction};
-use crate::view::View;
+use crate::view::{LiveTable, View};
 use crate::{Error, ErrorKind, ReadOptions, key};
 
 /// The sequence number of the first operation in a database's history.
@@ -45,6 +46,7 @@ impl Tail {
     /// continuation of it; take a new snapshot then. Otherwise as [`crate::Snapshot::open`].
     pub fn resume(dir: &Path, position: EnginePosition, options: &ReadOptions) -> Result<Self, Error> {
         let View { version, tables, mut follower } = View::open(dir, Some(position.log), options)?;
+        let position = skip_sequences(position, &follower, &tables)?;
         let reaches_back = follower.front().is_some_and(|record| record.sequence == FIRST_SEQUENCE);
         let mut overlay = Overlay::default();
         let mut passed = None;
@@ -157,6 +159,36 @@ fn assemble(
     let mut assembly = Assembly::new(catalog, faults);
     batches.iter().chain(last).for_each(|batch| assembly.add(&batch.operations));
     Ok(assembly.finish())
+}
+
+/// Moves a position past operations that only stored sequences, and are in the tables by now.
+///
+/// That is what a clean close writes last; the next open flushes it, so the logs begin behind it.
+fn skip_sequences(
+    position: EnginePosition,
+    follower: &Follower,
+    tables: &[LiveTable],
+) -> Result<EnginePosition, Error> {
+    let begin = match (follower.front(), follower.expected()) {
+        (Some(record), _) => record.sequence,
+        (None, Expected::Exactly(sequence) | Expected::AtMost(sequence)) => sequence,
+    };
+    if begin <= position.sequence {
+        return Ok(position);
+    }
+    let mut missed: HashSet<u64> = HashSet::new();
+    for table in tables {
+        let mut entries = table.table.entries(key::prefix(key::SEQUENCE))?;
+        while let Some(entry) = entries.next()? {
+            if (position.sequence..begin).contains(&entry.sequence)
+                && key::namespace_of(entry.key) == Some(key::SEQUENCE)
+            {
+                missed.insert(entry.sequence);
+            }
+        }
+    }
+    let is_all = missed.len() as u64 == begin - position.sequence;
+    Ok(if is_all { EnginePosition { sequence: begin, log: 0, offset: 0 } } else { position })
 }
 
 /// Whether a record in a log before that one changes the catalog.

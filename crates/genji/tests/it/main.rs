@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::unwrap_used)]
 
 mod case;
+mod damage;
 mod fixtures;
 mod live;
 mod reference;
