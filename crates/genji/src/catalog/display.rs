@@ -6,8 +6,10 @@ use crate::catalog::{
     ConstraintKind, DocumentDefinition, FieldDefinition, FieldType, IndexDefinition, Path, PathSegment,
     SequenceDefinition, TableDefinition,
 };
+use crate::sql::scanner::is_keyword;
 
-/// An identifier, in backquotes when it is not plain.
+/// An identifier, in backquotes when it is not plain or a keyword. Genji leaves keywords bare and then cannot read its own
+/// catalog; it reads them in backquotes.
 struct Identifier<'a>(&'a str);
 
 impl Display for Identifier<'_> {
@@ -17,7 +19,8 @@ impl Display for Identifier<'_> {
 }
 
 fn quoted(f: &mut Formatter<'_>, name: &str, quote: char) -> fmt::Result {
-    if !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+    let is_plain = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if is_plain && !is_keyword(name) {
         return f.write_str(name);
     }
     let escaped = name.replace('\\', "\\\\").replace(quote, &format!("\\{quote}"));
@@ -62,7 +65,12 @@ impl Display for FieldType {
 
 impl Display for FieldDefinition {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.name, self.field_type)?;
+        // Of names that are not plain Genji reads none back, quoted or not; they stay as Genji writes them.
+        if is_keyword(&self.name) {
+            write!(f, "{} {}", Identifier(&self.name), self.field_type)?;
+        } else {
+            write!(f, "{} {}", self.name, self.field_type)?;
+        }
         if self.not_null {
             f.write_str(" NOT NULL")?;
         }

@@ -91,9 +91,14 @@ fn field(scanner: &mut Scanner<'_>, depth: usize) -> Result<FieldDefinition, Err
     if depth > MAX_DEPTH {
         return Err(syntax("document is nested too deep"));
     }
-    let (length, name) =
-        field_name(scanner.rest()).ok_or_else(|| syntax("field has no type in catalog sql"))?;
-    scanner.advance(length);
+    let name = if scanner.rest().starts_with('`') {
+        scanner.identifier()?
+    } else {
+        let (length, name) =
+            field_name(scanner.rest()).ok_or_else(|| syntax("field has no type in catalog sql"))?;
+        scanner.advance(length);
+        name
+    };
     let field_type = field_type(scanner, depth)?;
     let not_null = scanner.take_words("NOT NULL");
     let default = if scanner.take_words("DEFAULT") { Some(scanner.expression()?) } else { None };
@@ -203,6 +208,7 @@ mod tests {
             "CREATE TABLE nest (n INTEGER NOT NULL, a ARRAY, d (...), s (x INTEGER, y (z TEXT, w DOUBLE), ...), x ANY, CONSTRAINT nest_pk PRIMARY KEY (n))",
             "CREATE TABLE d (o (p INTEGER NOT NULL, q TEXT NOT NULL), v INTEGER, CONSTRAINT d_pk PRIMARY KEY (o.p, o.q))",
             r#"CREATE TABLE `odd table` (we ird TEXT DEFAULT "a, (b", n INTEGER DEFAULT (1 + 2), CONSTRAINT "odd \"name" CHECK (n > 0 AND we IN [1, 2]), CONSTRAINT u UNIQUE (`we ird`, a[3].b))"#,
+            "CREATE TABLE `order` (`key` INTEGER NOT NULL, o (`text` TEXT), CONSTRAINT order_pk PRIMARY KEY (`key`, o.`text`))",
             "CREATE UNIQUE INDEX t_a_idx ON t (a)",
             "CREATE INDEX late ON u (b, o.p)",
             "CREATE SEQUENCE sd INCREMENT BY -1 MINVALUE -3 MAXVALUE 3 START WITH 0 CYCLE",

@@ -12,7 +12,6 @@ use crate::catalog::{
     Owner, Path, PathSegment, SequenceDefinition, TableDefinition,
 };
 use crate::sql::render::joined;
-use crate::sql::scanner::is_keyword;
 use crate::{Error, ErrorKind, key};
 
 impl WriteTransaction<'_> {
@@ -340,14 +339,14 @@ fn complete(definition: &TableDefinition) -> Result<TableDefinition, Error> {
     Ok(definition)
 }
 
-/// Genji stores names of fields without quotes, so a keyword or odd name makes its catalog unreadable.
+/// Genji stores names of fields without quotes, so an odd name makes its catalog unreadable.
 fn require_field_names(document: &DocumentDefinition) -> Result<(), Error> {
     let mut names = BTreeSet::new();
     for field in &document.fields {
         let plain = field.name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
         let begins = field.name.bytes().next().is_some_and(|byte| !byte.is_ascii_digit());
-        if !plain || !begins || is_keyword(&field.name) {
-            let reason = format!("field name {} is a keyword or not plain", field.name);
+        if !plain || !begins {
+            let reason = format!("field name {} is not plain", field.name);
             return Err(Error::new(ErrorKind::Unsupported, reason));
         }
         if !names.insert(&field.name) {
@@ -363,14 +362,9 @@ fn require_field_names(document: &DocumentDefinition) -> Result<(), Error> {
     Ok(())
 }
 
-/// Names of tables and indexes are quoted in the catalog, but only when they are not plain: a keyword stays bare.
 fn require_name(name: &str) -> Result<(), Error> {
-    let begins = name.bytes().next().is_some_and(|byte| !byte.is_ascii_digit());
-    if !begins || is_keyword(name) || name.chars().any(char::is_control) {
-        return Err(Error::new(
-            ErrorKind::Unsupported,
-            format!("name {name} is empty, a keyword or begins with a digit"),
-        ));
+    if name.is_empty() || name.chars().any(char::is_control) {
+        return Err(Error::new(ErrorKind::Unsupported, "name is empty or holds a control character"));
     }
     if name.starts_with("__genji_") {
         return Err(Error::new(ErrorKind::Unsupported, format!("name {name} belongs to the engine")));

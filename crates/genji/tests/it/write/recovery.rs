@@ -131,6 +131,8 @@ fn a_full_disk_stops_writes_until_reopened() {
     assert_eq!(ours(&open(dir.path()), "t").len(), acknowledged);
 }
 
+/// Set for a [`writer_process`] that meets a limit.
+const LIMITED: &str = "DELTAMESH_TEST_WRITER_LIMITED";
 /// Names the directory that [`writer_process`] writes to.
 const WRITER: &str = "DELTAMESH_TEST_WRITER";
 
@@ -138,13 +140,22 @@ const WRITER: &str = "DELTAMESH_TEST_WRITER";
 #[test]
 fn writer_process() {
     let Some(dir) = std::env::var_os(WRITER) else { return };
-    let database = Database::open(Path::new(&dir), &small()).unwrap();
+    let limited = std::env::var_os(LIMITED).is_some();
+    let options = if limited { HostOptions::default() } else { small() };
+    let database = Database::open(Path::new(&dir), &options).unwrap();
     run(&database, &["CREATE TABLE IF NOT EXISTS t (id INTEGER PRIMARY KEY, v TEXT UNIQUE)"]);
     let first = ours(&database, "t").len();
     for id in first.. {
         let sql = format!("INSERT INTO t (id, v) VALUES ({id}, '{id}{}')", "v".repeat(100));
-        database.execute(&sql, &[]).unwrap();
-        println!("ack {id}");
+        match database.execute(&sql, &[]) {
+            Ok(_) => println!("ack {id}"),
+            Err(error) if limited => {
+                let again = database.execute(&sql, &[]).unwrap_err();
+                println!("refused {:?} then {:?}", error.kind(), again.kind());
+                return;
+            }
+            Err(error) => panic!("{error}"),
+        }
     }
 }
 
@@ -174,4 +185,23 @@ fn a_killed_writer_keeps_its_word() {
         let expected: Vec<_> = (0..ids.len() as i64).map(|id| vec![Value::Int(id)]).collect();
         assert_eq!(ids, expected);
     }
+}
+
+/// A log that cannot grow, in the middle of a record, as on a full disk.
+#[test]
+fn a_log_that_cannot_grow() {
+    let dir = tempfile::tempdir().unwrap();
+    let writer = Command::new("sh")
+        .args(["-c", "trap '' XFSZ; ulimit -f 100; exec \"$0\" \"$@\""])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "write::recovery::writer_process", "--nocapture"])
+        .env(WRITER, dir.path())
+        .env(LIMITED, "1")
+        .output()
+        .unwrap();
+    let output = String::from_utf8(writer.stdout).unwrap();
+    assert!(output.contains("refused Io then Closed"), "{output}");
+    let acknowledged = output.lines().filter(|line| line.contains("ack ")).count();
+    assert!(acknowledged > 100);
+    assert_eq!(ours(&open(dir.path()), "t").len(), acknowledged);
 }
