@@ -40,7 +40,7 @@ pub(crate) fn serve(services: &Services, request: Request) -> Response {
         return failed(&Status::new(Code::Unimplemented, format!("method {path} is unknown")));
     };
     let (parts, body) = request.into_parts();
-    let deadline = timeout(&parts.headers).map(|timeout| Instant::now() + timeout);
+    let deadline = read_timeout(&parts.headers).map(|timeout| Instant::now() + timeout);
     let metadata = metadata(&parts.headers);
     let requests = messages(body.into_data_stream());
     let (call, answers) = Call::over(path, metadata, deadline, requests, ANSWERS_AHEAD);
@@ -164,7 +164,7 @@ fn metadata(headers: &HeaderMap) -> Metadata {
 }
 
 /// `grpc-timeout`: at most eight digits and a unit.
-fn timeout(headers: &HeaderMap) -> Option<Duration> {
+fn read_timeout(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let number: u64 = digits.parse().ok().filter(|_| digits.len() <= 8)?;
@@ -244,7 +244,7 @@ mod tests {
     #[test]
     fn timeouts_and_messages_are_read_as_grpc_writes_them() {
         let timeout = |text: &'static str| {
-            super::timeout(&HeaderMap::from_iter([(
+            read_timeout(&HeaderMap::from_iter([(
                 HeaderName::from_static("grpc-timeout"),
                 HeaderValue::from_static(text),
             )]))
