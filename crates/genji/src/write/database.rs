@@ -29,7 +29,7 @@ pub struct HostOptions {
 
 impl Default for HostOptions {
     fn default() -> Self {
-        Self { memtable_bytes: 4 << 20, retained_log_bytes: 64 << 20, transaction_bytes: 256 << 20 }
+        Self { memtable_bytes: 4 << 20, retained_log_bytes: 64 << 20, transaction_bytes: 64 << 20 }
     }
 }
 

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use deltamesh_genji::{Database, HostOptions};
+use deltamesh_change::{Item, to_json};
+use deltamesh_genji::{Database, HostOptions, ReadOptions, Snapshot, Tail};
 use deltamesh_testkit::GenjiHost;
 
 use super::{normal, open, ours, sorted, theirs};
@@ -97,6 +98,44 @@ impl Model {
     }
 }
 
+/// What a tail over the directory has seen of table `item`.
+struct Mirror {
+    tail: Tail,
+    items: BTreeMap<String, serde_json::Value>,
+}
+
+impl Mirror {
+    /// Reads on; a missed or repeated transaction would be an error here.
+    fn catch_up(&mut self) -> Result<()> {
+        while let Some(transaction) = self.tail.poll()? {
+            for item in transaction.items {
+                let Item::Row(event) = item else { continue };
+                if event.schema.relation != "item" {
+                    continue;
+                }
+                let key = to_json(&event.key[0]).to_string();
+                let names = event.schema.columns.iter().map(|column| column.name.clone());
+                match event.after {
+                    Some(row) => {
+                        let row = names.zip(row.iter().map(to_json)).collect::<serde_json::Map<_, _>>();
+                        self.items.insert(key, row.into());
+                    }
+                    None => {
+                        self.items.remove(&key);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&mut self, model: &Model) -> Result<()> {
+        self.catch_up()?;
+        assert_eq!(sorted(self.items.values().cloned()), model.items());
+        Ok(())
+    }
+}
+
 fn options(dice: &mut Dice) -> HostOptions {
     let memtable_bytes = [2_000, 20_000, 4 << 20][dice.roll(3) as usize];
     HostOptions { memtable_bytes, retained_log_bytes: dice.roll(2) * 10_000, ..HostOptions::default() }
@@ -117,14 +156,18 @@ fn in_turns_with_kills() -> Result<()> {
         database.execute(statement, &[])?;
     }
     drop(database);
+    let tail = Snapshot::open(dir.path(), &ReadOptions::default())?.into_tail();
+    let mut mirror = Mirror { tail, items: BTreeMap::new() };
     for _ in 0..rounds {
         let database = Database::open(dir.path(), &options(&mut dice))?;
         model.check_ours(&database);
         for _ in 0..dice.roll(120) {
             let statement = model.next(&mut dice);
             database.execute(&statement, &[])?;
+            mirror.catch_up()?;
         }
         model.check_ours(&database);
+        mirror.check(&model)?;
         // Dropped without being closed, it leaves what a kill leaves.
         if dice.roll(2) == 0 {
             database.close()?;
@@ -137,6 +180,7 @@ fn in_turns_with_kills() -> Result<()> {
             let statement = model.next(&mut dice);
             host.execute(&statement)?;
         }
+        mirror.check(&model)?;
         if dice.roll(3) == 0 {
             host.execute(".flush")?;
         }

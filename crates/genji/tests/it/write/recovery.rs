@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use deltamesh_change::Value;
 use deltamesh_genji::{Database, ErrorKind, HostOptions};
+use deltamesh_testkit::GenjiHost;
 
 use super::{open, ours, run, small};
 
@@ -204,4 +205,28 @@ fn a_log_that_cannot_grow() {
     let acknowledged = output.lines().filter(|line| line.contains("ack ")).count();
     assert!(acknowledged > 100);
     assert_eq!(ours(&open(dir.path()), "t").len(), acknowledged);
+}
+
+/// More in one transaction than the real engine ever puts into one record.
+#[test]
+fn a_large_transaction() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let database = open(dir.path());
+    run(&database, &["CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT)"]);
+    let mut transaction = database.begin();
+    for id in 0..16 {
+        let pad = char::from(b'a' + id as u8).to_string().repeat(1 << 20);
+        transaction.insert("t", &[("id".to_owned(), Value::Int(id)), ("v".to_owned(), pad.into())])?;
+    }
+    transaction.commit()?;
+    drop(database);
+    let copied = tempfile::tempdir()?;
+    copy(dir.path(), copied.path());
+    assert_eq!(open(dir.path()).scan("t")?.len(), 16);
+    for dir in [&dir, &copied] {
+        let Some(mut host) = GenjiHost::start(dir.path())? else { return Ok(()) };
+        assert_eq!(host.query("SELECT id FROM t")?.len(), 16);
+        host.close()?;
+    }
+    Ok(())
 }
