@@ -65,6 +65,13 @@ impl Relation {
         Self { namespace, definition, schema, key_types, first_field }
     }
 
+    /// Whether all keys sort as bytes, so that the bounds of tables tell which keys they can hold.
+    pub(crate) fn sorts_as_bytes(&self) -> bool {
+        let fixed =
+            |field: &FieldType| matches!(field, FieldType::Integer | FieldType::Double | FieldType::Boolean);
+        self.key_types.iter().all(fixed)
+    }
+
     /// The key's values.
     pub(crate) fn decode_key(&self, mut components: &[u8]) -> Result<Row, Error> {
         let input = &mut components;

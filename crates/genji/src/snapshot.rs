@@ -96,26 +96,20 @@ impl Snapshot {
 
     /// The rows of a relation, in no particular order. If a key occurs twice, the later row counts.
     ///
-    /// Memory: the relation's keys above the deepest level of the tables, see [`crate::Rows`].
+    /// Memory: the relation's keys in overlapping tables above the deepest level, see [`crate::Rows`].
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] for an unknown relation; as [`Self::open`] for unreadable tables.
     pub fn rows(&self, relation: &str) -> Result<Rows<'_>, Error> {
         let relation = self.catalog.relation(relation);
         let relation = relation.ok_or_else(|| Error::new(ErrorKind::NotFound, "relation does not exist"))?;
-        let scan = Scan::new(&self.tables, &self.overlay, key::prefix(relation.namespace))?;
-        let shared = self
-            .catalog
-            .space(relation.namespace)
-            .is_some_and(|space| space.indexed || space.tables.len() > 1);
-        Ok(Rows {
-            snapshot: self,
-            relation: relation.clone(),
-            shared,
-            scan,
-            until_look: ROWS_PER_LOOK,
-            failed: false,
-        })
+        let space = self.catalog.space(relation.namespace);
+        let shared = space.is_some_and(|space| space.indexed || space.unreadable || space.tables.len() > 1);
+        let prefix = key::prefix(relation.namespace);
+        let sorts_as_bytes = !shared && relation.sorts_as_bytes();
+        let scan = Scan::with_order(&self.tables, &self.overlay, prefix, sorts_as_bytes)?;
+        let relation = relation.clone();
+        Ok(Rows { snapshot: self, relation, shared, scan, until_look: ROWS_PER_LOOK, failed: false })
     }
 
     /// What could not be decoded since the last call.
@@ -152,8 +146,8 @@ pub(crate) fn read_catalog(
 
 /// The rows of one relation of a [`Snapshot`].
 ///
-/// Values are streamed from the tables block by block. In memory are the keys of the relation that are above the deepest
-/// level of the tables (about a tenth of a large database), because Genji's key order cannot be merged by.
+/// Values are streamed from the tables block by block. In memory are the keys of the relation in overlapping tables above
+/// the deepest level (about a tenth of a large database), because Genji's key order cannot be merged by.
 pub struct Rows<'a> {
     snapshot: &'a Snapshot,
     relation: Arc<Relation>,
