@@ -1,0 +1,132 @@
+//! Every process in turn is killed with SIGKILL while the real engine writes.
+//!
+//! `DELTAMESH_CHAOS_ROUNDS` says how often each process is killed (default 1).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{JoinHandle, sleep};
+use std::time::Duration;
+
+use deltamesh_testkit::GenjiHost;
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::mesh::{Mesh, eventually, signal};
+use crate::subscriber::Subscriber;
+
+const VICTIMS: [&str; 5] = ["ingest-genji", "view-builder", "feed-gateway", "nats-server", "up"];
+const VIEWS: [(&str, &str); 2] = [
+    (
+        "per_part",
+        "CREATE MATERIALIZED VIEW per_part AS \
+         SELECT part, COUNT(*) AS items, SUM(n) AS total FROM item GROUP BY part",
+    ),
+    ("large", "CREATE MATERIALIZED VIEW large AS SELECT id, part, n FROM item WHERE n >= 500"),
+];
+
+#[test]
+fn nothing_is_lost_doubled_or_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = dir.path().join("db");
+    let Some(mut host) = GenjiHost::start(&db).unwrap() else { return };
+    host.execute("CREATE TABLE item (id INTEGER PRIMARY KEY, part INTEGER, n INTEGER)").unwrap();
+    let mut mesh = Mesh::start(dir.path(), &["--source", &format!("app=genji:{}", db.display())]);
+    for (_, create) in VIEWS {
+        eventually("the table has arrived", || {
+            mesh.run(&["view", "create", create]).status.success().then_some(())
+        });
+    }
+    let subscribers = VIEWS.map(|(view, _)| (view, Subscriber::follow(&mesh, view)));
+    let load = Load::start(host);
+    for _ in 0..rounds() {
+        for victim in VICTIMS {
+            sleep(Duration::from_millis(700));
+            kill(&mut mesh, victim);
+        }
+    }
+    sleep(Duration::from_millis(700));
+    let mut host = load.stop();
+    settled(&mesh, &mut host, &subscribers);
+    assert_eq!(mesh.stop().code(), Some(0));
+}
+
+fn rounds() -> usize {
+    std::env::var("DELTAMESH_CHAOS_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(1)
+}
+
+fn kill(mesh: &mut Mesh, victim: &str) {
+    if victim == "up" {
+        mesh.kill();
+        mesh.restart();
+    } else {
+        signal(mesh.child(victim), Signal::KILL);
+    }
+}
+
+/// The replica equals the engine, each view its SQL, each subscriber its view.
+fn settled(mesh: &Mesh, host: &mut GenjiHost, subscribers: &[(&str, Subscriber)]) {
+    let truth = host.query("SELECT id, part, n FROM item ORDER BY id").unwrap();
+    let truth: Vec<Value> = truth.iter().map(|row| serde_json::from_str(row).unwrap()).collect();
+    assert!(!truth.is_empty());
+    let mirror = || mesh.rows("SELECT id, part, n FROM app__item ORDER BY id");
+    eventually("the mirror equals the engine's table", || (mirror() == truth).then_some(()));
+    mesh.say(&["verify"]);
+    for (view, subscriber) in subscribers {
+        let expected = mesh.rows(&format!("SELECT * FROM {view}"));
+        eventually(&format!("the subscriber holds {view}"), || {
+            let held = subscriber.held();
+            let equal = held.rows.len() == expected.len()
+                && expected.iter().all(|row| held.rows.values().any(|held| held == row));
+            equal.then_some(())
+        });
+        let held = subscriber.held();
+        assert_eq!(held.wrong, Vec::<String>::new(), "{view}");
+        assert_eq!(held.snapshots, 1, "{view} was resumed by its cursor");
+    }
+}
+
+/// Transactions of one row and of many, at the engine's own speed.
+struct Load {
+    stop: Arc<AtomicBool>,
+    writer: JoinHandle<GenjiHost>,
+}
+
+impl Load {
+    fn start(mut host: GenjiHost) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopping = Arc::clone(&stop);
+        let writer = std::thread::spawn(move || {
+            let mut id = 0;
+            while !stopping.load(Ordering::Relaxed) {
+                write(&mut host, id);
+                id += 1;
+            }
+            host
+        });
+        Self { stop, writer }
+    }
+
+    fn stop(self) -> GenjiHost {
+        self.stop.store(true, Ordering::Relaxed);
+        self.writer.join().unwrap()
+    }
+}
+
+/// A new row; now and then a transaction of a hundred, a change of rows, a deletion.
+fn write(host: &mut GenjiHost, step: u64) {
+    let id = step * 1_000;
+    let (part, n) = (step % 7, (step * 37) % 1_000);
+    host.execute(&format!("INSERT INTO item (id, part, n) VALUES ({id}, {part}, {n})")).unwrap();
+    if step % 10 == 9 {
+        let rows: Vec<String> =
+            (1..=100).map(|i| format!("({}, {}, {})", id + i, i % 7, (i * 61) % 1_000)).collect();
+        host.execute(&format!("INSERT INTO item (id, part, n) VALUES {}", rows.join(", "))).unwrap();
+    }
+    if step % 4 == 3 {
+        let earlier = id - 2_000;
+        host.execute(&format!("UPDATE item SET n = n + 300, part = {part} WHERE id = {earlier}")).unwrap();
+    }
+    if step % 9 == 8 {
+        host.execute(&format!("DELETE FROM item WHERE id = {}", id - 5_000)).unwrap();
+    }
+}

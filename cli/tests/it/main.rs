@@ -1,0 +1,9 @@
+//! The command and the services' programs, as processes.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
+mod chaos;
+mod contract;
+mod demo;
+mod mesh;
+mod refusal;
+mod subscriber;
