@@ -293,7 +293,7 @@ impl Pipeline {
         Ok(())
     }
 
-    async fn publish_outcome(&self, module: &str, outcome: &deltamesh_wire::proto::module::v1::Outcome) {
+    async fn publish_outcome(&mut self, module: &str, outcome: &deltamesh_wire::proto::module::v1::Outcome) {
         if let Err(error) = publish_outcome(&self.outcomes, module, &self.replica, outcome).await {
             tracing::warn!(module, error = error.chain(), "cannot publish the outcome of a module");
         }

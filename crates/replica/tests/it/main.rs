@@ -3,4 +3,5 @@
 
 mod apply;
 mod fixture;
+mod oracle;
 mod views;
