@@ -121,9 +121,7 @@ async fn count(context: &Context, view: &str) -> Result<Json, Status> {
 
 async fn modules(State(context): State<Arc<Context>>) -> JsonBody<Json> {
     let served = context.applied.current();
-    JsonBody(
-        json!({ "nid": context.nid, "modules": served.values().map(|module| described(module)).collect::<Vec<_>>() }),
-    )
+    JsonBody(json!({ "nid": context.nid, "modules": served.values().map(described).collect::<Vec<_>>() }))
 }
 
 fn described(module: &Applied) -> Json {

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use deltamesh_change::Value;
 use deltamesh_jetstream::Client;
 use deltamesh_module::MutationKind;
@@ -77,7 +76,7 @@ impl Sources {
             }
             status
         })?;
-        MutateResponse::decode(Bytes::from(answer))
+        MutateResponse::decode(answer)
             .map_err(|_| Status::internal(format!("answer of source {source} cannot be decoded")))
     }
 
