@@ -20,7 +20,7 @@ impl Display for Identifier<'_> {
 
 fn quoted(f: &mut Formatter<'_>, name: &str, quote: char) -> fmt::Result {
     let is_plain = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    if is_plain && !is_keyword(name) {
+    if is_plain && !name.starts_with(|first: char| first.is_ascii_digit()) && !is_keyword(name) {
         return f.write_str(name);
     }
     let escaped = name.replace('\\', "\\\\").replace(quote, &format!("\\{quote}"));

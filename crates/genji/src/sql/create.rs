@@ -9,10 +9,9 @@ use crate::catalog::{
     TableConstraint, TableDefinition,
 };
 
-/// A constraint as it is met, with its name if it has one.
+/// A constraint and where it stands. Without a name of its own it gets one when the table is created.
 struct Met {
-    name: Option<String>,
-    kind: ConstraintKind,
+    constraint: TableConstraint,
     position: Position,
 }
 
@@ -96,10 +95,8 @@ impl Parser {
         }
         // A table without declared fields takes any.
         document.extra |= document.fields.is_empty();
-        let mut definition = TableDefinition { name, document, constraints: Vec::new() };
-        for constraint in met {
-            add_constraint(&mut definition, constraint)?;
-        }
+        let constraints = met.into_iter().map(|met| met.constraint).collect();
+        let definition = TableDefinition { name, document, constraints };
         Ok(Statement::CreateTable { if_not_exists, definition })
     }
 
@@ -112,11 +109,11 @@ impl Parser {
         let name = if self.take_keyword("constraint") {
             let position = self.position();
             match self.advance() {
-                Token::Word(name) | Token::Quoted(name) | Token::Text(name) => Some(name),
+                Token::Word(name) | Token::Quoted(name) | Token::Text(name) => name,
                 _ => return Err(SqlError::new(position, "expected a constraint name")),
             }
         } else {
-            None
+            String::new()
         };
         let kind = if self.take_keyword("primary") {
             self.expect_keyword("key")?;
@@ -126,7 +123,7 @@ impl Parser {
         } else {
             return Err(self.error("CHECK constraints are not supported"));
         };
-        Ok(Met { name, kind, position })
+        Ok(Met { constraint: TableConstraint { name, kind }, position })
     }
 
     fn field(&mut self, parent: &[PathSegment], met: &mut Vec<Met>) -> Result<FieldDefinition, SqlError> {
@@ -137,7 +134,8 @@ impl Parser {
         let mut field = FieldDefinition { name, field_type, not_null: false, default: None };
         loop {
             let position = self.position();
-            let constraint = |kind| Met { name: None, kind, position };
+            let constraint =
+                |kind| Met { constraint: TableConstraint { name: String::new(), kind }, position };
             if self.take_keyword("primary") {
                 self.expect_keyword("key")?;
                 met.push(constraint(ConstraintKind::PrimaryKey(vec![Path(path.clone())])));
@@ -228,19 +226,5 @@ fn add_field(
         return Err(SqlError::new(position, "field is declared twice"));
     }
     document.fields.push(field);
-    Ok(())
-}
-
-/// Names the constraint as Genji does and adds it; whether the paths exist is checked when the table is created.
-fn add_constraint(table: &mut TableDefinition, met: Met) -> Result<(), SqlError> {
-    let Met { name, kind, position } = met;
-    let name = name.unwrap_or_else(|| match &kind {
-        ConstraintKind::Unique(paths) => format!("{}_{}_unique", table.name, super::render::joined(paths)),
-        ConstraintKind::PrimaryKey(_) | ConstraintKind::Check(_) => format!("{}_pk", table.name),
-    });
-    if matches!(kind, ConstraintKind::PrimaryKey(_)) && table.primary_key().is_some() {
-        return Err(SqlError::new(position, "table has two primary keys"));
-    }
-    table.constraints.push(TableConstraint { name, kind });
     Ok(())
 }

@@ -291,3 +291,52 @@ impl Parser {
         if self.take_keyword("where") { self.expression().map(Some) } else { Ok(None) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use deltamesh_change::Value;
+
+    use super::*;
+
+    #[test]
+    fn statements_and_their_parameters() {
+        let statements = parse_statements(
+            "DELETE FROM t WHERE a = ? AND b.c = 'x'; ;
+             INSERT INTO t VALUES {a: [1, -2.5], b: ?}, ?",
+        )
+        .unwrap();
+        let [Statement::Delete { filter: Some(filter), .. }, Statement::Insert(insert)] =
+            statements.as_slice()
+        else {
+            panic!("{statements:?}")
+        };
+        assert!(matches!(filter, Expression::Binary(..)));
+        let parameters = [Value::Null, Value::Int(7), Value::Document(Vec::new())];
+        let rows: Vec<Value> = insert.rows.iter().map(|row| row.constant(&parameters).unwrap()).collect();
+        let list = Value::Array(vec![Value::Int(1), Value::Float(-2.5)]);
+        let first = Value::Document(vec![("a".into(), list), ("b".into(), Value::Int(7))]);
+        assert_eq!(rows, [first, Value::Document(Vec::new())]);
+    }
+
+    fn check_error(sql: &str, expected: &str) {
+        assert_eq!(parse(sql).unwrap_err().to_string(), expected, "{sql}");
+    }
+
+    #[test]
+    fn errors_name_their_place() {
+        check_error("SELECT 1", "expected CREATE, ALTER, DROP, INSERT, UPDATE or DELETE at line 1, column 1");
+        check_error("DROP TABLE t u", "unexpected text after the statement at line 1, column 14");
+        check_error("UPDATE t\nSET a 1", "expected = at line 2, column 7");
+        check_error(
+            "INSERT INTO t VALUES (1)",
+            "expected a document or a list of fields before VALUES at line 1, column 22",
+        );
+        check_error(
+            "CREATE TABLE t (a CHECK (a > 1))",
+            "CHECK constraints are not supported at line 1, column 19",
+        );
+        check_error("CREATE TABLE t (a INTEGER, a TEXT)", "field is declared twice at line 1, column 34");
+        let deep = format!("INSERT INTO t VALUES {{a: {}1", "[".repeat(1000));
+        assert!(parse(&deep).unwrap_err().to_string().starts_with("nested too deep"));
+    }
+}

@@ -3,12 +3,27 @@
 use deltamesh_change::Value;
 
 use super::expression::Expression;
-use crate::catalog::Path;
+use crate::catalog::{Path, PathSegment};
 use crate::write::cast::{double_text, quote};
 
 /// The paths as they appear in generated names: joined by underscores.
 pub(crate) fn joined(paths: &[Path]) -> String {
-    paths.iter().map(Path::to_string).collect::<Vec<_>>().join("_")
+    paths.iter().map(bare).collect::<Vec<_>>().join("_")
+}
+
+/// A path without the quotes that keywords get.
+fn bare(path: &Path) -> String {
+    let mut text = String::new();
+    for (index, segment) in path.0.iter().enumerate() {
+        match segment {
+            PathSegment::Field(name) => {
+                text.push_str(if index == 0 { "" } else { "." });
+                text.push_str(name);
+            }
+            PathSegment::Index(element) => text.push_str(&format!("[{element}]")),
+        }
+    }
+    text
 }
 
 /// The text of a literal that both Genji and this crate read back; `None` for anything else.

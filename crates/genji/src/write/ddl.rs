@@ -35,7 +35,8 @@ impl WriteTransaction<'_> {
         Ok(namespace)
     }
 
-    /// Creates a table, its docid sequence if it has no primary key, and an index for each UNIQUE constraint.
+    /// Creates a table, its docid sequence if it has no primary key, and an index for each UNIQUE constraint. Constraints
+    /// with an empty name get Genji's own.
     ///
     /// # Errors
     /// [`ErrorKind::AlreadyExists`] for a name in use; [`ErrorKind::Unsupported`] for names that Genji could not read
@@ -303,13 +304,22 @@ fn docid_entry(name: String, table: &str) -> CatalogEntry {
     }
 }
 
-/// Checks a definition and adds what follows from it: NOT NULL for the fields of the primary key, and that a table without
-/// fields takes any.
+/// Checks a definition and adds what follows from it: Genji's names for constraints without one, NOT NULL for the fields of
+/// the primary key, and that a table without fields takes any.
 fn complete(definition: &TableDefinition) -> Result<TableDefinition, Error> {
     let mut definition = definition.clone();
     require_name(&definition.name)?;
     require_field_names(&definition.document)?;
     definition.document.extra |= definition.document.fields.is_empty();
+    for constraint in &mut definition.constraints {
+        if constraint.name.is_empty() {
+            constraint.name = match &constraint.kind {
+                ConstraintKind::Unique(paths) => format!("{}_{}_unique", definition.name, joined(paths)),
+                ConstraintKind::PrimaryKey(_) => format!("{}_pk", definition.name),
+                ConstraintKind::Check(_) => format!("{}_check", definition.name),
+            };
+        }
+    }
     let mut names = BTreeSet::new();
     let mut primary_keys = 0;
     for constraint in definition.constraints.clone() {
