@@ -104,16 +104,14 @@ impl CatalogState {
         }
     }
 
+    /// Names every claim of a namespace that has more than one.
     fn report_shared(&self, entry: &CatalogEntry, faults: &mut Faults) {
         let Some(namespace) = entry.namespace else { return };
-        let others = self
-            .entries
-            .iter()
-            .filter(|(name, known)| known.namespace == Some(namespace) && **name != entry.name)
-            .map(|(name, _)| name.as_str());
-        let others = others.collect::<Vec<_>>().join(", ");
-        if !others.is_empty() {
-            faults.add(&entry.name, None, format!("namespace {namespace} is shared with {others}"));
+        let claims = self.entries.iter().filter(|(_, known)| known.namespace == Some(namespace));
+        let names: Vec<&str> = claims.map(|(name, _)| name.as_str()).collect();
+        if names.len() > 1 {
+            let reason = format!("namespace {namespace} is shared by {}", names.join(", "));
+            names.iter().for_each(|name| faults.add(name, None, &reason));
         }
     }
 }

@@ -183,3 +183,17 @@ fn nothing_follows_a_quiet_snapshot() {
         assert_eq!(snapshot.into_tail().poll().unwrap(), None, "{name}");
     });
 }
+
+/// After a kill, Genji gives a namespace out twice: its rows show in both tables, and both are named.
+#[test]
+fn shared_namespace_is_a_fault() {
+    let database = reference::own_fixtures().join("namespace_reuse/db");
+    let snapshot = Snapshot::open(&database, &ReadOptions::default()).unwrap();
+    let faults = snapshot.faults();
+    let mut named: Vec<_> =
+        faults.iter().map(|fault| (fault.relation.as_str(), fault.reason.as_str())).collect();
+    named.sort_unstable();
+    let reason = "namespace 11 is shared by b, c";
+    assert_eq!(named, [("b", reason), ("c", reason)]);
+    assert_eq!(snapshot.faults(), []);
+}

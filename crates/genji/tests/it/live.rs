@@ -247,6 +247,30 @@ fn spilled_transactions() {
     assert_eq!(Mirror::of(&snapshot(dir.path())).rows, mirror.rows);
 }
 
+/// A spilled part of the engine's own size goes into the tables at once; a snapshot takes it out again.
+#[test]
+fn spilled_into_tables() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(mut host) = start(dir.path(), &[]) else { return };
+    host.execute(TABLE).unwrap();
+    host.execute("INSERT INTO t(id, pad) VALUES (0, \"before\")").unwrap();
+    host.execute("BEGIN").unwrap();
+    host.execute("UPDATE t SET pad = \"inside\" WHERE id = 0").unwrap();
+    let pad = "x".repeat(1_000_000);
+    for id in 1..25 {
+        host.execute(&format!("INSERT INTO t(id, pad) VALUES ({id}, \"{pad}\")")).unwrap();
+    }
+    let middle = snapshot(dir.path());
+    let mut mirror = Mirror::of(&middle);
+    assert_eq!(mirror.rows.values().collect::<Vec<_>>(), ["before"]);
+    let mut tail = middle.into_tail();
+    assert_eq!(mirror.drain(&mut tail), 0);
+    host.execute("COMMIT").unwrap();
+    assert_eq!(mirror.drain(&mut tail), 1);
+    assert_eq!(mirror.rows, truth(&mut host));
+    assert_eq!(mirror.rows.len(), 25);
+}
+
 /// A clean close writes sequences last, and the next open flushes them: no gap for who was away meanwhile.
 #[test]
 fn resume_after_a_clean_restart() {
