@@ -21,10 +21,10 @@ pub(crate) use files::compile;
 
 pub(crate) async fn run(place: &Place, command: Module) -> Result<ExitCode> {
     match command {
-        Module::Check { dir } => check(&dir),
-        Module::Apply { dir } => {
-            let module = compile(&dir)?;
-            apply(&Mesh::find(place).await?, &dir, &module).await
+        Module::Check { folder } => check(&folder),
+        Module::Apply { folder } => {
+            let module = compile(&folder)?;
+            apply(&Mesh::find(place).await?, &folder, &module).await
         }
         Module::List => list(&Mesh::find(place).await?).await,
         Module::Remove { name } => remove(&Mesh::find(place).await?, &name).await,

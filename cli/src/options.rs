@@ -76,12 +76,14 @@ pub(crate) enum Module {
     /// Compile a module and give it to all services, all or nothing
     Apply {
         /// Folder with *.proto and *.sql files
-        dir: PathBuf,
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
     },
     /// Compile a module and say what it declares; needs no running services
     Check {
         /// Folder with *.proto and *.sql files
-        dir: PathBuf,
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
     },
     /// The applied modules and what each service made of them
     List,
@@ -233,6 +235,12 @@ mod tests {
     #[test]
     fn the_definition_is_consistent() {
         Options::command().debug_assert();
+    }
+
+    #[test]
+    fn a_modules_folder_is_not_the_place() {
+        let options = Options::try_parse_from(["deltamesh", "module", "apply", "m", "--dir", "d"]).unwrap();
+        assert_eq!(options.place.dir.to_str(), Some("d"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! `DELTAMESH_CHAOS_ROUNDS` says how often each process is killed (default 1).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{JoinHandle, sleep};
@@ -72,12 +73,12 @@ fn settled(mesh: &Mesh, host: &mut GenjiHost, subscribers: &[(&str, Subscriber)]
     eventually("the mirror equals the engine's table", || (mirror() == truth).then_some(()));
     mesh.say(&["verify"]);
     for (view, subscriber) in subscribers {
-        let expected = mesh.rows(&format!("SELECT * FROM {view}"));
+        // The key of each view is its first column.
+        let keyed = |row: Value| (format!("[{}]", row.as_object().unwrap().values().next().unwrap()), row);
+        let rows = mesh.rows(&format!("SELECT * FROM {view}")).into_iter().map(keyed);
+        let expected: BTreeMap<String, Value> = rows.collect();
         eventually(&format!("the subscriber holds {view}"), || {
-            let held = subscriber.held();
-            let equal = held.rows.len() == expected.len()
-                && expected.iter().all(|row| held.rows.values().any(|held| held == row));
-            equal.then_some(())
+            (subscriber.held().rows == expected).then_some(())
         });
         let held = subscriber.held();
         assert_eq!(held.wrong, Vec::<String>::new(), "{view}");
