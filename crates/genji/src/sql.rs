@@ -1,8 +1,8 @@
 //! The SQL that a hosted database understands: Genji's own words, as far as rows are addressed by key.
 //!
-//! `INSERT INTO p (id, name) VALUES (?, 'x')` becomes tokens ([`scanner`]), then a [`Statement`] ([`parser`], and
-//! [`create`] for definitions) whose parts are [`Expression`]s; [`crate::Database::execute`] runs it. Every error names
-//! the line and column.
+//! `INSERT INTO p (id, name) VALUES (?, 'x')` becomes tokens (`scanner`), then a [`Statement`] (`parser`, and `create` for
+//! definitions) whose parts are [`Expression`]s; [`crate::Database::execute`] runs it. A statement parsed once is run as
+//! often as wanted by [`crate::WriteTransaction::run`]. Every error names the line and column.
 
 mod create;
 mod expression;

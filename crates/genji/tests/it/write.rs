@@ -307,3 +307,62 @@ fn columns_of_the_relation_name_rows() {
     transaction.commit().unwrap();
     assert_eq!(ours(&database, "nest").len() + ours(&database, "log").len(), 0);
 }
+
+#[test]
+fn definitions_that_fail_change_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = open(dir.path());
+    run(&database, &TABLES);
+    run(&database, &ROWS);
+    let before = (database.tables(), database.position().unwrap());
+    for (sql, kind) in [
+        ("CREATE UNIQUE INDEX twice ON pair (a)", ErrorKind::Constraint),
+        ("ALTER TABLE user ADD FIELD must TEXT NOT NULL", ErrorKind::Constraint),
+        ("ALTER TABLE user ADD FIELD age TEXT", ErrorKind::AlreadyExists),
+        ("ALTER TABLE user RENAME TO log", ErrorKind::AlreadyExists),
+        ("CREATE TABLE x (a INTEGER, UNIQUE (b))", ErrorKind::NotFound),
+        ("DROP TABLE nowhere", ErrorKind::NotFound),
+    ] {
+        let mut transaction = database.begin();
+        assert_eq!(transaction.execute(sql, &[]).unwrap_err().kind(), kind, "{sql}");
+        assert_eq!(transaction.commit().unwrap(), None, "{sql}");
+        assert_eq!((database.tables(), database.position().unwrap()), before, "{sql}");
+    }
+}
+
+/// The real engine cannot read rows that lack an added field; here they get it.
+#[test]
+fn an_added_field_reaches_old_rows() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let database = open(dir.path());
+    run(
+        &database,
+        &[
+            "CREATE TABLE t (id INTEGER PRIMARY KEY, ...)",
+            "INSERT INTO t VALUES {id: 1, late: 7, other: 'x'}",
+            "ALTER TABLE t ADD FIELD late INTEGER NOT NULL DEFAULT 3",
+            "INSERT INTO t (id) VALUES (2)",
+        ],
+    );
+    let expected = [r#"{"id":1.0,"late":7.0,"other":"x"}"#, r#"{"id":2.0,"late":3.0}"#];
+    assert_eq!(ours(&database, "t"), expected);
+    database.close()?;
+    let Some(mut host) = GenjiHost::start(dir.path())? else { return Ok(()) };
+    assert_eq!(theirs(&mut host, "SELECT * FROM t"), expected);
+    Ok(())
+}
+
+#[test]
+fn threads_take_turns() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = Database::open(dir.path(), &small()).unwrap();
+    run(&database, &["CREATE TABLE log"]);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| (0..40).for_each(|_| run(&database, &["INSERT INTO log VALUES {a: 1}"])));
+        }
+        scope.spawn(|| (0..40).for_each(|_| assert!(ours(&database, "log").len() <= 120)));
+    });
+    let keys: Vec<_> = database.scan("log").unwrap().into_iter().map(|(key, _)| key).collect();
+    assert_eq!(keys, (1..=120).map(|docid| vec![Value::Int(docid)]).collect::<Vec<_>>());
+}
