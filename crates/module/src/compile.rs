@@ -42,7 +42,6 @@ impl ModuleDefinition {
         let bound = method::bind(&files, &annotations, relations, &views)?;
         let mut sql = sql.to_vec();
         sql.sort_by(|a, b| a.path.cmp(&b.path));
-        let written_sql = sql.len();
         sql.extend(bound.views);
         Ok(Self {
             name: name.to_owned(),
@@ -50,7 +49,6 @@ impl ModuleDefinition {
             relations: bound.relations.into_iter().map(Arc::new).collect(),
             methods: bound.methods.into_iter().map(Arc::new).collect(),
             sql,
-            written_sql,
             protos: protos.to_vec(),
         })
     }
@@ -66,7 +64,7 @@ impl ModuleDefinition {
         Self::compile(&module.name, &files(&module.protos), &files(&module.sql))
     }
 
-    /// The module as it is kept in the bucket. The SQL that inference adds is left out: every reader infers it again.
+    /// The module as it is kept in the bucket, with the SQL that inference adds: to compile it again adds nothing.
     #[must_use]
     pub fn to_wire(&self, version: u64) -> Module {
         let files = |files: &[SourceFile]| -> Vec<wire::SourceFile> {
@@ -79,7 +77,7 @@ impl ModuleDefinition {
             name: self.name.clone(),
             version,
             protos: files(&self.protos),
-            sql: files(&self.sql[..self.written_sql]),
+            sql: files(&self.sql),
             descriptor_set: self.descriptor_set().into(),
         }
     }

@@ -46,8 +46,6 @@ pub struct ModuleDefinition {
     pub methods: Vec<Arc<MethodDefinition>>,
     /// SQL texts in file name order; the views that inference adds come last.
     pub sql: Vec<SourceFile>,
-    /// How many of `sql` are the module's own.
-    pub(crate) written_sql: usize,
     /// The module's own proto files, as given.
     pub protos: Vec<SourceFile>,
 }

@@ -11,7 +11,7 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use deltamesh_nats_grpc::{Call, Code, Metadata, Method, ResponsePart, Services, Status};
-use futures::stream;
+use futures::stream::{self, StreamExt as _};
 use prost::Message as _;
 use prost_reflect::{DynamicMessage, MessageDescriptor, SerializeOptions};
 use serde_json::{Deserializer, json};
@@ -35,7 +35,7 @@ pub(crate) async fn call(
         return Failure(Status::new(Code::Unimplemented, reason)).into_response();
     };
     let requests = match requests(&method.descriptor.input(), &body) {
-        Ok(requests) => stream::iter(requests.into_iter().map(Ok)),
+        Ok(requests) => stream::iter(requests.into_iter().map(Ok)).fuse(),
         Err(status) => return Failure(status).into_response(),
     };
     let (call, answers) = Call::over(path, Metadata::new(), None, requests, ANSWERS_AHEAD);

@@ -42,7 +42,7 @@ pub(crate) fn serve(services: &Services, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let deadline = read_timeout(&parts.headers).map(|timeout| Instant::now() + timeout);
     let metadata = metadata(&parts.headers);
-    let requests = messages(body.into_data_stream());
+    let requests = messages(body.into_data_stream()).fuse();
     let (call, answers) = Call::over(path, metadata, deadline, requests, ANSWERS_AHEAD);
     let outcome = tokio::spawn(async move {
         match deadline {

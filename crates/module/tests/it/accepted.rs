@@ -166,7 +166,7 @@ fn annotated_methods() {
 fn kept_form_compiles_to_the_same() {
     let module = compile(CHATPB, "CREATE MATERIALIZED VIEW v AS SELECT sender FROM message").unwrap();
     let kept = module.to_wire(3);
-    assert_eq!((kept.version, kept.protos.len(), kept.sql.len()), (3, 1, 1));
+    assert_eq!((kept.version, kept.protos.len(), kept.sql.len()), (3, 1, 2));
     assert_eq!(describe(&deltamesh_module::ModuleDefinition::from_wire(&kept).unwrap()), describe(&module));
 }
 

@@ -1,16 +1,19 @@
 //! Ordinary gRPC on the HTTP port.
 
 use bytes::{Bytes, BytesMut};
+use deltamesh_module::{ModuleDefinition, SourceFile};
 use deltamesh_wire::proto::feed::v1::{
     FeedMessage, QueryRequest, QueryResponse, SubscribeRequest, feed_message,
 };
 use h2::client::SendRequest;
 use http::{HeaderMap, Request};
 use prost::Message;
+use prost_reflect::DynamicMessage;
 use prost_types::{Value, value};
 use tokio::net::TcpStream;
 
-use crate::world::{World, within};
+use crate::browser::json;
+use crate::world::{CHATPB, World, within};
 
 async fn connect(world: &World) -> SendRequest<Bytes> {
     let stream = TcpStream::connect(world.gateway.address()).await.unwrap();
@@ -73,6 +76,33 @@ impl Answer {
         };
         (text("grpc-status"), text("grpc-message"))
     }
+}
+
+/// `SendMessage` of the un-annotated chat, three messages in one call.
+#[tokio::test(flavor = "multi_thread")]
+async fn client_streaming_over_http2() {
+    let mut world = World::start().await;
+    assert_eq!(world.module("chatpb", CHATPB, "").await.error, "");
+    let module = ModuleDefinition::compile("chatpb", &[SourceFile::new("m.proto", CHATPB)], &[]).unwrap();
+    let descriptor = module.pool.get_message_by_name("chatpb.Message").unwrap();
+    let mut sender = connect(&world).await;
+    let uri = format!("http://{}/chatpb.ChatService/SendMessage", world.gateway.address());
+    let head = Request::post(uri).header("content-type", "application/grpc").body(()).unwrap();
+    let (response, mut stream) = sender.send_request(head, false).unwrap();
+    for text in ["one", "two", "three"] {
+        let message = serde_json::json!({"sender": "ada", "channel": {"name": "x"}, "message": text});
+        let message = DynamicMessage::deserialize(descriptor.clone(), message).unwrap();
+        stream.send_data(framed(&message), false).unwrap();
+    }
+    stream.send_data(Bytes::new(), true).unwrap();
+    let response = within(response).await.unwrap();
+    let headers = response.headers().clone();
+    let mut answer = Answer { body: response.into_body(), buffer: BytesMut::new(), headers };
+    answer.next::<()>().await.unwrap();
+    assert_eq!(answer.next::<()>().await, None);
+    assert_eq!(answer.status().await, ("0".to_owned(), String::new()));
+    let body = r#"{"sql": "SELECT count(*) FROM message"}"#;
+    assert_eq!(json(&world, "POST", "/v1/query", body).await["rows"], serde_json::json!([[3]]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
