@@ -21,5 +21,5 @@ pub use error::{Error, ErrorKind, Result};
 pub use group::{Applied, Checkpoint, Fault, Group, Items, OutboxRow, Relation, Verified};
 pub use replica::{Replica, ViewState};
 pub use spool::Spool;
-pub use sqlite::{Checkpointer, Interrupt, Limits, Reader, Retention, SnapshotRow, SqliteReplica};
+pub use sqlite::{Checkpointer, Interrupt, Limits, Reader, Retention, SnapshotRow, SqliteReplica, TakePage};
 pub use writer::Writer;

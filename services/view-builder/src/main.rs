@@ -3,52 +3,52 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use deltamesh_telemetry::{EX_USAGE, bad_configuration, init_logs, shutdown_signal};
+use deltamesh_telemetry::{bad_configuration, init_logs, shutdown_signal};
 use deltamesh_view_builder::{Options, run};
+use tracing::{error, info};
 
 fn main() -> ExitCode {
     let options = match Options::try_parse() {
         Ok(options) => options,
-        Err(error) if error.use_stderr() => {
-            error.print().ok();
-            return ExitCode::from(EX_USAGE);
-        }
-        Err(error) => {
-            error.print().ok();
-            return ExitCode::SUCCESS;
-        }
+        Err(error) if !error.use_stderr() => error.exit(),
+        Err(error) => return bad_configuration(&error.to_string()),
     };
     if options.print_config {
-        return print_config(&options);
+        return print(&options);
     }
     if let Err(error) = init_logs("view-builder") {
         return bad_configuration(&error.to_string());
     }
-    match serve(options) {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            error!(%error, "cannot start the runtime");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(serve(options)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{error:#}");
+            error!(error = format!("{error:#}"), "stopped by an error");
             ExitCode::FAILURE
         }
     }
 }
 
-fn print_config(options: &Options) -> ExitCode {
-    use std::io::Write as _;
-    match writeln!(std::io::stdout(), "{:#}", options.to_json()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
-    }
+async fn serve(options: Options) -> anyhow::Result<()> {
+    let signal = shutdown_signal()?;
+    let stop = async move {
+        let signal = signal.await;
+        info!(signal, "asked to stop");
+    };
+    Ok(run(options, stop).await?)
 }
 
-fn serve(options: Options) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let stop = shutdown_signal()?;
-        let stop = async {
-            let signal = stop.await;
-            tracing::info!(%signal, "draining");
-        };
-        Ok(run(options, stop).await?)
-    })
+/// The configuration in force, on stdout.
+fn print(options: &Options) -> ExitCode {
+    use std::io::Write as _;
+    match writeln!(std::io::stdout().lock(), "{:#}", options.to_json()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_closed) => ExitCode::FAILURE,
+    }
 }

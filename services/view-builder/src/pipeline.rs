@@ -35,7 +35,7 @@ enum Event {
     Arrived(Arrival),
     /// A batch that could not be applied is due again.
     Due(Waiting),
-    Asked(Request),
+    Asked(Box<Request>),
     Module(Result<BucketEvent, deltamesh_jetstream::Error>),
     Tick,
     Stop,
@@ -150,7 +150,7 @@ impl Pipeline {
             let event = tokio::select! {
                 biased;
                 () = &mut stop => Event::Stop,
-                Some(request) = self.requests.next() => Event::Asked(request),
+                Some(request) = self.requests.next() => Event::Asked(Box::new(request)),
                 _ = tick.tick() => Event::Tick,
                 () = sleep_until(due), if is_waiting => Event::Tick,
                 Some(arrival) = self.arrivals.next(), if !is_waiting => Event::Arrived(arrival),
@@ -168,7 +168,7 @@ impl Pipeline {
             match event {
                 Event::Arrived(arrival) => self.arrived(arrival).await?,
                 Event::Due(waiting) => self.apply(waiting).await?,
-                Event::Asked(request) => self.asked(request).await?,
+                Event::Asked(request) => self.asked(*request).await?,
                 Event::Module(event) => self.module(event).await?,
                 Event::Tick => self.tick().await?,
                 Event::Stop => break,

@@ -5,6 +5,7 @@ mod cell;
 mod changes;
 mod connection;
 mod delta;
+mod difference;
 mod functions;
 mod mirror;
 mod reader;
@@ -21,7 +22,7 @@ use deltamesh_view::parse_statements;
 use rusqlite::Connection;
 
 pub use changes::Retention;
-pub use reader::{Interrupt, Limits, Reader, SnapshotRow};
+pub use reader::{Interrupt, Limits, Reader, SnapshotRow, TakePage};
 pub use wal::Checkpointer;
 
 use crate::error::{At, Error, ErrorKind, Result};

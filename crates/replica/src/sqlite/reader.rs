@@ -37,6 +37,9 @@ impl Default for Limits {
     }
 }
 
+/// Takes column names and the next rows of a query.
+pub type TakePage<'a> = dyn FnMut(&[String], Vec<Vec<Json>>) -> ControlFlow<()> + 'a;
+
 /// Ends the statement that a reader runs, from another thread.
 #[derive(Clone)]
 pub struct Interrupt(Arc<InterruptHandle>);
@@ -96,7 +99,7 @@ impl Reader {
         sql: &str,
         parameters: &[Json],
         limits: Limits,
-        each: &mut dyn FnMut(&[String], Vec<Vec<Json>>) -> ControlFlow<()>,
+        each: &mut TakePage<'_>,
     ) -> Result<()> {
         let place = || "query";
         let parameters = parameters.iter().map(|json| parameter(json, ColumnType::Any));

@@ -41,6 +41,7 @@ impl SqliteReplica {
                     return Ok(false);
                 }
                 self.record_schema(source, relation, *dsid, None, "drop")?;
+                self.freeze_readers(&table)?;
                 self.disconnect(&table)?;
                 let sql = format!("DROP TABLE main.{}", quote(&table));
                 self.connection.execute(&sql, []).at(|| table.as_str())?;
@@ -84,6 +85,7 @@ impl SqliteReplica {
         };
         let mirror = Mirror::new(source, schema.clone());
         if known.columns != schema.columns || known.key != schema.key {
+            self.freeze_readers(table)?;
             self.disconnect(table)?;
             let kept = schema.columns.iter().filter(|column| known.column_index(&column.name).is_some());
             let kept = kept.map(|column| quote(&column.name)).collect::<Vec<_>>().join(", ");
@@ -107,12 +109,26 @@ impl SqliteReplica {
     }
 
     fn rename_mirror(&mut self, former: &str, table: &str) -> Result<()> {
+        self.freeze_readers(former)?;
         self.disconnect(former)?;
         let sql = format!("ALTER TABLE main.{} RENAME TO {}", quote(former), quote(table));
         self.connection.execute(&sql, []).at(|| former)?;
         if let Some(known) = self.state.mirrors.remove(former) {
             let mirror = Mirror { table: table.to_owned(), ..known };
             self.state.mirrors.insert(table.to_owned(), mirror);
+        }
+        Ok(())
+    }
+
+    /// Turns views that are read from the mirrors into tables of the rows that they have now: what a new schema changes in
+    /// them is found by comparison.
+    fn freeze_readers(&self, table: &str) -> Result<()> {
+        for name in self.state.dependents(&[table.to_owned()]) {
+            let Some(view) = self.state.view(&name) else { continue };
+            let storage = &view.definition.storage;
+            if self.object_type(storage)?.as_deref() == Some("view") && self.rename_storage(&name, storage)? {
+                self.restore_storage(&name, storage)?;
+            }
         }
         Ok(())
     }

@@ -1,12 +1,10 @@
 //! Views come, change and go; each in one transaction, with the difference in the change log.
 
-use deltamesh_view::{
-    CreateView, Program, Statement, ViewDefinition, new_table, old_table, parse_statements,
-};
+use deltamesh_view::{CreateView, Program, Statement, ViewDefinition, old_table, parse_statements};
 use rusqlite::{OptionalExtension as _, params};
 
 use super::SqliteReplica;
-use super::delta::{Failure, Stamp, of_view, record};
+use super::delta::{Failure, Stamp, of_view};
 use super::mirror::quote;
 use super::state::{View, execute_all, fingerprint, plan_error, plan_text, plan_view};
 use crate::error::{At, Error, ErrorKind, Result};
@@ -235,10 +233,8 @@ impl SqliteReplica {
         let kept = self.rename_storage(name, &program.definition.storage)?;
         execute_all(&self.connection, &program.drop, name)?;
         if kept {
-            let (former, storage) = (quote(&former_table(name)), quote(&program.definition.storage));
-            let sql = format!("ALTER TABLE main.{former} RENAME TO {storage}");
-            self.connection.execute(&sql, []).at(|| name)?;
-            if let Some(sql) = shown {
+            self.restore_storage(name, &program.definition.storage)?;
+            if let Some(sql) = shown.filter(|_| program.definition.storage != name) {
                 self.connection.execute(&sql, []).at(|| name)?;
             }
         }
@@ -297,7 +293,7 @@ impl SqliteReplica {
     }
 
     /// Renames the table of a view's rows; says whether there is one. Its indexes go: the next build makes its own.
-    fn rename_storage(&self, name: &str, storage: &str) -> Result<bool> {
+    pub(super) fn rename_storage(&self, name: &str, storage: &str) -> Result<bool> {
         let former = former_table(name);
         self.connection.execute(&format!("DROP TABLE IF EXISTS main.{}", quote(&former)), []).at(|| name)?;
         match self.object_type(storage)?.as_deref() {
@@ -326,6 +322,13 @@ impl SqliteReplica {
         Ok(true)
     }
 
+    /// Gives the rows that were set aside their table's name back.
+    pub(super) fn restore_storage(&self, name: &str, storage: &str) -> Result<()> {
+        let sql = format!("ALTER TABLE main.{} RENAME TO {}", quote(&former_table(name)), quote(storage));
+        self.connection.execute(&sql, []).at(|| name)?;
+        Ok(())
+    }
+
     fn drop_former(&self, name: &str, exists: bool) -> Result<()> {
         if exists {
             let sql = format!("DROP TABLE main.{}", quote(&former_table(name)));
@@ -334,58 +337,9 @@ impl SqliteReplica {
         Ok(())
     }
 
-    fn object_type(&self, name: &str) -> Result<Option<String>> {
+    pub(super) fn object_type(&self, name: &str) -> Result<Option<String>> {
         let sql = "SELECT type FROM main.sqlite_schema WHERE name = ?1 AND type IN ('table', 'view')";
         self.connection.query_row(sql, [name], |row| row.get(0)).optional().at(|| name)
-    }
-
-    /// Records what differs between the filled view and the rows set aside; everything, where there are none.
-    fn record_difference(&self, name: &str, program: &Program, compare: bool, stamp: &Stamp) -> Result<()> {
-        if !compare {
-            return self.record_all(program, &new_table(name), stamp);
-        }
-        let storage = quote(&program.definition.storage);
-        let former = quote(&former_table(name));
-        for (images, from, without) in
-            [(old_table(name), &former, &storage), (new_table(name), &storage, &former)]
-        {
-            let columns = self.image_columns(&images, &program.definition.storage)?;
-            let sql = format!(
-                "INSERT INTO temp.{} ({columns}) SELECT {columns} FROM main.{from} EXCEPT SELECT {columns} FROM main.{without}",
-                quote(&images)
-            );
-            self.connection.execute(&sql, []).at(|| name)?;
-        }
-        record(&self.connection, program, stamp)?;
-        execute_all(&self.connection, &program.clear, name)
-    }
-
-    /// Records all rows of a view as deletes (`images` is its table of before images) or inserts (of after images).
-    fn record_all(&self, program: &Program, images: &str, stamp: &Stamp) -> Result<()> {
-        let name = program.definition.name.as_str();
-        let storage = &program.definition.storage;
-        let columns = self.image_columns(images, storage)?;
-        let sql = format!(
-            "INSERT INTO temp.{} ({columns}) SELECT {columns} FROM main.{}",
-            quote(images),
-            quote(storage)
-        );
-        self.connection.execute(&sql, []).at(|| name)?;
-        record(&self.connection, program, stamp)?;
-        execute_all(&self.connection, &program.clear, name)
-    }
-
-    /// Columns of a TEMP table of images that the storage has too.
-    fn image_columns(&self, images: &str, storage: &str) -> Result<String> {
-        let names = |schema: &str, table: &str| -> Result<Vec<String>> {
-            let sql = "SELECT name FROM pragma_table_info(?1, ?2) ORDER BY cid";
-            let mut statement = self.connection.prepare_cached(sql).at(|| table)?;
-            let names = statement.query_map([table, schema], |row| row.get(0)).at(|| table)?;
-            names.collect::<rusqlite::Result<_>>().at(|| table)
-        };
-        let stored = names("main", storage)?;
-        let shared = names("temp", images)?.into_iter().filter(|name| stored.contains(name));
-        Ok(shared.map(|name| quote(&name)).collect::<Vec<_>>().join(", "))
     }
 
     fn record_view(&mut self, name: &str, module: &str, sql: &str, program: Program) -> Result<()> {
@@ -463,7 +417,7 @@ fn owner(module: &str) -> String {
     if module.is_empty() { "no module".to_owned() } else { format!("module {module}") }
 }
 
-fn former_table(name: &str) -> String {
+pub(super) fn former_table(name: &str) -> String {
     format!("__deltamesh_former_{name}")
 }
 

@@ -4,4 +4,5 @@
 mod apply;
 mod fixture;
 mod oracle;
+mod stream;
 mod views;

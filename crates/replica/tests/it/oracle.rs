@@ -18,6 +18,7 @@ CREATE MATERIALIZED VIEW counts AS
     SELECT chat, count(*) AS messages, sum(sender) AS senders FROM message GROUP BY chat;
 CREATE MATERIALIZED VIEW logins AS
     SELECT u.login, count(*) AS messages FROM message m JOIN user u ON u.id = m.sender GROUP BY u.login;
+CREATE MATERIALIZED VIEW loud WITH (stored = never) AS SELECT id, body FROM message WHERE chat > 1;
 CREATE MATERIALIZED VIEW busy AS SELECT chat FROM counts WHERE messages > 2;";
 
 #[derive(Debug, Clone)]
@@ -86,9 +87,10 @@ impl Model {
     }
 
     fn lines(&self) -> String {
-        let messages = self.messages.iter().map(|(id, (chat, sender, body))| {
-            serde_json::json!([id, chat, sender, body]).to_string()
-        });
+        let messages = self
+            .messages
+            .iter()
+            .map(|(id, (chat, sender, body))| serde_json::json!([id, chat, sender, body]).to_string());
         let users = self.users.iter().map(|(id, login)| serde_json::json!([id, login]).to_string());
         messages.chain(users).collect::<Vec<_>>().join("\n")
     }
@@ -98,7 +100,9 @@ impl Model {
         items.extend(self.messages.iter().map(|(&id, &(chat, sender, body))| {
             read(&message_schema(), vec![id.into(), chat.into(), sender.into(), body.into()])
         }));
-        items.extend(self.users.iter().map(|(&id, &login)| read(&user_schema(), vec![id.into(), login.into()])));
+        items.extend(
+            self.users.iter().map(|(&id, &login)| read(&user_schema(), vec![id.into(), login.into()])),
+        );
         items
     }
 }
@@ -146,9 +150,10 @@ fn stored(fixture: &mut Fixture) -> BTreeMap<(String, String), Json> {
         fixture
             .reader()
             .snapshot(&name, &[], Limits::default(), &mut |page| {
-                rows.extend(page.into_iter().map(|row| {
-                    ((name.clone(), Json::Array(row.key).to_string()), Json::Object(row.row))
-                }));
+                rows.extend(
+                    page.into_iter()
+                        .map(|row| ((name.clone(), Json::Array(row.key).to_string()), Json::Object(row.row))),
+                );
                 std::ops::ControlFlow::Continue(())
             })
             .unwrap();
@@ -207,7 +212,8 @@ fn run(steps: Vec<Step>) {
             }
             Step::Reopen => fixture.reopen(),
             Step::Recreate => {
-                let again = "CREATE MATERIALIZED VIEW short AS SELECT id, chat, body FROM message WHERE body <> 'z'";
+                let again =
+                    "CREATE MATERIALIZED VIEW short AS SELECT id, chat, body FROM message WHERE body <> 'z'";
                 fixture.replica().execute(&format!("DROP MATERIALIZED VIEW short; {again}")).unwrap();
             }
         }
@@ -215,8 +221,15 @@ fn run(steps: Vec<Step>) {
     }
 }
 
+/// More of them where `PROPTEST_CASES` says so.
+fn config() -> ProptestConfig {
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+    let cases = std::env::var_os("PROPTEST_CASES").map_or(24, |_| config.cases);
+    ProptestConfig { cases, ..config }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn random_histories(steps in proptest::collection::vec(step(), 1..12)) {

@@ -220,3 +220,54 @@ fn readers_see_snapshots_and_nothing_else() {
     assert_eq!(result.unwrap_err().kind(), ErrorKind::Interrupted);
     assert_eq!(reader.retained_from().unwrap(), 1);
 }
+
+#[test]
+fn a_view_that_is_not_stored_follows_its_relation() {
+    let mut fixture = chat();
+    let logins = "CREATE MATERIALIZED VIEW logins WITH (stored = never) AS SELECT id, login FROM user";
+    fixture.replica().execute(logins).unwrap();
+    let wider = schema(
+        "user",
+        3,
+        &[("id", ColumnType::Int), ("login", ColumnType::Text), ("age", ColumnType::Int)],
+        &[0],
+    );
+    fixture.apply(vec![define(&wider), upsert(&wider, vec![Value::Int(2), "bob".into(), Value::Null])]);
+    fixture.verify();
+    let narrow = schema("user", 4, &[("id", ColumnType::Int)], &[0]);
+    fixture.apply(vec![define(&narrow)]);
+    assert!(fixture.replica().views()[0].fault.is_some());
+    expect![[r#"
+        [1,"ann"]
+        [2,"bob"]"#]]
+    .assert_eq(&fixture.rows("SELECT * FROM logins"));
+    fixture.apply(vec![define(&user_schema()), user(2, "bo")]);
+    fixture.verify();
+    expect![[r#"
+        logins insert [1] {"id":1,"login":"ann"} !
+        logins insert [2] {"id":2,"login":"bob"} !
+        logins update [1] {"id":1,"login":null} was {"login":"ann"}
+        logins update [2] {"id":2,"login":null} was {"login":"bob"}
+        logins update [2] {"id":2,"login":"bo"} was {"login":null} !"#]]
+    .assert_eq(&fixture.changes(0));
+}
+
+#[test]
+fn a_large_view_is_recorded_in_slices() {
+    let mut fixture = Fixture::new();
+    let wide = schema("pair", 1, &[("a", ColumnType::Text), ("b", ColumnType::Int)], &[0, 1]);
+    let rows = (0..25_000).map(|id| upsert(&wide, vec![format!("k{}", id % 7).into(), Value::Int(id)]));
+    let mut items = vec![define(&wide), define(&message_schema())];
+    items.extend(rows);
+    items.extend((0..20_000).map(|id| message(id, 7, 1, "a")));
+    fixture.apply(items);
+    let views = "CREATE MATERIALIZED VIEW pairs AS SELECT a, b FROM pair;
+        CREATE MATERIALIZED VIEW bodies AS SELECT body, id FROM message";
+    fixture.replica().execute(views).unwrap();
+    fixture.verify();
+    let counts = "SELECT view, op, count(*), count(DISTINCT key) FROM __deltamesh_changes GROUP BY 1, 2";
+    expect![[r#"
+        ["bodies","insert",20000,20000]
+        ["pairs","insert",25000,25000]"#]]
+    .assert_eq(&fixture.rows(counts));
+}

@@ -35,7 +35,12 @@ pub(crate) struct Harness {
     dir: tempfile::TempDir,
     publisher: Publisher,
     pub(crate) ordinal: u64,
-    service: Option<(oneshot::Sender<()>, JoinHandle<Result<(), Error>>)>,
+    service: Option<Service>,
+}
+
+struct Service {
+    stop: oneshot::Sender<()>,
+    ended: JoinHandle<Result<(), Error>>,
 }
 
 impl Harness {
@@ -64,14 +69,14 @@ impl Harness {
         let service = run(options, async {
             stopped.await.ok();
         });
-        self.service = Some((stop, tokio::spawn(service)));
+        self.service = Some(Service { stop, ended: tokio::spawn(service) });
     }
 
     /// Drains the service.
     pub(crate) async fn stop(&mut self) {
-        let (stop, service) = self.service.take().unwrap();
+        let Service { stop, ended } = self.service.take().unwrap();
         stop.send(()).unwrap();
-        tokio::time::timeout(WAIT, service).await.unwrap().unwrap().unwrap();
+        tokio::time::timeout(WAIT, ended).await.unwrap().unwrap().unwrap();
     }
 
     /// A source transaction with these rows; a snapshot begins with the schema.
