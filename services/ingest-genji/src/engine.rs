@@ -1,7 +1,7 @@
 //! The reading side: a thread that follows the directory and hands on what it finds.
 //!
-//! Reading is a few system calls on cached pages, but the engine overwrites its log files in place, so the thread polls every
-//! millisecond and never waits for the network: it waits only when the capture loop is many rows behind. What is lost then is
+//! Reading is a few system calls on cached pages, but the engine overwrites its log files in place, so the thread reads as soon
+//! as something is written and never waits for the network: it waits only when the capture loop is many rows behind. What is lost then is
 //! found as a gap and healed by a snapshot.
 
 use std::convert::Infallible;
@@ -17,12 +17,14 @@ use deltamesh_genji::{Error, ErrorKind, Fault, GenjiTransaction, ReadOptions, Sn
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-/// Delay between polls while changes keep coming.
-const POLL_FIRST: Duration = Duration::from_millis(1);
-/// Delay between polls of a quiet directory.
-const POLL_LAST: Duration = Duration::from_millis(5);
-/// Polls without a change before the delay grows.
-const QUIET_POLLS: u32 = 200;
+use crate::watch::DirectoryWatch;
+
+/// Pause after changes were found: what comes meanwhile is handed on together.
+const AFTER_CHANGES: Duration = Duration::from_micros(200);
+/// Delay between polls of a directory that cannot be watched.
+const POLL_BLIND: Duration = Duration::from_millis(2);
+/// Delay between polls of a directory that is watched and says nothing.
+const POLL_WATCHED: Duration = Duration::from_millis(25);
 /// Delay before reading again after a failure.
 const RETRY: Duration = Duration::from_millis(200);
 /// Items that are handed on at once while behind.
@@ -80,8 +82,8 @@ impl EngineReader {
             start,
             sender,
             snapshot: snapshot.clone(),
+            watch: None,
             failed: false,
-            quiet: 0,
         };
         let handle = std::thread::Builder::new().name("genji-tail".into()).spawn(move || reader.run())?;
         Ok(Self { events, snapshot, thread: handle.thread().clone() })
@@ -127,8 +129,8 @@ struct Reader {
     start: Start,
     sender: mpsc::Sender<EngineEvent>,
     snapshot: Arc<AtomicBool>,
+    watch: Option<DirectoryWatch>,
     failed: bool,
-    quiet: u32,
 }
 
 impl Reader {
@@ -156,6 +158,7 @@ impl Reader {
                 Some(tail) => self.poll(tail)?,
                 None => {
                     *tail = Some(self.open()?);
+                    self.watch = Some(DirectoryWatch::new(&self.dir));
                     // From now on a snapshot continues what has been handed on.
                     self.start = Start::Snapshot { continues: true };
                 }
@@ -228,11 +231,11 @@ impl Reader {
         self.unreadable(tail.faults())?;
         outcome?;
         self.works()?;
-        self.quiet = if is_quiet { self.quiet.saturating_add(1) } else { 0 };
-        if is_quiet {
-            self.wait(if self.quiet < QUIET_POLLS { POLL_FIRST } else { POLL_LAST })?;
+        match &self.watch {
+            Some(watch) if is_quiet => watch.wait(POLL_BLIND, POLL_WATCHED),
+            _ => std::thread::park_timeout(AFTER_CHANGES),
         }
-        Ok(())
+        self.check_open()
     }
 
     fn unreadable(&self, faults: Vec<Fault>) -> Result<(), Stop> {
@@ -243,9 +246,7 @@ impl Reader {
         if std::mem::take(&mut self.failed) { self.send(EngineEvent::Works) } else { Ok(()) }
     }
 
-    /// Sleeps until the delay is over or someone wakes this thread.
-    fn wait(&self, delay: Duration) -> Result<(), Stop> {
-        std::thread::park_timeout(delay);
+    fn check_open(&self) -> Result<(), Stop> {
         if self.sender.is_closed() { Err(Stop::Closed) } else { Ok(()) }
     }
 
@@ -263,7 +264,8 @@ impl Reader {
                 self.failed = true;
                 let (place, reason) = (place(error, &self.dir), reason(error));
                 self.send(EngineEvent::Failed { place, reason })?;
-                self.wait(RETRY)
+                std::thread::park_timeout(RETRY);
+                self.check_open()
             }
         }
     }

@@ -16,6 +16,7 @@ mod mutate;
 mod schemas;
 mod service;
 mod tables;
+mod watch;
 mod writers;
 
 use deltamesh_jetstream::{StatusBoard, answer_status, connect};
