@@ -97,9 +97,16 @@ impl Follower {
         self.limit = bytes;
     }
 
-    /// The path of a record's log.
-    pub(crate) fn log_path(&self, record: &Record) -> PathBuf {
-        directory::log_path(&self.dir, record.log)
+    /// The place of a record that cannot be used, although its checksum is right.
+    pub(crate) fn unusable(&self, record: &Record, error: Error) -> Error {
+        let path = directory::log_path(&self.dir, record.log);
+        if error.kind() == ErrorKind::Unsupported {
+            return error.in_file(&path).at(record.start);
+        }
+        Error::new(ErrorKind::Corrupt, "log record is no batch")
+            .in_file(&path)
+            .at(record.start)
+            .caused_by(error)
     }
 
     /// The records in the queue, in order.
@@ -144,8 +151,14 @@ impl Follower {
     fn accept(&mut self, start: u64, end: u64) -> Result<bool, Error> {
         let Some(reader) = self.readers.front_mut() else { return Ok(false) };
         let (log, path) = (reader.number(), reader.path().to_owned());
-        let (sequence, count) =
-            batch::header(&self.scratch).map_err(|error| error.in_file(&path).at(start))?;
+        let (sequence, count) = match batch::header(&self.scratch) {
+            Ok(header) => header,
+            Err(error) => {
+                reader.rewind(start);
+                let corrupt = Error::new(ErrorKind::Corrupt, "log record is no batch");
+                return Err(corrupt.in_file(&path).at(start).caused_by(error));
+            }
+        };
         let fits = match self.expected {
             Expected::Exactly(next) => sequence.cmp(&next),
             Expected::AtMost(most) => sequence.cmp(&most).max(std::cmp::Ordering::Equal),

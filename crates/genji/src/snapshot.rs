@@ -58,7 +58,7 @@ impl Snapshot {
             if record.new_process {
                 process_start = record.sequence;
             }
-            overlay.apply(&record)?;
+            overlay.apply(&record).map_err(|error| follower.unusable(&record, error))?;
             end = EnginePosition { sequence: record.next_sequence, log: record.log, offset: record.end };
             if !overlay.spilling {
                 quiet = Some(end);

@@ -55,7 +55,7 @@ impl Tail {
                 break;
             }
             let Some(record) = follower.pop() else { break };
-            overlay.apply(&record)?;
+            overlay.apply(&record).map_err(|error| follower.unusable(&record, error))?;
             passed = Some(record);
         }
         if follower.front().is_none() {
@@ -113,7 +113,7 @@ impl Tail {
     fn take_record(&mut self) -> Result<Option<GenjiTransaction>, Error> {
         let Some(record) = self.follower.front() else { return Ok(None) };
         let position = EnginePosition { sequence: record.next_sequence, log: record.log, offset: record.end };
-        let placed = |error: Error| error.in_file(self.follower.log_path(record).as_path()).at(record.start);
+        let placed = |error| self.follower.unusable(record, error);
         let batch = Batch::decode(&record.bytes).map_err(placed)?;
         match spill::part(&batch).map_err(placed)? {
             Part::Temporary => {}

@@ -180,3 +180,19 @@ fn new_process_is_seen_by_its_manifest() {
     let seen: Vec<bool> = std::iter::from_fn(|| follower.pop()).map(|record| record.new_process).collect();
     assert_eq!(seen, [false, false, true]);
 }
+
+/// A right checksum over what is no batch: nothing is skipped.
+#[test]
+fn record_that_is_no_batch() {
+    let mut engine = Engine::new();
+    engine.commit(1);
+    let start = engine.bytes.len() as u64;
+    RecordWriter::new(Form::Recyclable(2), start).append(b"short", &mut engine.bytes);
+    engine.commit(1);
+    let mut follower = engine.follower();
+    assert_eq!(take(&mut follower), Ok(vec![1]));
+    for _ in 0..3 {
+        let error = follower.fill().unwrap_err();
+        assert_eq!((error.kind(), error.offset()), (ErrorKind::Corrupt, Some(start)));
+    }
+}

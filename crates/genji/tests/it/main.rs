@@ -1,6 +1,6 @@
 //! Tests of the Genji format against what the real engine wrote, and against the real engine itself.
 
-#![allow(clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::unwrap_used)]
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod case;
 mod damage;
