@@ -1,12 +1,13 @@
 //! The loop of the service: what arrives from the sources becomes the replica's next transaction.
 
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use deltamesh_jetstream::{
-    Bucket, BucketEvent, BucketName, Client, Request, Requests, StatusBoard, Watch, answer_status, backoff,
-    connect,
+    Bucket, BucketEvent, BucketName, Client, Disposition, Request, Requests, StatusBoard, Watch,
+    answer_status, backoff, connect,
 };
 use deltamesh_replica::{Checkpointer, Replica as _, Retention, SqliteReplica, Writer};
 use deltamesh_wire::subject;
@@ -57,10 +58,32 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(),
         let kind = deltamesh_replica::ErrorKind::Stopped;
         deltamesh_replica::Error::new(kind, "open replica", "thread has ended").caused_by(error)
     })??;
-    let client = connect(&options.nats, "view-builder").await?;
-    let pipeline = Pipeline::start(client, &options, &path, replica).await?;
+    let mut stop = std::pin::pin!(stop);
+    let start = async {
+        let client = connect(&options.nats, "view-builder").await?;
+        Pipeline::start(client, &options, &path, replica).await
+    };
+    let pipeline = tokio::select! {
+        () = &mut stop => return Ok(()),
+        pipeline = start => pipeline?,
+    };
     tracing::info!(replica = %options.replica, sources = ?options.source, "ready");
     pipeline.run(stop).await
+}
+
+/// Opens a bucket; waits while the server is not ready.
+async fn open_bucket(client: &Client, name: BucketName) -> Result<Bucket, Error> {
+    let mut attempt = 0;
+    loop {
+        match Bucket::open(client, name).await {
+            Err(error) if error.disposition() == Disposition::Retry => {
+                tracing::warn!(error = error.chain(), "cannot open a bucket, trying again");
+                tokio::time::sleep(backoff(attempt)).await;
+                attempt += 1;
+            }
+            opened => return Ok(opened?),
+        }
+    }
 }
 
 struct Pipeline {
@@ -119,9 +142,9 @@ impl Pipeline {
             requests,
             control: Control::new(path, writer.clone()),
             modules: Modules::default(),
-            modules_watch: Bucket::open(&client, BucketName::Modules).await?.watch(),
-            outcomes: Bucket::open(&client, BucketName::ModuleStatus).await?,
-            replicas: Bucket::open(&client, BucketName::Replicas).await?,
+            modules_watch: open_bucket(&client, BucketName::Modules).await?.watch(),
+            outcomes: open_bucket(&client, BucketName::ModuleStatus).await?,
+            replicas: open_bucket(&client, BucketName::Replicas).await?,
             sources,
             committed,
             feed: spawn_feed(feed, follow),
@@ -138,8 +161,7 @@ impl Pipeline {
         })
     }
 
-    async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), Error> {
-        let mut stop = std::pin::pin!(stop);
+    async fn run(mut self, mut stop: Pin<&mut impl Future<Output = ()>>) -> Result<(), Error> {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.show_views().await?;

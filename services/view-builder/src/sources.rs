@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use deltamesh_jetstream::{Client, Hop, StatusBoard};
@@ -16,6 +16,8 @@ use crate::feed::Rate;
 
 /// How long a source may take to begin the snapshot that it was asked for, before it is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(30);
+/// The same where it did not answer: it may have been about to start.
+const ASK_UNANSWERED: Duration = Duration::from_secs(2);
 /// How long a source may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
@@ -45,6 +47,8 @@ pub(crate) struct Source {
     rate: Rate,
     /// When the source was last asked for a snapshot; nothing but a snapshot is applied until it comes.
     asked: Option<Instant>,
+    /// It did not answer.
+    unanswered: Arc<AtomicBool>,
 }
 
 /// All sources, and the batch that could not be applied yet. While there is one nothing more is taken.
@@ -79,6 +83,7 @@ impl Sources {
                 position: checkpoint.map(|checkpoint| checkpoint.position.to_string()).unwrap_or_default(),
                 rate: Rate::default(),
                 asked: None,
+                unanswered: Arc::default(),
             };
             (name.clone(), source)
         };
@@ -114,9 +119,9 @@ impl Sources {
         for message in arrival.messages {
             match source.assembler.push(&message.payload, message.sequence) {
                 Ok(None) => {}
-                Ok(Some(group)) if source.asked.is_some() && broken.is_none() && !group.snapshot => {}
+                // What comes behind a hole waits for the snapshot that fills it.
+                Ok(Some(group)) if !group.snapshot && (source.asked.is_some() || broken.is_some()) => {}
                 Ok(Some(group)) => groups.push(group),
-                // Later groups contain the hole that this leaves.
                 Err(error) => broken = Some(error),
             }
         }
@@ -159,9 +164,11 @@ impl Sources {
     }
 
     fn ask(&self, name: &str) {
-        let (client, name) = (self.client.clone(), name.to_owned());
+        let Some(source) = self.sources.get(name) else { return };
+        let (client, name, unanswered) = (self.client.clone(), name.to_owned(), source.unanswered.clone());
         tokio::spawn(async move {
             let asked = client.request(&subject::source_request(&name, "reconcile"), "", ANSWER_WITHIN).await;
+            unanswered.store(asked.is_err(), Ordering::Relaxed);
             match asked {
                 Ok(_) => tracing::info!(source = name, "asked for a snapshot"),
                 Err(error) => tracing::warn!(source = name, %error, "cannot ask for a snapshot"),
@@ -173,8 +180,11 @@ impl Sources {
     pub(crate) fn tick(&mut self) {
         let mut again = Vec::new();
         for (name, source) in &mut self.sources {
-            if source.asked.is_some_and(|asked| asked.elapsed() >= ASK_AGAIN) {
+            let unanswered = source.unanswered.load(Ordering::Relaxed);
+            let wait = if unanswered { ASK_UNANSWERED } else { ASK_AGAIN };
+            if source.asked.is_some_and(|asked| asked.elapsed() >= wait) {
                 source.asked = Some(Instant::now());
+                source.unanswered.store(false, Ordering::Relaxed);
                 again.push(name.clone());
             }
         }

@@ -58,13 +58,22 @@ impl Harness {
         self.dir.path().join("replica.db")
     }
 
-    pub(crate) fn start(&mut self) {
-        let options = Options::parse_from([
+    fn options(&self) -> Options {
+        Options::parse_from([
             "view-builder".to_owned(),
             format!("--replica=sqlite:{}", self.path().display()),
             "--source=app".to_owned(),
             format!("--nats={}", self.nats.url()),
-        ]);
+        ])
+    }
+
+    /// A second service on the same replica.
+    pub(crate) async fn run_another(&self) -> Result<(), Error> {
+        run(self.options(), std::future::pending()).await
+    }
+
+    pub(crate) fn start(&mut self) {
+        let options = self.options();
         let (stop, stopped) = oneshot::channel();
         let service = run(options, async {
             stopped.await.ok();

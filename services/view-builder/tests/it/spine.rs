@@ -115,3 +115,13 @@ async fn a_new_replica_continues_the_numbers_of_the_stream() {
     .assert_eq(&harness.feed(2).await);
     harness.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_has_one_writer() {
+    let mut harness = Harness::new().await;
+    harness.start();
+    harness.ask("view.list", "").await.unwrap();
+    let second = harness.run_another().await.unwrap_err();
+    assert!(second.to_string().ends_with("another view-builder writes this replica"), "{second}");
+    harness.stop().await;
+}
