@@ -246,10 +246,8 @@ impl Session {
     }
 
     async fn on_durable(&mut self, groups: Vec<Durable>, service: &mut Service) {
-        if self.attempts > 0 || self.log.is_idle() {
-            self.attempts = 0;
-            service.board.clear(PUBLISH);
-        }
+        self.attempts = 0;
+        service.board.clear(PUBLISH);
         for group in groups {
             self.published.add(group.rows);
             service.writers.durable(&group).await;
