@@ -150,13 +150,13 @@ fn change() -> impl Strategy<Value = RowChange> {
             (1, vec![Value::Int(id), Value::Int(chat), user, body, n, extra, data, any])
         },
     );
-    let member = (0..4_i64, 0..5_i64, text())
+    let member = (0..2_i64, 0..4_i64, text())
         .prop_map(|(chat, user, role)| (2, vec![Value::Int(chat), Value::Int(user), role]));
     let order = (text(), 0..4_i64, small(4), text()).prop_map(|(name, id, weird, mixed)| {
         let name = if name.is_null() { Value::from("none") } else { name };
         (3, vec![name, Value::Int(id), weird, mixed])
     });
-    (prop_oneof![2 => user, 5 => message, 2 => member, 2 => order], prop::bool::weighted(0.3))
+    (prop_oneof![2 => user, 5 => message, 4 => member, 2 => order], prop::bool::weighted(0.3))
         .prop_map(|((relation, row), delete)| (relation, row, delete))
 }
 
