@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use deltamesh_jetstream::{Client, StatusBoard, answer_status, backoff, connect};
 use deltamesh_nats_grpc::{Options as NatsOptions, Server};
@@ -15,13 +14,10 @@ use crate::config::Options;
 use crate::context::Context;
 use crate::error::Error;
 use crate::feed::{self, Hub};
-use crate::http;
 use crate::modules::{self, AppliedModules};
 use crate::replica::Replica;
 use crate::source::Sources;
-
-/// HTTP connections that are still open after this are cut.
-const DRAIN_WITHIN: Duration = Duration::from_secs(5);
+use crate::{http, listen};
 
 /// A gateway that serves.
 pub struct Gateway {
@@ -29,7 +25,7 @@ pub struct Gateway {
     context: Arc<Context>,
     server: Arc<Server>,
     tasks: Vec<JoinHandle<()>>,
-    http: JoinHandle<std::io::Result<()>>,
+    http: JoinHandle<()>,
     stop_http: oneshot::Sender<()>,
 }
 
@@ -65,11 +61,7 @@ impl Gateway {
         ];
         let routes = http::routes(Arc::clone(&context), server.services().clone());
         let (stop_http, stopped) = oneshot::channel::<()>();
-        let serve = axum::serve(listener, routes).with_graceful_shutdown(async {
-            // Without a sender it is time to stop too.
-            stopped.await.ok();
-        });
-        let http = tokio::spawn(serve.into_future());
+        let http = tokio::spawn(listen::serve(listener, routes, stopped));
         info!(%address, nid = options.nid, "serving");
         Ok(Self { address, context, server, tasks, http, stop_http })
     }
@@ -94,10 +86,8 @@ impl Gateway {
             warn!(%error, "cannot end the calls on NATS");
         }
         self.stop_http.send(()).ok();
-        let mut http = self.http;
-        if tokio::time::timeout(DRAIN_WITHIN, &mut http).await.is_err() {
-            warn!("cutting the HTTP connections that are still open");
-            http.abort();
+        if let Err(error) = self.http.await {
+            warn!(%error, "HTTP server failed");
         }
         self.context.client.close().await;
     }

@@ -19,6 +19,7 @@ mod gateway;
 mod generic;
 mod http;
 mod http_grpc;
+mod listen;
 mod methods;
 mod modules;
 mod narrow;

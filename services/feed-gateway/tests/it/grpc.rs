@@ -78,7 +78,7 @@ impl Answer {
     }
 }
 
-/// `SendMessage` of the un-annotated chat, three messages in one call.
+/// `SendMessage` of the un-annotated chat, thousands of small messages in one call, faster than the source takes them.
 #[tokio::test(flavor = "multi_thread")]
 async fn client_streaming_over_http2() {
     let mut world = World::start().await;
@@ -89,8 +89,9 @@ async fn client_streaming_over_http2() {
     let uri = format!("http://{}/chatpb.ChatService/SendMessage", world.gateway.address());
     let head = Request::post(uri).header("content-type", "application/grpc").body(()).unwrap();
     let (response, mut stream) = sender.send_request(head, false).unwrap();
-    for text in ["one", "two", "three"] {
-        let message = serde_json::json!({"sender": "ada", "channel": {"name": "x"}, "message": text});
+    for number in 0..5000 {
+        let message =
+            serde_json::json!({"sender": "ada", "channel": {"name": "x"}, "message": number.to_string()});
         let message = DynamicMessage::deserialize(descriptor.clone(), message).unwrap();
         stream.send_data(framed(&message), false).unwrap();
     }
@@ -102,7 +103,7 @@ async fn client_streaming_over_http2() {
     assert_eq!(answer.next::<()>().await, None);
     assert_eq!(answer.status().await, ("0".to_owned(), String::new()));
     let body = r#"{"sql": "SELECT count(*) FROM message"}"#;
-    assert_eq!(json(&world, "POST", "/v1/query", body).await["rows"], serde_json::json!([[3]]));
+    assert_eq!(json(&world, "POST", "/v1/query", body).await["rows"], serde_json::json!([[5000]]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
