@@ -116,6 +116,14 @@ impl Resolver<'_> {
                 array: false,
                 format: None,
             } => Ok(Scalar::Cast(self.boxed(expr)?, cast_type(data_type, location)?)),
+            Expr::Function(function) => self.call(function, location),
+            other => self.text_function(other, location),
+        }
+    }
+
+    /// Text functions with a syntax of their own.
+    fn text_function(&self, expr: &Expr, location: Option<Location>) -> Result<Scalar, Error> {
+        match expr {
             Expr::Trim { trim_where, trim_what, expr, trim_characters: None } => {
                 let name = match trim_where {
                     None | Some(TrimWhereField::Both) => "trim",
@@ -138,7 +146,6 @@ impl Resolver<'_> {
             Expr::Position { expr, r#in } => {
                 Ok(Scalar::Call("instr", vec![self.scalar(r#in)?, self.scalar(expr)?]))
             }
-            Expr::Function(function) => self.call(function, location),
             other => Err(refuse(other, location)),
         }
     }
