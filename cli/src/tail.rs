@@ -3,6 +3,7 @@
 //! Survives everything: where the gateway or the connection is gone the call is made again behind the last cursor. A silent
 //! stream is normal, so silence is followed by the question whether the gateway still is the one that we called.
 
+mod catch_up;
 mod gateway;
 mod line;
 
@@ -14,7 +15,6 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow};
 use deltamesh_jetstream::{Client, backoff};
 use deltamesh_nats_grpc::{self as grpc, CallOptions, ClientOptions, Code, ResponseStream, Status};
-use deltamesh_wire::proto::feed::v1::feed_message::Message as Kind;
 use deltamesh_wire::proto::feed::v1::{FeedMessage, SubscribeRequest, subscribe_request};
 use prost::Message as _;
 use tokio::time::{sleep, timeout};
@@ -23,6 +23,7 @@ use crate::mesh::Mesh;
 use crate::options::{Mode, Place, Tail};
 use crate::{output, refused};
 
+use catch_up::CatchUp;
 pub(crate) use gateway::DEFAULT_NID;
 use line::Line;
 
@@ -111,6 +112,7 @@ struct Call<'a> {
 impl Call<'_> {
     /// Prints what arrives and moves the cursor with it.
     async fn read(&self, mut stream: ResponseStream, cursor: &mut String, seen: &mut bool) -> Result<End> {
+        let mut catch_up = CatchUp::default();
         loop {
             let next = timeout(SILENCE, stream.next()).await;
             // What came behind a reconnect may follow a hole.
@@ -131,22 +133,10 @@ impl Call<'_> {
             let kind = FeedMessage::decode(message).context("read a feed message")?.message;
             let Some(kind) = kind else { continue };
             *seen = true;
-            let told = told(&kind).to_owned();
-            self.line.print(kind)?;
-            if !told.is_empty() {
-                *cursor = told;
+            for message in catch_up.take(kind, cursor) {
+                self.line.print(message)?;
             }
         }
-    }
-}
-
-/// The cursor behind a message; empty where it has none.
-fn told(kind: &Kind) -> &str {
-    match kind {
-        Kind::SnapshotBegin(_) => "",
-        Kind::SnapshotEnd(end) => &end.cursor,
-        Kind::Delta(delta) => &delta.cursor,
-        Kind::Progress(progress) => &progress.cursor,
     }
 }
 

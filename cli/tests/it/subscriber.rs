@@ -22,8 +22,8 @@ pub(crate) struct Subscriber {
 pub(crate) struct Held {
     /// Rows by key, both as JSON text.
     pub(crate) rows: BTreeMap<String, Value>,
-    /// Snapshots that have begun.
-    pub(crate) snapshots: usize,
+    /// Why each snapshot has begun.
+    pub(crate) snapshots: Vec<String>,
     pub(crate) cursor: Option<String>,
     /// Lines that do not fit to those before.
     pub(crate) wrong: Vec<String>,
@@ -69,7 +69,7 @@ impl Held {
         let fits = match message["op"].as_str().unwrap() {
             "snapshot_begin" => {
                 self.rows.clear();
-                self.snapshots += 1;
+                self.snapshots.push(message["reason"].as_str().unwrap_or_default().to_owned());
                 self.in_snapshot = true;
                 true
             }
