@@ -18,6 +18,8 @@ use crate::sources::Sources;
 const BATCH_MESSAGES: usize = 512;
 /// Payload bytes that are applied in one transaction at most, unless one message alone is larger.
 const BATCH_BYTES: usize = 4 << 20;
+/// Attempts to find the stream before its absence is a fault: about two seconds.
+const PATIENT_ATTEMPTS: usize = 7;
 /// How often the end of the stream is looked up, for the lag.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -84,6 +86,8 @@ async fn consume(
                     (next, restarted) = (first, first > 1);
                 }
             }
+            // A source that starts together with this service makes its stream in a moment.
+            ErrorKind::NotFound if attempt < PATIENT_ATTEMPTS => {}
             _ => board.raise(&part, &stream, error.chain()),
         }
         tokio::time::sleep(backoff(attempt)).await;

@@ -100,7 +100,8 @@ impl SqliteReplica {
             self.reload()?;
         }
         let before = self.state.last_sequence;
-        let place = || "transaction";
+        let path = self.path.clone();
+        let place = || format!("replica {}", path.display());
         self.connection.execute_batch("BEGIN IMMEDIATE").at(place)?;
         let result = work(self).and_then(|value| {
             self.finish_changes(before)?;
