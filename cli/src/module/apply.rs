@@ -79,7 +79,7 @@ impl Applied {
 
     /// Waits until every running service has said what it makes of the module.
     pub(crate) async fn verdict(&self, client: &Client) -> Result<Verdict> {
-        let running = gather_status(client, Duration::from_millis(500)).await?;
+        let running = gather_status(client, Duration::from_millis(250)).await?;
         let asked =
             |service: &str| SERVICES.contains(&service) || (service == HOST && self.declares_relations);
         let mut missing: Vec<String> =
