@@ -4,6 +4,8 @@
 mod chaos;
 mod contract;
 mod demo;
+mod life;
 mod mesh;
 mod refusal;
+mod stock_client;
 mod subscriber;

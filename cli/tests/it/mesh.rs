@@ -21,10 +21,13 @@ pub(crate) fn deltamesh() -> PathBuf {
     program
 }
 
-/// A command of `deltamesh` that knows where the tests' nats-server is.
+/// A command of `deltamesh` that knows where the tests' nats-server is, and that a killed test does not leave behind.
 pub(crate) fn command() -> Command {
     let mut command = Command::new(deltamesh());
     command
+        .arg("supervised")
+        .arg(std::process::id().to_string())
+        .arg(deltamesh())
         .env("DELTAMESH_NATS_SERVER", deltamesh_testkit::nats_server().unwrap())
         .env_remove("DELTAMESH_NATS")
         .env_remove("DELTAMESH_DIR")

@@ -34,9 +34,18 @@ pub(crate) struct Held {
 impl Subscriber {
     /// Subscribes to a view.
     pub(crate) fn follow(mesh: &Mesh, view: &str) -> Self {
-        let mut tail = mesh.command(&["tail", view]).stdout(Stdio::piped()).spawn().unwrap();
+        Self::start(mesh, &["tail", view], Held::default())
+    }
+
+    /// Subscribes behind a cursor, holding the rows of that time.
+    pub(crate) fn resume(mesh: &Mesh, view: &str, cursor: &str, rows: BTreeMap<String, Value>) -> Self {
+        Self::start(mesh, &["tail", view, "--from", cursor], Held { rows, ..Held::default() })
+    }
+
+    fn start(mesh: &Mesh, arguments: &[&str], held: Held) -> Self {
+        let mut tail = mesh.command(arguments).stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(tail.stdout.take().unwrap()).lines();
-        let held = Arc::new(Mutex::new(Held::default()));
+        let held = Arc::new(Mutex::new(held));
         let into = Arc::clone(&held);
         let reader = std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
