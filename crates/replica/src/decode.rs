@@ -94,6 +94,8 @@ struct Head {
     first_ordinal: u64,
     position: Position,
     snapshot: bool,
+    /// Tells a group apart from the same one published again after its publisher died in the middle.
+    captured_us: i64,
 }
 
 impl Assembler {
@@ -132,8 +134,8 @@ impl Assembler {
             let position = changes.position.take();
             let position =
                 position.ok_or_else(|| Error::new(ErrorKind::Decode, place(), "position is missing"))?;
-            let head = Head { first_ordinal: changes.first_ordinal, position, snapshot: changes.snapshot };
-            Ok((head, changes))
+            let Changes { first_ordinal, snapshot, captured_us, .. } = changes;
+            Ok((Head { first_ordinal, position, snapshot, captured_us }, changes))
         });
         let (head, changes) = match head {
             Ok(decoded) => decoded,
