@@ -66,7 +66,7 @@ async fn life_of_one_update() {
         "sent_at": null,
     });
     assert_eq!(row, expected);
-    assert_eq!(mesh.rows("SELECT * FROM chat_feed"), [expected.clone()]);
+    assert_eq!(mesh.rows("SELECT * FROM chat_feed"), std::slice::from_ref(&expected));
 
     // 7: the subscriber has it. 8: so has one who comes back with the cursor from before.
     eventually("the subscriber has the update", || {

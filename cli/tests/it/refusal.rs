@@ -43,7 +43,7 @@ fn a_bad_module_changes_nothing() {
     let module = dir.path().join("notes");
     fs::create_dir(&module).unwrap();
     let proto = "syntax = \"proto3\";\npackage notes;\n\
-                 service Notes { rpc Put(Note) returns (Ack); rpc Watch(Ack) returns (stream Note); }\n\
+                 service Notes { rpc Put(Note) returns (Ack); }\n\
                  message Note { string id = 1; string status = 2; }\nmessage Ack { string status = 1; }\n";
     let sql = "CREATE MATERIALIZED VIEW per_status AS SELECT status, COUNT(*) AS notes FROM note GROUP BY status;\n";
     fs::write(module.join("notes.proto"), proto).unwrap();
