@@ -64,6 +64,31 @@ fn position(response: MutateResponse) -> SourcePosition {
     response.position.expect("something changed").into()
 }
 
+async fn bad_mutations_are_refused(client: &Client) {
+    let check = async |mutations, code| {
+        let error = mutate(client, mutations).await.expect_err("refused");
+        assert_eq!(error.code, code, "{error}");
+    };
+    check(vec![note(Kind::Insert, &[("note_id", "a".into())])], Code::AlreadyExists).await;
+    check(vec![note(Kind::Update, &[("note_id", "z".into())])], Code::NotFound).await;
+    check(vec![note(Kind::Upsert, &[("note_id", "c".into()), ("no", "x".into())])], Code::NotFound).await;
+    check(vec![note(Kind::Upsert, &[("note_id", "c".into()), ("stars", "x".into())])], Code::InvalidArgument)
+        .await;
+    check(
+        vec![note(Kind::Delete, &[("note_id", "a".into())]), note(Kind::Insert, &[("note_id", "b".into())])],
+        Code::AlreadyExists,
+    )
+    .await;
+}
+
+async fn bad_modules_are_refused(client: &Client) {
+    let other_type = PROTO.replace("int64 stars", "string stars");
+    let refused = apply(client, 3, &other_type).await;
+    assert_eq!(refused.error, "relation note: field stars is text, the table's is of another type");
+    let broken = apply(client, 4, "syntax = \"proto3\";\nmessage {").await;
+    assert!(broken.error.starts_with("notes.proto:2:"), "{}", broken.error);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mutation_is_in_the_log_before_its_answer() {
     let (nats, client, dir) = start().await;
@@ -89,21 +114,7 @@ async fn a_mutation_is_in_the_log_before_its_answer() {
     assert_eq!(mirror.rows("note"), 2);
     assert_eq!(mirror.relations["note"][r#"["a"]"#], r#"["a","A","",1]"#);
 
-    let check = async |mutations, code| {
-        let error = mutate(&client, mutations).await.expect_err("refused");
-        assert_eq!(error.code, code, "{error}");
-    };
-    check(vec![note(Kind::Insert, &[("note_id", "a".into())])], Code::AlreadyExists).await;
-    check(vec![note(Kind::Update, &[("note_id", "z".into())])], Code::NotFound).await;
-    check(vec![note(Kind::Upsert, &[("note_id", "c".into()), ("no", "x".into())])], Code::NotFound).await;
-    check(vec![note(Kind::Upsert, &[("note_id", "c".into()), ("stars", "x".into())])], Code::InvalidArgument)
-        .await;
-    check(
-        vec![note(Kind::Delete, &[("note_id", "a".into())]), note(Kind::Insert, &[("note_id", "b".into())])],
-        Code::AlreadyExists,
-    )
-    .await;
-
+    bad_mutations_are_refused(&client).await;
     let updated = execute(&client, "UPDATE note SET stars = ? WHERE note_id = 'a'", &[Value::Int(5)]).await;
     let updated = position(updated.expect("update"));
     assert!(updated.ordinal > first.ordinal);
@@ -127,11 +138,7 @@ async fn a_mutation_is_in_the_log_before_its_answer() {
     let notes: Vec<_> = mirror.relations["note"].values().collect();
     assert_eq!(notes, [r#"["a","A","",5,false]"#]);
 
-    let other_type = PROTO.replace("int64 stars", "string stars");
-    let refused = apply(&client, 3, &other_type).await;
-    assert_eq!(refused.error, "relation note: field stars is text, the table's is of another type");
-    let broken = apply(&client, 4, "syntax = \"proto3\";\nmessage {").await;
-    assert!(broken.error.starts_with("notes.proto:2:"), "{}", broken.error);
+    bad_modules_are_refused(&client).await;
     assert!(ingest.terminate().success());
 
     // The real engine opens what was written.
