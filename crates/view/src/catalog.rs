@@ -84,6 +84,8 @@ impl Catalog {
     }
 
     /// Relations that a name may mean: `relation`, a view, or `source.relation`; compared without case.
+    ///
+    /// A relation hides a view of its name, so that making such a view changes no other view's meaning.
     pub(crate) fn find(&self, source: Option<&str>, name: &str) -> Vec<&CatalogRelation> {
         let matches = |relation: &&CatalogRelation| {
             relation.base.relation.eq_ignore_ascii_case(name)
@@ -91,7 +93,11 @@ impl Catalog {
                     relation.base.source.as_deref().is_some_and(|known| known.eq_ignore_ascii_case(source))
                 })
         };
-        self.relations.iter().filter(matches).collect()
+        let mut found: Vec<_> = self.relations.iter().filter(matches).collect();
+        if found.iter().any(|relation| relation.is_mirror()) {
+            found.retain(|relation| relation.is_mirror());
+        }
+        found
     }
 
     pub(crate) fn has_table(&self, table: &str) -> bool {

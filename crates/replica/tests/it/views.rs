@@ -46,6 +46,21 @@ fn a_view_is_filled_and_maintained() {
     assert_eq!((change.position.as_str(), change.captured_us, change.dsid), ("app=i1/2/20.1.2", 1_002, 2));
 }
 
+/// Whatever is planned after it, by its own module again or by others, still reads the relation.
+#[test]
+fn a_view_may_have_the_name_of_its_relation() {
+    let mut fixture = chat();
+    let create = |columns: &str| format!("CREATE MATERIALIZED VIEW message AS SELECT {columns} FROM message");
+    fixture.replica().set_module("chat", &create("*")).unwrap();
+    fixture.replica().set_module("chat", &create("id, body")).unwrap();
+    fixture
+        .replica()
+        .execute("CREATE MATERIALIZED VIEW bodies AS SELECT id, chat, body FROM message")
+        .unwrap();
+    fixture.apply(vec![message(2, 8, 1, "b")]);
+    fixture.verify();
+}
+
 #[test]
 fn a_replaced_view_feeds_its_difference() {
     let mut fixture = chat();
