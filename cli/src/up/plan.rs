@@ -62,7 +62,7 @@ impl Plan {
         if http.port() == 0 {
             http.set_port(port::choose(http.ip(), ports.http)?);
             ports.http = Some(http.port());
-        } else if !port::is_free(http.ip(), http.port()) {
+        } else if !port::becomes_free(http.ip(), http.port()) {
             bail!("--http {http}: the address is in use; name another, or port 0 for a free one");
         }
         Ok(http)

@@ -1,6 +1,8 @@
 //! Ports for servers that must find them again.
 
 use std::net::{IpAddr, TcpListener};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
@@ -9,14 +11,28 @@ use anyhow::{Result, bail};
 const FIRST: u32 = 20_000;
 const COUNT: u32 = 12_000;
 
-/// Whether nobody listens there.
-pub(super) fn is_free(address: IpAddr, port: u16) -> bool {
+/// How long the processes of an `up` that was killed may take to end. Clients find their server at its old address only.
+const ENDING: Duration = Duration::from_secs(5);
+
+/// Whether nobody listens there, now or in a moment.
+pub(super) fn becomes_free(address: IpAddr, port: u16) -> bool {
+    let until = Instant::now() + ENDING;
+    while !is_free(address, port) {
+        if Instant::now() >= until {
+            return false;
+        }
+        sleep(Duration::from_millis(20));
+    }
+    true
+}
+
+fn is_free(address: IpAddr, port: u16) -> bool {
     TcpListener::bind((address, port)).is_ok()
 }
 
 /// `kept` where it is free, else another free port.
 pub(super) fn choose(address: IpAddr, kept: Option<u16>) -> Result<u16> {
-    if let Some(port) = kept.filter(|port| is_free(address, *port)) {
+    if let Some(port) = kept.filter(|port| becomes_free(address, *port)) {
         return Ok(port);
     }
     // Processes that start at the same time start looking at different places.
