@@ -9,7 +9,6 @@ mod line;
 
 use std::collections::HashMap;
 use std::process::ExitCode;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
@@ -28,6 +27,9 @@ pub(crate) use gateway::DEFAULT_NID;
 use line::Line;
 
 const SUBSCRIBE: &str = "/deltamesh.feed.v1.FeedService/Subscribe";
+/// Messages per second that the gateway may send at first.
+const RATE: u32 = 40_000;
+const LEAST_RATE: u32 = 200;
 /// Silence after which the gateway is looked at.
 const SILENCE: Duration = Duration::from_secs(2);
 
@@ -64,35 +66,38 @@ pub(crate) async fn run(place: &Place, tail: &Tail) -> Result<ExitCode> {
 enum End {
     /// The server has sent everything.
     Complete,
-    /// The gateway or the connection is not the one that we called.
-    Lost(&'static str),
+    /// The gateway is not the one that we called.
+    GatewayGone,
     /// The call failed.
     Failed(Status),
 }
 
 async fn follow(client: &Client, nid: &str, mut request: SubscribeRequest, line: Line) -> Result<()> {
-    let calls = grpc::Client::new(client.nats().clone(), nid, ClientOptions::default()).await?;
-    let mut attempt = 0;
+    let options = ClientOptions { losses: Some(client.losses()), ..ClientOptions::default() };
+    let calls = grpc::Client::new(client.nats().clone(), nid, options).await?;
+    let (mut attempt, mut max_rate) = (0, RATE);
     let mut seen = false;
     loop {
-        let connects = connects(client);
         let instance = gateway::instance(client, nid).await?;
         let before = request.cursor.clone();
-        let end =
-            match calls.server_streaming(SUBSCRIBE, &request.encode_to_vec(), CallOptions::default()).await {
-                Ok(stream) => {
-                    let call = Call { client, nid, instance, connects, line };
-                    call.read(stream, &mut request.cursor, &mut seen).await?
-                }
-                Err(status) => End::Failed(status),
-            };
+        let options = CallOptions { max_rate: Some(max_rate), ..CallOptions::default() };
+        let end = match calls.server_streaming(SUBSCRIBE, &request.encode_to_vec(), options).await {
+            Ok(stream) => {
+                Call { client, nid, instance, line }.read(stream, &mut request.cursor, &mut seen).await?
+            }
+            Err(status) => End::Failed(status),
+        };
         let reason = match end {
             End::Complete => return Ok(()),
-            End::Lost(reason) => reason.to_owned(),
+            End::GatewayGone => "the gateway is gone".to_owned(),
+            End::Failed(status) if status.code == Code::DataLoss => status.message,
             End::Failed(status) if seen && passes(status.code) => status.message,
             End::Failed(status) => return Err(explained(nid, &status)),
         };
-        attempt = if request.cursor == before { attempt + 1 } else { 0 };
+        // Lines that are read slowly overrun us: a call that got nowhere is made again at half the pace.
+        let stuck = request.cursor == before;
+        max_rate = if stuck { (max_rate / 2).max(LEAST_RATE) } else { (max_rate * 2).min(RATE) };
+        attempt = if stuck { attempt + 1 } else { 0 };
         if attempt <= 1 {
             output::complain(&format!("deltamesh: {reason}; continuing behind the last cursor"));
         }
@@ -105,7 +110,6 @@ struct Call<'a> {
     client: &'a Client,
     nid: &'a str,
     instance: Option<String>,
-    connects: u64,
     line: Line,
 }
 
@@ -114,12 +118,7 @@ impl Call<'_> {
     async fn read(&self, mut stream: ResponseStream, cursor: &mut String, seen: &mut bool) -> Result<End> {
         let mut catch_up = CatchUp::default();
         loop {
-            let next = timeout(SILENCE, stream.next()).await;
-            // What came behind a reconnect may follow a hole.
-            if connects(self.client) != self.connects {
-                return Ok(End::Lost("the connection to NATS was lost"));
-            }
-            let message = match next {
+            let message = match timeout(SILENCE, stream.next()).await {
                 Ok(Ok(Some(message))) => message,
                 Ok(Ok(None)) => return Ok(End::Complete),
                 Ok(Err(status)) => return Ok(End::Failed(status)),
@@ -127,7 +126,7 @@ impl Call<'_> {
                     if gateway::instance(self.client, self.nid).await? == self.instance {
                         continue;
                     }
-                    return Ok(End::Lost("the gateway is gone"));
+                    return Ok(End::GatewayGone);
                 }
             };
             let kind = FeedMessage::decode(message).context("read a feed message")?.message;
@@ -140,21 +139,9 @@ impl Call<'_> {
     }
 }
 
-/// How often the connection was made.
-fn connects(client: &Client) -> u64 {
-    client.nats().statistics().connects.load(Ordering::Relaxed)
-}
-
 /// Whether the same call may succeed later.
 fn passes(code: Code) -> bool {
-    matches!(
-        code,
-        Code::Unavailable
-            | Code::Cancelled
-            | Code::DeadlineExceeded
-            | Code::DataLoss
-            | Code::ResourceExhausted
-    )
+    matches!(code, Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded | Code::ResourceExhausted)
 }
 
 fn explained(nid: &str, status: &Status) -> anyhow::Error {

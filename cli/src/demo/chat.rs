@@ -58,7 +58,8 @@ pub(super) struct Chat {
 
 impl Chat {
     pub(super) async fn open(client: &Client, nid: &str, definition: ModuleDefinition) -> Result<Self> {
-        let calls = grpc::Client::new(client.nats().clone(), nid, ClientOptions::default()).await?;
+        let options = ClientOptions { losses: Some(client.losses()), ..ClientOptions::default() };
+        let calls = grpc::Client::new(client.nats().clone(), nid, options).await?;
         Ok(Self { calls, definition, run: now_us() / 1_000_000 })
     }
 

@@ -71,7 +71,7 @@ async fn open(addresses: &[async_nats::ServerAddr], name: &str) -> Result<Client
         .ping_interval(Duration::from_secs(15))
         .event_callback(move |event| {
             log(&event);
-            if matches!(event, Event::Disconnected | Event::Closed) {
+            if matches!(event, Event::Disconnected | Event::Closed | Event::SlowConsumer(_)) {
                 lost.send_modify(|count| *count += 1);
             }
             std::future::ready(())
@@ -119,8 +119,10 @@ impl Client {
         self.inner.nats.max_payload()
     }
 
-    /// Counts lost connections; what was in flight when it changes may or may not have arrived.
-    pub(crate) fn losses(&self) -> watch::Receiver<u64> {
+    /// Counts lost connections and overflowed subscriptions; what was in flight when it changes may or may not have
+    /// arrived.
+    #[must_use]
+    pub fn losses(&self) -> watch::Receiver<u64> {
         self.inner.losses.clone()
     }
 

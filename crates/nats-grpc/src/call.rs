@@ -63,13 +63,14 @@ impl CallState {
         method: &Arc<Method>,
         named: bool,
         takes_metadata: bool,
+        max_rate: Option<u32>,
         admission: Admission,
     ) -> Self {
         let options = &link.options;
         let opened = Instant::now();
         let pacer = match (method.server_streaming, named) {
             (false, _) => Pacer::Free,
-            (true, true) => Pacer::bucket(options.rate, opened),
+            (true, true) => Pacer::bucket(options.rate.at_most(max_rate), opened),
             (true, false) => Pacer::single(options.unnamed_gap, opened),
         };
         let peer_pacer = admission.pacer.clone().filter(|_pacer| method.server_streaming);

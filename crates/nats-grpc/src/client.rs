@@ -10,11 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::envelope::{self, Frame};
 use crate::error::Error;
-use crate::metadata::{ACCEPT_METADATA, Metadata, TIMEOUT, format_timeout};
+use crate::metadata::{ACCEPT_METADATA, MAX_RATE, Metadata, TIMEOUT, format_timeout};
 use crate::status::Status;
 use mux::Mux;
 pub use stream::{RequestSink, ResponseStream};
@@ -31,6 +32,10 @@ pub struct ClientOptions {
     pub max_queued_bytes: usize,
     /// Bytes of all calls together that are not read yet; above that as for messages.
     pub max_queued_bytes_of_all_calls: usize,
+    /// Changes when messages of the connection may be lost: its event callback has seen `Disconnected` or
+    /// `SlowConsumer`. Open calls then fail with `DATA_LOSS`. Without it a stream can have a
+    /// silent gap: nothing in its messages tells.
+    pub losses: Option<watch::Receiver<u64>>,
 }
 
 impl Default for ClientOptions {
@@ -40,6 +45,7 @@ impl Default for ClientOptions {
             max_queued_messages: 65_536,
             max_queued_bytes: 64 * 1024 * 1024,
             max_queued_bytes_of_all_calls: 256 * 1024 * 1024,
+            losses: None,
         }
     }
 }
@@ -53,6 +59,8 @@ pub struct CallOptions {
     pub timeout: Option<Duration>,
     /// Asks for header and trailer metadata.
     pub accept_metadata: bool,
+    /// Asks the server for at most so many messages per second; a server of the Go library does not listen.
+    pub max_rate: Option<u32>,
 }
 
 /// Calls methods of the server with one node id. Clones share the connection and inbox.
@@ -127,6 +135,9 @@ impl Client {
         }
         if options.accept_metadata {
             options.metadata.insert(ACCEPT_METADATA, "1");
+        }
+        if let Some(max_rate) = options.max_rate {
+            options.metadata.insert(MAX_RATE, max_rate.to_string());
         }
         let slot = self.mux.open(subject, options.accept_metadata);
         // From here on a drop of the two ends tells the server, so that an early return leaves nothing behind.

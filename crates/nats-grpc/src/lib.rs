@@ -40,6 +40,7 @@ mod generated;
 mod handler;
 mod health;
 mod link;
+mod losses;
 mod metadata;
 mod options;
 mod pace;

@@ -9,6 +9,8 @@ use crate::generated::nrpc;
 ///
 /// Common Go clients crash on metadata that they did not prepare for, so nobody else gets any.
 pub const ACCEPT_METADATA: &str = "nats-grpc-accept-metadata";
+/// Request key of the most messages per second that the client wants.
+pub(crate) const MAX_RATE: &str = "nats-grpc-max-rate";
 /// Request key of the deadline: at most 8 digits and a unit of `H M S m u n`.
 pub(crate) const TIMEOUT: &str = "grpc-timeout";
 

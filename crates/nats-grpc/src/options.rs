@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use crate::pace::Rate;
 
 /// What to do when another instance answers under our node id.
@@ -25,7 +27,7 @@ pub enum UnaryEnd {
     Never,
 }
 
-/// What becomes of open calls when our connection was lost and is back: messages in between are gone.
+/// What becomes of open calls when messages of our connection were lost, in a reconnect for example.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnReconnect {
     /// They fail with `UNAVAILABLE`.
@@ -79,8 +81,11 @@ pub struct Options {
     pub max_call_age: Option<Duration>,
     /// How long unary calls may still run when their service stops. Streams are ended at once.
     pub drain: Duration,
-    /// What becomes of open calls after a reconnect.
+    /// What becomes of open calls after a loss.
     pub on_reconnect: OnReconnect,
+    /// Changes when messages of the connection may be lost: its event callback has seen `Disconnected` or
+    /// `SlowConsumer`. Without it only reconnects are seen.
+    pub losses: Option<watch::Receiver<u64>>,
 }
 
 impl Default for Options {
@@ -108,6 +113,7 @@ impl Default for Options {
             max_call_age: None,
             drain: Duration::from_secs(2),
             on_reconnect: OnReconnect::Fail,
+            losses: None,
         }
     }
 }

@@ -13,6 +13,18 @@ pub struct Rate {
     pub per_second: u32,
 }
 
+impl Rate {
+    /// This rate, or a lower one that the client has asked for.
+    pub(crate) fn at_most(self, asked: Option<u32>) -> Self {
+        match asked {
+            Some(asked) if asked > 0 && (self.per_second == 0 || asked < self.per_second) => {
+                Self { burst: self.burst.min(asked.div_ceil(10)), per_second: asked }
+            }
+            _ => self,
+        }
+    }
+}
+
 /// Sleeping per message costs more than a message: an empty bucket waits for at least this much.
 const NAP: Duration = Duration::from_millis(1);
 
@@ -82,6 +94,17 @@ mod tests {
 
     fn taken(pacer: &mut Pacer, now: Instant) -> usize {
         std::iter::repeat_with(|| pacer.take(now)).take_while(Result::is_ok).take(100_000).count()
+    }
+
+    #[test]
+    fn a_client_may_ask_for_less() {
+        let rate = Rate { burst: 2_000, per_second: 60_000 };
+        assert_eq!(rate.at_most(None), rate);
+        assert_eq!(rate.at_most(Some(0)), rate);
+        assert_eq!(rate.at_most(Some(70_000)), rate);
+        assert_eq!(rate.at_most(Some(500)), Rate { burst: 50, per_second: 500 });
+        let free = Rate { burst: 2_000, per_second: 0 };
+        assert_eq!(free.at_most(Some(70_000)), Rate { burst: 2_000, per_second: 70_000 });
     }
 
     #[test]

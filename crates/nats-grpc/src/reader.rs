@@ -12,7 +12,6 @@ mod entry;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use async_nats::{Message, StatusCode, Subject, Subscriber};
@@ -27,7 +26,8 @@ use crate::envelope::{self, RequestKind};
 use crate::generated::nrpc;
 use crate::handler::Call;
 use crate::link::Link;
-use crate::metadata::{ACCEPT_METADATA, Metadata};
+use crate::losses::Losses;
+use crate::metadata::{ACCEPT_METADATA, MAX_RATE, Metadata};
 use crate::options::OnReconnect;
 use crate::router::{Method, Services};
 use crate::stats::count;
@@ -55,8 +55,7 @@ pub(crate) struct Reader {
     /// Reply subject of probes, in front of the probed inbox.
     probe_prefix: String,
     calls: HashMap<Inbox, Entry>,
-    /// Our connections so far.
-    connects: u64,
+    losses: Losses,
     /// Why no more calls are opened.
     stopping: Option<Status>,
     /// Before this, a missing subscription proves nothing.
@@ -76,7 +75,7 @@ impl Reader {
             service: service.to_owned(),
             probe_prefix,
             calls: HashMap::new(),
-            connects: link.client.statistics().connects.load(Relaxed),
+            losses: Losses::new(&link.client, link.options.losses.as_ref()),
             judge_from: Instant::now(),
             stopping: None,
             link,
@@ -179,7 +178,7 @@ impl Reader {
             self.sweep(now);
         }
         if self.calls.is_empty() {
-            self.connects = self.link.client.statistics().connects.load(Relaxed);
+            self.losses.happened();
         }
         let peer: Option<Arc<str>> = (!call.nid.is_empty()).then(|| call.nid.into());
         let admission = Admission::take(&self.link, peer.as_ref())?;
@@ -187,8 +186,10 @@ impl Reader {
         let mut metadata = Metadata::from_wire(call.metadata);
         let deadline = metadata.take_timeout().and_then(|timeout| now.checked_add(timeout));
         let takes_metadata = metadata.get(ACCEPT_METADATA).is_some();
+        let max_rate = metadata.get(MAX_RATE).and_then(|rate| rate.parse().ok());
+        let named = peer.is_some();
         let state =
-            Arc::new(CallState::new(&self.link, inbox, method, peer.is_some(), takes_metadata, admission));
+            Arc::new(CallState::new(&self.link, inbox, method, named, takes_metadata, max_rate, admission));
         let call = Call::over_nats(&state, metadata, peer, deadline);
         let next_probe = now + self.link.options.probe_interval;
         self.calls.insert(Inbox(state.inbox.clone()), Entry::open(state, call, next_probe));
@@ -253,7 +254,7 @@ impl Reader {
 
     /// Forgets ended calls, fails those that took too long, probes those that are due.
     fn sweep(&mut self, now: Instant) {
-        self.notice_reconnect(now);
+        self.notice_loss(now);
         let options = &self.link.options;
         let mut due = Vec::new();
         self.calls.retain(|inbox, entry| {
@@ -275,12 +276,10 @@ impl Reader {
         }
     }
 
-    fn notice_reconnect(&mut self, now: Instant) {
-        let connects = self.link.client.statistics().connects.load(Relaxed);
-        if connects == self.connects {
+    fn notice_loss(&mut self, now: Instant) {
+        if !self.losses.happened() {
             return;
         }
-        self.connects = connects;
         self.judge_from = now + SETTLE;
         if self.link.options.on_reconnect == OnReconnect::Fail {
             for entry in self.calls.values_mut() {

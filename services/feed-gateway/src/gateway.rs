@@ -43,7 +43,7 @@ impl Gateway {
         let client =
             connect(&options.nats, &name).await.map_err(|error| Error::new("connect to NATS", error))?;
         let context = Arc::new(context(options, &client));
-        let server = Server::start(client.nats().clone(), &options.nid, nats_options(address)).await;
+        let server = Server::start(client.nats().clone(), &options.nid, nats_options(&client, address)).await;
         let server = server.map_err(|error| Error::new(format!("serve as node {}", options.nid), error))?;
         let server = Arc::new(server);
         let served = modules::serve(&context, &server, Default::default()).await;
@@ -107,10 +107,11 @@ fn context(options: &Options, client: &Client) -> Context {
     }
 }
 
-fn nats_options(address: SocketAddr) -> NatsOptions {
+fn nats_options(client: &Client, address: SocketAddr) -> NatsOptions {
     let mut options = NatsOptions {
         service_name: "feed-gateway".to_owned(),
         description: "Deltamesh views and module methods".to_owned(),
+        losses: Some(client.losses()),
         ..NatsOptions::default()
     };
     options.metadata.insert("grpc".to_owned(), address.to_string());

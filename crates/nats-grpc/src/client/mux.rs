@@ -1,12 +1,14 @@
 //! One inbox subscription for all calls of a client.
 
 use std::collections::HashMap;
+use std::future::pending;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use async_nats::{Message, StatusCode, Subject, Subscriber};
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use super::ClientOptions;
@@ -56,7 +58,7 @@ impl Mux {
             slots: Mutex::default(),
             reader: Mutex::default(),
         });
-        let reader = tokio::spawn(read(Arc::downgrade(&mux), subscriber)).abort_handle();
+        let reader = tokio::spawn(read(Arc::downgrade(&mux), subscriber, options.losses)).abort_handle();
         *mux.reader.lock().unwrap_or_else(PoisonError::into_inner) = Some(reader);
         Ok(mux)
     }
@@ -152,6 +154,14 @@ impl Mux {
         }
     }
 
+    fn fail_all(&self, status: &Status) {
+        let open: Vec<_> = self.slots().drain().map(|(_number, slot)| slot).collect();
+        for slot in open {
+            self.post(&slot, envelope::cancel(status));
+            slot.responses.fail(status.clone());
+        }
+    }
+
     fn fail(&self, slot: &Slot, status: Status) {
         self.close(slot);
         slot.responses.fail(status);
@@ -166,14 +176,37 @@ impl Drop for Mux {
     }
 }
 
-async fn read(mux: Weak<Mux>, mut subscriber: Subscriber) {
-    while let Some(message) = subscriber.next().await {
+/// Waits for a loss; forever where nobody tells of one.
+async fn lost(losses: &mut Option<watch::Receiver<u64>>) {
+    let changed = match losses {
+        Some(losses) => losses.changed().await.is_ok(),
+        None => false,
+    };
+    if !changed {
+        pending().await
+    }
+}
+
+async fn read(mux: Weak<Mux>, mut subscriber: Subscriber, mut losses: Option<watch::Receiver<u64>>) {
+    if let Some(losses) = &mut losses {
+        losses.mark_unchanged();
+    }
+    loop {
+        // The loss first: what follows it would follow a hole.
+        let message = tokio::select! {
+            biased;
+            () = lost(&mut losses) => None,
+            message = subscriber.next() => match message {
+                Some(message) => Some(message),
+                None => break,
+            },
+        };
         let Some(mux) = mux.upgrade() else { return };
-        mux.on_message(message);
+        match message {
+            Some(message) => mux.on_message(message),
+            None => mux.fail_all(&Status::new(Code::DataLoss, "messages of the connection were lost")),
+        }
     }
     let Some(mux) = mux.upgrade() else { return };
-    let open: Vec<_> = mux.slots().drain().map(|(_number, slot)| slot).collect();
-    for slot in open {
-        slot.responses.fail(Status::unavailable("connection closed"));
-    }
+    mux.fail_all(&Status::unavailable("connection closed"));
 }

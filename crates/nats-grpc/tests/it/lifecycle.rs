@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deltamesh_nats_grpc::{
-    Call, CallOptions, Client, ClientOptions, Code, Handler, OnReconnect, Options, Router, Server, Service,
-    unary,
+    Call, CallOptions, Client, ClientOptions, Code, Handler, OnReconnect, Options, Rate, Router, Server,
+    Service, unary,
 };
+use tokio::sync::watch;
 
 use crate::harness::{Harness, PATIENCE, Wire, call_options, channel, chat_message, connect, drain, hello};
 use crate::services;
@@ -166,7 +167,7 @@ async fn shutdown_ends_every_call() {
 async fn unary_calls_may_end_while_the_server_stops() {
     let harness = Harness::with(Options { drain: PATIENCE, ..Options::default() }).await;
     let (started, mut starts) = tokio::sync::mpsc::channel(1);
-    let (release, released) = tokio::sync::watch::channel(());
+    let (release, released) = watch::channel(());
     let mut router = Router::new();
     let descriptor = services::descriptors("echo.proto").get_service_by_name("echo.Echo").unwrap();
     router.add(Service::new(descriptor, |_method| {
@@ -216,6 +217,38 @@ async fn a_lost_connection_fails_open_calls_or_not() {
         let say = async { while harness.say("again").await.is_err() {} };
         tokio::time::timeout(PATIENCE, say).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn an_overflowed_subscription_fails_the_call() {
+    let rate = Rate { burst: 0, per_second: 0 };
+    let harness = Harness::with(Options { rate, rate_per_peer: rate, ..Options::default() }).await;
+    let read = async |messages: usize, max_rate| {
+        let client = small_client(&harness).await;
+        let options = CallOptions { max_rate, ..call_options() };
+        let request = channel(&format!("bench:{messages}:100"));
+        drain(client.server_streaming("/chatpb.ChatService/JoinChannel", &request, options).await.unwrap())
+            .await
+    };
+    let (_, outcome) = read(50_000, None).await;
+    assert_eq!(outcome.unwrap_err().code, Code::DataLoss);
+    let (messages, outcome) = read(300, Some(1_000)).await;
+    outcome.unwrap();
+    assert_eq!(messages.len(), 300);
+}
+
+/// A client whose subscription holds few messages.
+async fn small_client(harness: &Harness) -> Client {
+    let (lost, losses) = watch::channel(0);
+    let connect = async_nats::ConnectOptions::new().subscription_capacity(16).event_callback(move |event| {
+        if matches!(event, async_nats::Event::SlowConsumer(_)) {
+            lost.send_modify(|count| *count += 1);
+        }
+        std::future::ready(())
+    });
+    let nats = connect.connect(harness.nats.url()).await.unwrap();
+    let options = ClientOptions { losses: Some(losses), ..ClientOptions::default() };
+    Client::new(nats, "node1", options).await.unwrap()
 }
 
 #[tokio::test]
