@@ -90,14 +90,15 @@ async fn follow(client: &Client, nid: &str, mut request: SubscribeRequest, line:
         let reason = match end {
             End::Complete => return Ok(()),
             End::GatewayGone => "the gateway is gone".to_owned(),
-            End::Failed(status) if status.code == Code::DataLoss => status.message,
+            End::Failed(status) if status.code == Code::DataLoss => {
+                // Whoever reads the lines is slower than the gateway.
+                max_rate = (max_rate / 2).max(LEAST_RATE);
+                status.message
+            }
             End::Failed(status) if seen && passes(status.code) => status.message,
             End::Failed(status) => return Err(explained(nid, &status)),
         };
-        // Lines that are read slowly overrun us: a call that got nowhere is made again at half the pace.
-        let stuck = request.cursor == before;
-        max_rate = if stuck { (max_rate / 2).max(LEAST_RATE) } else { (max_rate * 2).min(RATE) };
-        attempt = if stuck { attempt + 1 } else { 0 };
+        attempt = if request.cursor == before { attempt + 1 } else { 0 };
         if attempt <= 1 {
             output::complain(&format!("deltamesh: {reason}; continuing behind the last cursor"));
         }

@@ -3,6 +3,7 @@
 //! `DELTAMESH_CHAOS_ROUNDS` says how often each process is killed (default 1).
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{JoinHandle, sleep};
@@ -13,7 +14,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::mesh::{Mesh, eventually, signal};
-use crate::subscriber::Subscriber;
+use crate::subscriber::{Held, Subscriber};
 
 const VICTIMS: [&str; 5] = ["ingest-genji", "view-builder", "feed-gateway", "nats-server", "up"];
 const VIEWS: [(&str, &str); 2] = [
@@ -22,7 +23,7 @@ const VIEWS: [(&str, &str); 2] = [
         "CREATE MATERIALIZED VIEW per_part AS \
          SELECT part, COUNT(*) AS items, SUM(n) AS total FROM item GROUP BY part",
     ),
-    ("large", "CREATE MATERIALIZED VIEW large AS SELECT id, part, n FROM item WHERE n >= 500"),
+    ("large", "CREATE MATERIALIZED VIEW large AS SELECT id, part, n FROM item WHERE n >= 900"),
 ];
 
 #[test]
@@ -67,25 +68,44 @@ fn kill(mesh: &mut Mesh, victim: &str) {
 /// The replica equals the engine, each view its SQL, each subscriber its view.
 fn settled(mesh: &Mesh, host: &mut GenjiHost, subscribers: &[(&str, Subscriber)]) {
     let truth = host.query("SELECT id, part, n FROM item ORDER BY id").unwrap();
-    let truth: Vec<Value> = truth.iter().map(|row| serde_json::from_str(row).unwrap()).collect();
     assert!(!truth.is_empty());
-    let mirror = || mesh.rows("SELECT id, part, n FROM app__item ORDER BY id");
-    eventually("the mirror equals the engine's table", || (mirror() == truth).then_some(()));
+    writeln!(std::io::stderr().lock(), "{} rows in the engine after the kills", truth.len()).ok();
+    let count = || mesh.rows("SELECT COUNT(*) AS n FROM app__item")[0]["n"].as_u64();
+    eventually("as many rows have arrived", || (count() == Some(truth.len() as u64)).then_some(()));
+    for (page, truth) in truth.chunks(PAGE).enumerate() {
+        let truth: Vec<Value> = truth.iter().map(|row| serde_json::from_str(row).unwrap()).collect();
+        let page = format!("ORDER BY id LIMIT {PAGE} OFFSET {}", page * PAGE);
+        // The last changes may have left the number of rows as it was.
+        let mirror = || mesh.rows(&format!("SELECT id, part, n FROM app__item {page}"));
+        eventually(&format!("the mirror equals the engine's rows {page}"), || {
+            (mirror() == truth).then_some(())
+        });
+    }
     mesh.say(&["verify"]);
     for (view, subscriber) in subscribers {
         // The key of each view is its first column.
         let keyed = |row: Value| (format!("[{}]", row.as_object().unwrap().values().next().unwrap()), row);
         let rows = mesh.rows(&format!("SELECT * FROM {view}")).into_iter().map(keyed);
         let expected: BTreeMap<String, Value> = rows.collect();
-        eventually(&format!("the subscriber holds {view}"), || {
-            (subscriber.held().rows == expected).then_some(())
-        });
+        caught_up(subscriber, &expected);
         let held = subscriber.held();
         assert_eq!(held.wrong, Vec::<String>::new(), "{view}");
         // Resumed by cursor; but who missed more changes than a catch-up holds is told so and gets the rows again.
         let again: Vec<&String> =
             held.snapshots[1..].iter().filter(|why| *why != "cursor is too far behind").collect();
         assert_eq!(again, Vec::<&String>::new(), "{view}");
+    }
+}
+
+/// A subscriber that was cut off may be far behind: it has as long as it gets on.
+fn caught_up(subscriber: &Subscriber, expected: &BTreeMap<String, Value>) {
+    let progress = |held: &Held| (held.cursor.clone(), held.rows.len());
+    let mut last = progress(&subscriber.held());
+    while subscriber.held().rows != *expected {
+        last = eventually(&format!("who holds {} of {} rows gets on", last.1, expected.len()), || {
+            let held = subscriber.held();
+            (progress(&held) != last || held.rows == *expected).then(|| progress(&held))
+        });
     }
 }
 
@@ -100,10 +120,10 @@ impl Load {
         let stop = Arc::new(AtomicBool::new(false));
         let stopping = Arc::clone(&stop);
         let writer = std::thread::spawn(move || {
-            let mut id = 0;
+            let mut steps = 0;
             while !stopping.load(Ordering::Relaxed) {
-                write(&mut host, id);
-                id += 1;
+                write(&mut host, steps);
+                steps += 1;
             }
             host
         });
@@ -116,21 +136,26 @@ impl Load {
     }
 }
 
-/// A new row; now and then a transaction of a hundred, a change of rows, a deletion.
+/// Rows that are compared at once.
+const PAGE: usize = 200_000;
+/// Keys between the steps of the load.
+const STEP: u64 = 2_000;
+
+/// A new row; now and then a transaction of a thousand, a change of rows, a deletion.
 fn write(host: &mut GenjiHost, step: u64) {
-    let id = step * 1_000;
+    let id = step * STEP;
     let (part, n) = (step % 7, (step * 37) % 1_000);
     host.execute(&format!("INSERT INTO item (id, part, n) VALUES ({id}, {part}, {n})")).unwrap();
     if step % 10 == 9 {
         let rows: Vec<String> =
-            (1..=100).map(|i| format!("({}, {}, {})", id + i, i % 7, (i * 61) % 1_000)).collect();
+            (1..=1_000).map(|i| format!("({}, {}, {})", id + i, i % 7, (i * 61) % 1_000)).collect();
         host.execute(&format!("INSERT INTO item (id, part, n) VALUES {}", rows.join(", "))).unwrap();
     }
     if step % 4 == 3 {
-        let earlier = id - 2_000;
+        let earlier = id - 2 * STEP;
         host.execute(&format!("UPDATE item SET n = n + 300, part = {part} WHERE id = {earlier}")).unwrap();
     }
     if step % 9 == 8 {
-        host.execute(&format!("DELETE FROM item WHERE id = {}", id - 5_000)).unwrap();
+        host.execute(&format!("DELETE FROM item WHERE id = {}", id - 5 * STEP)).unwrap();
     }
 }

@@ -2,14 +2,8 @@
 
 use deltamesh_wire::subject;
 
-use crate::journal::{Journal, MAX_BATCH, StreamJournal};
+use crate::journal::{Journal, StreamJournal};
 use crate::{Client, Error, ErrorKind, Message, Publisher};
-
-/// Up to this many messages are sent one by one: an atomic batch costs a single server about ten flushes of its own.
-const PLAIN: usize = 8;
-
-/// Most bytes of one atomic batch.
-const BATCH_BYTES: usize = 8 << 20;
 
 /// The writer of a replica's feed stream.
 pub struct FeedPublisher<J = StreamJournal> {
@@ -34,7 +28,7 @@ impl<J: Journal> FeedPublisher<J> {
         self.publisher.acked()
     }
 
-    /// Publishes messages that must get the sequences `first`, `first + 1`, …, and waits until they are durable. Messages
+    /// Publishes messages that must get the sequences `first`, `first + 1`, …, and waits until the stream has them. Messages
     /// that the stream has already, because an ack was lost or the process was restarted, are not published again.
     ///
     /// Safe to repeat with the same messages after any error. Returns [`Self::last_sequence`].
@@ -60,8 +54,8 @@ impl<J: Journal> FeedPublisher<J> {
         if let Some(message) = known.checked_sub(1).and_then(|index| messages.get(index)) {
             self.verify(last, message).await?;
         }
-        for batch in batches(messages.into_iter().skip(known).collect()) {
-            self.publisher.publish(batch).await?;
+        for message in messages.into_iter().skip(known) {
+            self.publisher.publish(vec![message]).await?;
         }
         self.publisher.flush().await
     }
@@ -75,24 +69,4 @@ impl<J: Journal> FeedPublisher<J> {
             Err(error) => Err(error),
         }
     }
-}
-
-/// Few messages one by one, many as atomic batches.
-fn batches(messages: Vec<Message>) -> Vec<Vec<Message>> {
-    if messages.len() <= PLAIN {
-        return messages.into_iter().map(|message| vec![message]).collect();
-    }
-    let mut batches = vec![];
-    let mut batch = vec![];
-    let mut bytes = 0;
-    for message in messages {
-        if batch.len() == MAX_BATCH || (bytes + message.size() > BATCH_BYTES && !batch.is_empty()) {
-            batches.push(std::mem::take(&mut batch));
-            bytes = 0;
-        }
-        bytes += message.size();
-        batch.push(message);
-    }
-    batches.push(batch);
-    batches
 }

@@ -13,9 +13,12 @@ use std::collections::VecDeque;
 use crate::journal::{Ack, Journal, MAX_BATCH, StreamJournal};
 use crate::{Error, ErrorKind, Message};
 
-/// Most appends in flight. Enough to hide the way to the server; more would only delay acks where the server flushes
-/// each message (`sync_interval: always`), and what waits longer is packed better.
+/// [`Publisher::has_room`] says no at this many appends. Enough to hide the way to the server; more would only delay acks
+/// where the server flushes each message (`sync_interval: always`), and what waits longer is packed better.
 const WINDOW: usize = 16;
+
+/// Most appends in flight, for those who publish without asking for room.
+const IN_FLIGHT: usize = 256;
 
 /// Above this many bytes, waiting and in flight, [`Publisher::has_room`] says no.
 const ROOM_BYTES: usize = 16 << 20;
@@ -126,7 +129,7 @@ impl<J: Journal> Publisher<J> {
     /// Sends what waits, as far as the window allows. Dropping the future is safe: what was not marked as sent is sent
     /// again, and a second copy is refused by the fence.
     async fn send(&mut self) -> Result<(), Error> {
-        self.acks.resize_with(self.queue.len().min(WINDOW), || None);
+        self.acks.resize_with(self.queue.len().min(IN_FLIGHT), || None);
         for (append, ack) in self.queue.iter().zip(&mut self.acks) {
             if ack.is_none() {
                 *ack = Some(self.journal.append(append.first() - 1, &append.messages).await?);

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use async_nats::jetstream::kv;
-use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
+use async_nats::jetstream::stream::{Config, DiscardPolicy, PersistenceMode, RetentionPolicy, StorageType};
 use deltamesh_wire::subject;
 use tracing::warn;
 
@@ -85,13 +85,14 @@ fn changes(source: &str) -> Config {
     }
 }
 
-/// The feeds of a replica.
+/// The feeds of a replica. Every message is in the replica's change log too, from which the stream is completed after a
+/// crash of the server; so it is written without waiting for the disk, which an atomic batch would need.
 fn feed(replica: &str, views: &[String], first_sequence: u64) -> Config {
     Config {
         max_bytes: FEED_BYTES,
         max_age: FEED_AGE,
         deny_delete: true,
-        allow_atomic_publish: true,
+        persist_mode: Some(PersistenceMode::Async),
         first_sequence: (first_sequence > 1).then_some(first_sequence),
         ..stream(
             subject::feed_stream(replica),

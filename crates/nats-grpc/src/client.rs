@@ -33,7 +33,7 @@ pub struct ClientOptions {
     /// Bytes of all calls together that are not read yet; above that as for messages.
     pub max_queued_bytes_of_all_calls: usize,
     /// Changes when messages of the connection may be lost: its event callback has seen `Disconnected` or
-    /// `SlowConsumer`. Open calls then fail with `DATA_LOSS`. Without it a stream can have a
+    /// `SlowConsumer`. Open calls then fail, with `UNAVAILABLE` or `DATA_LOSS`. Without it a stream can have a
     /// silent gap: nothing in its messages tells.
     pub losses: Option<watch::Receiver<u64>>,
 }

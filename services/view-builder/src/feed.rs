@@ -83,16 +83,35 @@ impl Feed {
         committed: &mut watch::Receiver<Committed>,
         attempt: &mut usize,
     ) -> Result<(), Error> {
-        let mut known = *committed.borrow_and_update();
-        let mut publisher = self.open().await?;
-        self.board.clear("feed");
+        let mut losses = self.client.losses();
+        loop {
+            losses.mark_unchanged();
+            let mut publisher = self.open().await?;
+            self.board.clear("feed");
+            // The server writes the stream behind its acks: one that crashed may have come back without the newest messages,
+            // and they have to be there again before the next change.
+            tokio::select! {
+                ended = self.follow(&mut publisher, committed, attempt) => return ended,
+                _ = losses.changed() => {}
+            }
+        }
+    }
+
+    /// Publishes through one connection until the pipeline has gone.
+    async fn follow(
+        &mut self,
+        publisher: &mut FeedPublisher,
+        committed: &mut watch::Receiver<Committed>,
+        attempt: &mut usize,
+    ) -> Result<(), Error> {
+        let mut known = *committed.borrow();
         loop {
             let now = *committed.borrow_and_update();
             if known.views != now.views {
                 self.ensure_stream().await?;
             }
             known = now;
-            while self.publish_chunk(&mut publisher).await? {
+            while self.publish_chunk(publisher).await? {
                 *attempt = 0;
                 self.board.clear("feed");
             }

@@ -5,6 +5,7 @@ use std::future::pending;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use async_nats::connection::State;
 use async_nats::{Message, StatusCode, Subject, Subscriber};
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
@@ -154,6 +155,16 @@ impl Mux {
         }
     }
 
+    /// Why messages were lost; `connects` is how often the connection had been made.
+    fn loss(&self, connects: &mut u64) -> Status {
+        let now = self.nats.statistics().connects.load(Relaxed);
+        let reconnected = std::mem::replace(connects, now) != now;
+        if reconnected || self.nats.connection_state() != State::Connected {
+            return Status::unavailable("the connection to NATS was lost");
+        }
+        Status::new(Code::DataLoss, "messages came faster than they were read")
+    }
+
     fn fail_all(&self, status: &Status) {
         let open: Vec<_> = self.slots().drain().map(|(_number, slot)| slot).collect();
         for slot in open {
@@ -191,6 +202,10 @@ async fn read(mux: Weak<Mux>, mut subscriber: Subscriber, mut losses: Option<wat
     if let Some(losses) = &mut losses {
         losses.mark_unchanged();
     }
+    let mut connects = 0;
+    if let Some(mux) = mux.upgrade() {
+        mux.loss(&mut connects);
+    }
     loop {
         // The loss first: what follows it would follow a hole.
         let message = tokio::select! {
@@ -204,7 +219,7 @@ async fn read(mux: Weak<Mux>, mut subscriber: Subscriber, mut losses: Option<wat
         let Some(mux) = mux.upgrade() else { return };
         match message {
             Some(message) => mux.on_message(message),
-            None => mux.fail_all(&Status::new(Code::DataLoss, "messages of the connection were lost")),
+            None => mux.fail_all(&mux.loss(&mut connects)),
         }
     }
     let Some(mux) = mux.upgrade() else { return };
