@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use deltamesh_change::{Column, ColumnType, RelationSchema};
+use deltamesh_change::{Column, ColumnType, RelationSchema, Value};
 use prost_reflect::{DescriptorPool, MessageDescriptor};
+
+use crate::{Error, place};
 
 /// A file of a module.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,6 +108,21 @@ impl RelationDefinition {
         RelationSchema { relation: self.name.clone(), dsid, columns, key }
     }
 
+    /// Whether the message keeps the name from use: its rows may still hold a field that the message has no more.
+    #[must_use]
+    pub fn is_reserved(&self, name: &str) -> bool {
+        self.message.reserved_names().any(|reserved| reserved == name)
+    }
+
+    /// An error at the field of that name; at the message where it has none.
+    #[must_use]
+    pub fn error_at(&self, name: &str, reason: impl Into<String>) -> Error {
+        match self.message.get_field_by_name(name) {
+            Some(field) => place::at_field(&field, reason),
+            None => place::at_message(&self.message, &[], reason),
+        }
+    }
+
     /// The field of that name.
     #[must_use]
     pub fn field(&self, name: &str) -> Option<&FieldDefinition> {
@@ -122,6 +139,8 @@ pub struct FieldDefinition {
     pub field_type: FieldType,
     /// Whether it can be absent (NULL).
     pub nullable: bool,
+    /// Its value until it is set: NULL where it can be absent, else the zero value of its type, for an enum that value's name.
+    pub default: Value,
 }
 
 /// Type of a field, by the rules at the top of this crate.
@@ -141,8 +160,6 @@ pub enum FieldType {
     Array,
     /// Named fields.
     Document,
-    /// Each row decides.
-    Any,
 }
 
 impl FieldType {
@@ -156,7 +173,6 @@ impl FieldType {
             Self::Text => ColumnType::Text,
             Self::Bytes => ColumnType::Bytes,
             Self::Array | Self::Document => ColumnType::Json,
-            Self::Any => ColumnType::Any,
         }
     }
 
@@ -171,7 +187,6 @@ impl FieldType {
             Self::Bytes => "bytes",
             Self::Array => "array",
             Self::Document => "document",
-            Self::Any => "any",
         }
     }
 }

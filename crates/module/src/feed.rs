@@ -134,7 +134,7 @@ fn declared_filter(method: &MethodDescriptor, text: &str) -> Result<FeedFilter, 
         last = Some(field);
     }
     match last.as_ref().map(field::field_type) {
-        Some(FieldType::Array | FieldType::Document | FieldType::Any) | None => {
+        Some(FieldType::Array | FieldType::Document) | None => {
             Err(format!("request field {request} has no single value"))
         }
         Some(_) => Ok(filter),
@@ -150,7 +150,7 @@ fn same_meaning(field: &FieldDescriptor, row: &MessageDescriptor) -> Option<Feed
     }
     let name = field.name().to_owned();
     match field_type {
-        FieldType::Array | FieldType::Any => None,
+        FieldType::Array => None,
         FieldType::Document => {
             let message = field.kind().as_message().cloned()?;
             let same = column.kind().as_message() == Some(&message) && field::well_known(&message).is_none();
@@ -165,9 +165,8 @@ fn same_meaning(field: &FieldDescriptor, row: &MessageDescriptor) -> Option<Feed
 /// The field that tells one message of a type from another.
 fn identity(message: &MessageDescriptor) -> Option<FieldDescriptor> {
     let own = format!("{}_id", snake_case(message.name()));
-    let single = |field: &FieldDescriptor| {
-        !matches!(field::field_type(field), FieldType::Array | FieldType::Document | FieldType::Any)
-    };
+    let single =
+        |field: &FieldDescriptor| !matches!(field::field_type(field), FieldType::Array | FieldType::Document);
     ["id", &own, "key", "name"]
         .into_iter()
         .find_map(|name| message.get_field_by_name(name).filter(single))

@@ -11,19 +11,23 @@
 //! | enum | text | the name of the value; an unknown number in decimal |
 //! | `google.protobuf.Timestamp` | text | RFC 3339, UTC, always nine fractional digits, so that it sorts as time |
 //! | `google.protobuf.Duration` | text | seconds with `s`, as in the Protobuf JSON mapping |
+//! | `google.protobuf.Value` | text | its JSON |
 //! | wrappers (`google.protobuf.Int64Value` …) | that of the wrapped value | nullable |
-//! | `google.protobuf.Struct`, `ListValue`, `Value` | document, array, any | |
+//! | `google.protobuf.Struct`, `ListValue` | document, array | |
 //! | other message | document | its fields by name, by these same rules |
 //! | `repeated` | array | |
 //! | `map` | document | keys as text |
 //!
+//! Inside documents and arrays an integer beyond ±2^53 is its decimal text: sources keep numbers there as doubles.
+//!
 //! A field that tracks presence (`optional`, message, `oneof` member) is nullable: absent is NULL. Every other field always has a
-//! value. No I/O.
+//! value. What a changed proto may change: [`ModuleDefinition::check_successor_of`]. No I/O.
 
 mod annotation;
 mod compile;
 mod definition;
 mod error;
+mod evolution;
 mod feed;
 mod field;
 mod infer;
@@ -40,4 +44,4 @@ pub use definition::{
 };
 pub use error::{ConvertError, Error};
 pub use message::message_from_row;
-pub use row::{Filter, field_value, fields_of};
+pub use row::{Filter, field_value, fields_of, update_of};

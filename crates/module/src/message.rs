@@ -125,10 +125,10 @@ fn message_value(
         }
         Some(known) => {
             let parsed = match known {
-                WellKnown::Struct | WellKnown::List => nested(json),
-                _ => Some(json.clone()),
+                WellKnown::Struct | WellKnown::List | WellKnown::Value => nested(json),
+                WellKnown::Timestamp | WellKnown::Duration | WellKnown::Wrapper => Some(json.clone()),
             };
-            let value = parsed.ok_or_else(|| ConvertError::new(name, "needs a document"))?;
+            let value = parsed.ok_or_else(|| ConvertError::new(name, "needs JSON"))?;
             DynamicMessage::deserialize(message.clone(), value)
                 .map_err(|_| ConvertError::new(name, "has not the form of its type"))
         }
@@ -151,10 +151,10 @@ fn integer(json: &Json) -> Option<i128> {
     match json {
         Json::Number(number) => {
             number.as_i64().map(i128::from).or_else(|| number.as_u64().map(i128::from)).or_else(|| {
-                #[allow(clippy::cast_possible_truncation)] // Below 2^53 and without fraction, so exact.
+                #[allow(clippy::cast_possible_truncation)] // At most 2^53 and without fraction, so exact.
                 number
                     .as_f64()
-                    .filter(|value| value.fract() == 0.0 && value.abs() < 9_007_199_254_740_992.0)
+                    .filter(|value| value.fract() == 0.0 && value.abs() <= 9_007_199_254_740_992.0)
                     .map(|value| value as i128)
             })
         }

@@ -1,5 +1,6 @@
 //! What each method does: its annotation checked against relations and messages, or inferred.
 
+use deltamesh_change::Value;
 use prost_reflect::{FileDescriptor, MessageDescriptor, MethodDescriptor};
 
 use deltamesh_wire::proto::module::v1::{Mutation, Query, method::Kind, mutation};
@@ -132,6 +133,7 @@ fn check_request(
         name: RelationDefinition::DOCID.to_owned(),
         field_type: FieldType::Int,
         nullable: false,
+        default: Value::Null,
     };
     let by_key = matches!(kind, MutationKind::Update | MutationKind::Delete);
     let numbered = relation.key.is_empty() && by_key;
@@ -188,7 +190,7 @@ fn query_binding(method: &MethodDescriptor, annotation: &Query) -> Result<Method
             refuse(method, format!("parameter :{name} is not a field of message {}", input.name()))
         })?;
         let field_type = field::field_type(&field);
-        if matches!(field_type, FieldType::Array | FieldType::Document | FieldType::Any) {
+        if matches!(field_type, FieldType::Array | FieldType::Document) {
             return Err(refuse(method, format!("parameter :{name} is of type {}", field_type.name())));
         }
     }

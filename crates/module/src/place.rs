@@ -1,6 +1,6 @@
 //! Where a descriptor stands in its file.
 
-use prost_reflect::{FileDescriptor, MessageDescriptor, MethodDescriptor};
+use prost_reflect::{FieldDescriptor, FileDescriptor, MessageDescriptor, MethodDescriptor};
 
 use crate::Error;
 
@@ -32,4 +32,9 @@ pub(crate) fn at_message(message: &MessageDescriptor, inner: &[i32], reason: imp
 pub(crate) fn at_method(method: &MethodDescriptor, inner: &[i32], reason: impl Into<String>) -> Error {
     let path: Vec<i32> = method.path().iter().chain(inner).copied().collect();
     error_at(&method.parent_file(), &path, reason)
+}
+
+/// An error at a field of a message.
+pub(crate) fn at_field(field: &FieldDescriptor, reason: impl Into<String>) -> Error {
+    error_at(&field.parent_message().parent_file(), field.path(), reason)
 }

@@ -121,7 +121,7 @@ fn check(relation: &RelationDefinition) -> Result<(), Error> {
             let Some(field) = relation.field(name) else {
                 return refuse(format!("{what} field {name} is not in message {}", relation.message.name()));
             };
-            if matches!(field.field_type, FieldType::Array | FieldType::Document | FieldType::Any) {
+            if matches!(field.field_type, FieldType::Array | FieldType::Document) {
                 return refuse(format!("{what} field {name} is of type {}", field.field_type.name()));
             }
             if what == "key" && field.nullable {

@@ -9,6 +9,9 @@ use serde_json::{Map, Number, Value as Json};
 use crate::field::{WellKnown, well_known};
 use crate::{ConvertError, FeedFilter};
 
+/// Largest magnitude up to which every integer is a double: 2^53.
+pub(crate) const EXACT_IN_A_DOUBLE: u128 = 1 << 53;
+
 /// A condition on rows: what stands at the path equals the value.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Filter {
@@ -93,34 +96,69 @@ pub fn field_value(message: &DynamicMessage, field: &FieldDescriptor) -> Result<
     if field.supports_presence() && !message.has_field(field) {
         return Ok(Value::Null);
     }
-    value(&message.get_field(field), &field.kind()).map_err(|reason| match reason {
-        Reason::Here(reason) => ConvertError::new(field.name(), reason),
-        Reason::Within(error) => error.within(field.name()),
-    })
+    column_value(&message.get_field(field), &field.kind()).map_err(|reason| reason.at(field))
 }
 
-enum Reason {
+/// The fields of a message that is written over the row of its key: a field that is absent keeps its value and is left out, unless
+/// another member of its oneof is set: then it is NULL.
+///
+/// # Errors
+/// [`ConvertError`] naming the field whose value no column can hold.
+pub fn update_of(message: &DynamicMessage) -> Result<Vec<(String, Value)>, ConvertError> {
+    let descriptor = message.descriptor();
+    let displaced = |field: &FieldDescriptor| {
+        let members = field.containing_oneof();
+        members.is_some_and(|oneof| oneof.fields().any(|member| message.has_field(&member)))
+    };
+    let written =
+        |field: &FieldDescriptor| !field.supports_presence() || message.has_field(field) || displaced(field);
+    let value = |field: FieldDescriptor| Ok((field.name().to_owned(), field_value(message, &field)?));
+    descriptor.fields().filter(written).map(value).collect()
+}
+
+/// Where a value is kept: documents and arrays of the source hold every number as a double.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Column,
+    Nested,
+}
+
+#[derive(Debug)]
+pub(crate) enum Reason {
     Here(&'static str),
     Within(ConvertError),
 }
 
-fn value(proto: &Proto, kind: &Kind) -> Result<Value, Reason> {
+impl Reason {
+    fn at(self, field: &FieldDescriptor) -> ConvertError {
+        match self {
+            Self::Here(reason) => ConvertError::new(field.name(), reason),
+            Self::Within(error) => error.within(field.name()),
+        }
+    }
+}
+
+/// The value of a column.
+pub(crate) fn column_value(proto: &Proto, kind: &Kind) -> Result<Value, Reason> {
+    value(proto, kind, Place::Column)
+}
+
+fn value(proto: &Proto, kind: &Kind, place: Place) -> Result<Value, Reason> {
     Ok(match proto {
         Proto::Bool(value) => Value::Bool(*value),
-        Proto::I32(value) => Value::Int(i64::from(*value)),
-        Proto::I64(value) => Value::Int(*value),
-        Proto::U32(value) => Value::Int(i64::from(*value)),
-        Proto::U64(value) => {
-            Value::Int(i64::try_from(*value).map_err(|_| Reason::Here("exceeds a signed 64-bit integer"))?)
-        }
+        Proto::I32(value) => integer(i128::from(*value), place)?,
+        Proto::I64(value) => integer(i128::from(*value), place)?,
+        Proto::U32(value) => integer(i128::from(*value), place)?,
+        Proto::U64(value) => integer(i128::from(*value), place)?,
         Proto::F32(value) => Value::Float(f64::from(*value)),
         Proto::F64(value) => Value::Float(*value),
         Proto::String(value) => Value::Text(value.clone()),
         Proto::Bytes(value) => Value::Bytes(value.to_vec()),
         Proto::EnumNumber(number) => Value::Text(enum_name(*number, kind)),
-        Proto::Message(message) => message_value(message)?,
+        Proto::Message(message) => message_value(message, place)?,
         Proto::List(values) => {
-            Value::Array(values.iter().map(|item| value(item, kind)).collect::<Result<_, _>>()?)
+            let item = |item| value(item, kind, Place::Nested);
+            Value::Array(values.iter().map(item).collect::<Result<_, _>>()?)
         }
         Proto::Map(entries) => {
             let values = match kind {
@@ -129,12 +167,20 @@ fn value(proto: &Proto, kind: &Kind) -> Result<Value, Reason> {
             };
             let mut fields = entries
                 .iter()
-                .map(|(key, item)| Ok((key_text(key), value(item, &values)?)))
+                .map(|(key, item)| Ok((key_text(key), value(item, &values, Place::Nested)?)))
                 .collect::<Result<Vec<_>, Reason>>()?;
             fields.sort_by(|(a, _), (b, _)| a.cmp(b));
             Value::Document(fields)
         }
     })
+}
+
+/// An integer; the decimal text of one that a double does not hold exactly, where the source keeps doubles.
+fn integer(value: i128, place: Place) -> Result<Value, Reason> {
+    if place == Place::Nested && value.unsigned_abs() > EXACT_IN_A_DOUBLE {
+        return Ok(Value::Text(value.to_string()));
+    }
+    i64::try_from(value).map(Value::Int).map_err(|_| Reason::Here("exceeds a signed 64-bit integer"))
 }
 
 fn enum_name(number: i32, kind: &Kind) -> String {
@@ -153,12 +199,27 @@ fn key_text(key: &MapKey) -> String {
     }
 }
 
-fn message_value(message: &DynamicMessage) -> Result<Value, Reason> {
+fn document(message: &DynamicMessage) -> Result<Value, ConvertError> {
+    let descriptor = message.descriptor();
+    let member = |field: FieldDescriptor| {
+        let absent = field.supports_presence() && !message.has_field(&field);
+        let held = if absent {
+            Ok(Value::Null)
+        } else {
+            value(&message.get_field(&field), &field.kind(), Place::Nested)
+        };
+        Ok((field.name().to_owned(), held.map_err(|reason| reason.at(&field))?))
+    };
+    descriptor.fields().map(member).collect::<Result<_, _>>().map(Value::Document)
+}
+
+fn message_value(message: &DynamicMessage, place: Place) -> Result<Value, Reason> {
     let descriptor = message.descriptor();
     match well_known(&descriptor) {
-        None => Ok(Value::Document(fields_of(message).map_err(Reason::Within)?)),
+        None => document(message).map_err(Reason::Within),
         Some(WellKnown::Wrapper) => {
-            let inner = descriptor.get_field(1).map(|field| value(&message.get_field(&field), &field.kind()));
+            let inner = descriptor.get_field(1);
+            let inner = inner.map(|field| value(&message.get_field(&field), &field.kind(), place));
             inner.unwrap_or(Ok(Value::Null))
         }
         Some(WellKnown::Timestamp) => {
@@ -171,9 +232,11 @@ fn message_value(message: &DynamicMessage) -> Result<Value, Reason> {
                 message.transcode_to().map_err(|_| Reason::Here("is not a duration"))?;
             Ok(Value::Text(span.to_string()))
         }
-        Some(WellKnown::Struct | WellKnown::List | WellKnown::Value) => {
+        Some(known @ (WellKnown::Struct | WellKnown::List | WellKnown::Value)) => {
             let json = serde_json::to_value(message).map_err(|_| Reason::Here("has no JSON form"))?;
-            Ok(deltamesh_change::from_json(&json))
+            // A column of any type would not tell the text "1" from the number, nor null from absent.
+            let as_text = known == WellKnown::Value;
+            Ok(if as_text { Value::Text(json.to_string()) } else { deltamesh_change::from_json(&json) })
         }
     }
 }

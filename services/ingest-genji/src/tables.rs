@@ -82,7 +82,6 @@ fn field_type(declared: deltamesh_module::FieldType) -> FieldType {
         Declared::Bytes => FieldType::Blob,
         Declared::Array => FieldType::Array,
         Declared::Document => FieldType::Document(DocumentDefinition { fields: vec![], extra: true }),
-        Declared::Any => FieldType::Any,
     }
 }
 

@@ -104,7 +104,7 @@ fn every_type() {
               n text null
               w integer null
               st document null
-              v any null
+              v text null
               l array null
               m document null
               r array

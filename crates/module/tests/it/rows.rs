@@ -2,7 +2,7 @@
 
 use deltamesh_change::{Value, to_json};
 use deltamesh_module::{MethodBinding, ModuleDefinition, fields_of, message_from_row};
-use prost_reflect::{DynamicMessage, MessageDescriptor};
+use prost_reflect::{DynamicMessage, MessageDescriptor, Value as Proto};
 use serde_json::{Map, Value as Json, json};
 
 use crate::{CHATPB, compile};
@@ -53,6 +53,70 @@ fn every_type_there_and_back() {
             "r": [{"k": "y", "n": 3}], "p": {"a": 1, "b": 2}, "o": 0})
     );
     assert_same(&message_from_row(&all(), &row).unwrap(), &sent);
+}
+
+#[test]
+fn nested_integers_are_exact() {
+    let proto = r#"syntax = "proto3"; package p; import "google/protobuf/struct.proto";
+        message In { int64 i = 1; uint64 u = 2; optional fixed64 f = 3; }
+        message A { In m = 1; repeated int64 r = 2; map<uint64, uint64> p = 3; google.protobuf.Value v = 4; repeated google.protobuf.Value l = 5; }"#;
+    let descriptor = compile(proto, "").unwrap().pool.get_message_by_name("p.A").unwrap();
+    let sent = message(
+        descriptor.clone(),
+        json!({"m": {"i": "-9007199254740993", "u": "18446744073709551615", "f": "0"},
+            "r": ["9007199254740992", "9223372036854775807"], "p": {"18446744073709551615": "9007199254740993"},
+            "v": null, "l": ["1", 1, {"a": [true]}, null]}),
+    );
+    let row = row(&sent);
+    assert_eq!(
+        Json::Object(row.clone()),
+        json!({"m": {"i": "-9007199254740993", "u": "18446744073709551615", "f": 0},
+            "r": [9_007_199_254_740_992_i64, "9223372036854775807"], "p": {"18446744073709551615": "9007199254740993"},
+            "v": "null", "l": ["\"1\"", "1.0", "{\"a\":[true]}", "null"]})
+    );
+    assert_same(&message_from_row(&descriptor, &row).unwrap(), &sent);
+    // As a source that has only doubles within arrays gives it back.
+    let read = json!({"r": [9_007_199_254_740_992.0, "9223372036854775807"]});
+    let read = message_from_row(&descriptor, read.as_object().unwrap()).unwrap();
+    assert_eq!(serde_json::to_value(&read).unwrap()["r"], json!(["9007199254740992", "9223372036854775807"]));
+}
+
+#[test]
+fn doubles_are_exact() {
+    let proto = r#"syntax = "proto3"; package p; message A { repeated double d = 1; repeated float f = 2; }"#;
+    let descriptor = compile(proto, "").unwrap().pool.get_message_by_name("p.A").unwrap();
+    let mut seed = 88_172_645_463_325_252_u64;
+    let mut random = || {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed
+    };
+    let bits: Vec<u64> = (0..10_000).map(|_| random()).collect();
+    let list = |values: Vec<Proto>| Proto::List(values);
+    let mut sent = DynamicMessage::new(descriptor.clone());
+    sent.set_field_by_name("d", list(bits.iter().map(|bits| Proto::F64(f64::from_bits(*bits))).collect()));
+    let half = |bits: &u64| Proto::F32(f32::from_bits(u32::try_from(bits >> 32).unwrap()));
+    sent.set_field_by_name("f", list(bits.iter().map(half).collect()));
+    let text = Json::Object(row(&sent)).to_string();
+    let read: Json = serde_json::from_str(&text).unwrap();
+    let read = message_from_row(&descriptor, read.as_object().unwrap()).unwrap();
+    assert_same(&read, &sent);
+}
+
+#[test]
+fn an_update_leaves_absent_fields_and_clears_the_other_members() {
+    let proto = r#"syntax = "proto3"; package p;
+        message A { string id = 1; optional string a = 2; optional string b = 3; oneof c { string x = 4; int64 y = 5; } oneof d { string z = 6; } }"#;
+    let descriptor = compile(proto, "").unwrap().pool.get_message_by_name("p.A").unwrap();
+    let update = deltamesh_module::update_of(&message(descriptor, json!({"id": "1", "b": "", "y": "0"})));
+    let expected: [(String, Value); 4] = [
+        ("id".into(), "1".into()),
+        ("b".into(), "".into()),
+        ("x".into(), Value::Null),
+        ("y".into(), Value::Int(0)),
+    ];
+    assert_eq!(update.unwrap(), expected);
 }
 
 #[test]
