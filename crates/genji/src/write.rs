@@ -7,7 +7,9 @@
 //! anew (`recover`, which also brings a directory back after any kind of end). Reads go through `store`: memtable, then
 //! tables (`lookup`). Definitions are rows too (`ddl`, `schema`).
 
+mod background;
 pub(crate) mod cast;
+mod compact;
 mod database;
 mod ddl;
 mod edit;
@@ -18,6 +20,7 @@ mod lock;
 mod log;
 mod lookup;
 mod memtable;
+mod merge;
 mod order;
 mod recover;
 mod row;
@@ -27,6 +30,7 @@ mod store;
 mod table;
 mod tail;
 mod transaction;
+mod version;
 
 pub use database::{Database, HostOptions};
 pub use execute::Executed;

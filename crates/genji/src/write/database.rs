@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use deltamesh_change::{EnginePosition, Value};
 
+use super::background::Compactor;
+use super::compact::Compaction;
 use super::lock::DirectoryLock;
 use super::recover::{Files, recover};
 use super::row::{self, Document};
@@ -15,6 +17,9 @@ use super::transaction::WriteTransaction;
 use crate::batch::{Batch, BatchWriter};
 use crate::catalog::{CatalogEntry, EntryKind, Owner, TableDefinition};
 use crate::{Error, ErrorKind, key};
+
+/// Tables of level 0 at which transactions wait for compaction, as Pebble's do.
+const LEVEL0_STOP: usize = 12;
 
 /// Limits of a hosted database.
 #[derive(Debug, Clone)]
@@ -39,8 +44,10 @@ impl Default for HostOptions {
 /// must not begin a second while it holds one.
 pub struct Database {
     writer: Mutex<Writer>,
-    pub(crate) state: RwLock<State>,
+    pub(crate) state: Arc<RwLock<State>>,
     pub(crate) options: HostOptions,
+    /// Before the lock: it writes to the directory until it is dropped.
+    compactor: Compactor,
     _lock: DirectoryLock,
 }
 
@@ -82,12 +89,13 @@ impl Database {
             schema.note_namespace(last);
         }
         state.schema = Arc::new(schema);
-        Ok(Self {
-            writer: Mutex::new(writer),
-            state: RwLock::new(state),
-            options: options.clone(),
-            _lock: lock,
-        })
+        let versions = writer.files()?.versions.clone();
+        let state = Arc::new(RwLock::new(state));
+        let compaction = Compaction { directory: directory.to_owned(), state: state.clone(), versions };
+        let compactor =
+            Compactor::spawn(compaction).map_err(|error| Error::io("start compaction", directory, error))?;
+        compactor.wake();
+        Ok(Self { writer: Mutex::new(writer), state, options: options.clone(), compactor, _lock: lock })
     }
 
     /// Begins a transaction; waits until the one before has ended.
@@ -101,6 +109,21 @@ impl Database {
 
     pub(crate) fn read<T>(&self, read: impl FnOnce(&State) -> T) -> T {
         read(&self.state.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Holds a transaction back while level 0 is overfull, so that reads stay bounded.
+    fn wait_for_compaction(&self) -> Result<(), Error> {
+        let is_enough = || {
+            let level0 =
+                |state: &State| state.store.tables().iter().filter(|table| table.file.level == 0).count();
+            self.read(level0) < LEVEL0_STOP
+        };
+        if is_enough() {
+            return Ok(());
+        }
+        self.compactor
+            .wait(is_enough)
+            .map_err(|failure| Error::new(ErrorKind::Closed, format!("tables cannot be merged: {failure}")))
     }
 
     /// The definitions of the users' tables, in name order.
@@ -122,19 +145,30 @@ impl Database {
         })
     }
 
-    /// The committed rows of a table with their keys, ordered by the encoded key.
+    /// The committed rows of a table with their keys, in Genji's order of keys.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] without such a table, or what reading meets.
     pub fn scan(&self, table: &str) -> Result<Vec<(Vec<Value>, Document)>, Error> {
+        self.rows(table)?.collect()
+    }
+
+    /// As [`Self::scan`], a row at a time: the state of this moment, whatever is written while it is read. Memory is bounded
+    /// by the memtable and a block of each table that overlaps.
+    ///
+    /// # Errors
+    /// As [`Self::scan`]; each row may meet an error of its own.
+    pub fn rows(
+        &self,
+        table: &str,
+    ) -> Result<impl Iterator<Item = Result<(Vec<Value>, Document), Error>> + use<>, Error> {
         self.read(|state| {
             let table = state.schema.user_table(table)?;
-            let rows = state.store.prefix(&key::prefix(table.namespace))?;
-            rows.iter()
-                .map(|(key, value)| {
-                    Ok((key::split(key)?.values()?, row::read(&table.definition.document, value)?))
-                })
-                .collect()
+            let rows = state.store.stream(&key::prefix(table.namespace), Vec::new())?;
+            Ok(rows.map(move |row| {
+                let (key, value) = row?;
+                Ok((key::split(&key)?.values()?, row::read(&table.definition.document, &value)?))
+            }))
         })
     }
 
@@ -206,19 +240,23 @@ impl Writer {
         schema: Option<Arc<Schema>>,
         database: &Database,
     ) -> Result<EnginePosition, Error> {
+        database.wait_for_compaction()?;
         let (record, position) = self.append(batch)?;
         let mut state = database.state.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(schema) = schema {
             state.schema = schema;
         }
         let applied = Batch::decode(&record).and_then(|batch| state.store.apply(&batch));
+        let is_full = state.store.memtable.bytes() >= database.options.memtable_bytes;
+        drop(state);
         if let Err(error) = applied {
             self.failure = Some(format!("applying a transaction failed: {error}"));
-        } else if state.store.memtable.bytes() >= database.options.memtable_bytes {
+        } else if is_full {
             // The transaction is committed whatever happens here; the next one learns of a failure.
-            if let Err(error) = self.files()?.flush(&mut state.store) {
+            if let Err(error) = self.files()?.flush(&database.state) {
                 self.failure = Some(format!("moving changes into a table failed: {error}"));
             }
+            database.compactor.wake();
         }
         Ok(position)
     }

@@ -149,7 +149,8 @@ impl WriteTransaction<'_> {
     fn index_rows(&self, table: &Table, index: &Index) -> Result<Vec<Write>, Error> {
         let mut values_seen = BTreeSet::new();
         let mut writes = Vec::new();
-        for (row_key, bytes) in self.prefix(&key::prefix(table.namespace))? {
+        for row in self.stream(&key::prefix(table.namespace))? {
+            let (row_key, bytes) = row?;
             let document = row::read(&table.definition.document, &bytes)?;
             writes.push(index_set(index_entry(table, index, &document, &row_key)?));
             let values = row::values_at(&table.definition, &index.definition.paths, &document);
@@ -176,9 +177,14 @@ impl WriteTransaction<'_> {
         self.write(writes)
     }
 
+    /// A deletion of every key of a namespace.
+    fn deletes(&self, namespace: i64) -> Result<Vec<Write>, Error> {
+        let keys = self.stream(&key::prefix(namespace))?;
+        keys.map(|found| found.map(|(key, _)| Write::Delete(key))).collect()
+    }
+
     fn drop_index_writes(&self, index: &Index) -> Result<Vec<Write>, Error> {
-        let entries = self.prefix(&key::prefix(index.namespace))?;
-        let mut writes: Vec<Write> = entries.into_keys().map(Write::Delete).collect();
+        let mut writes = self.deletes(index.namespace)?;
         writes.push(Write::Delete(index.entry.key()));
         Ok(writes)
     }
@@ -194,7 +200,7 @@ impl WriteTransaction<'_> {
             writes.extend(self.drop_index_writes(index)?);
         }
         writes.push(Write::Delete(table.entry.key()));
-        writes.extend(self.prefix(&key::prefix(table.namespace))?.into_keys().map(Write::Delete));
+        writes.extend(self.deletes(table.namespace)?);
         if let Some(sequence) = table.entry.docid_sequence.as_deref()
             && let Some(entry) = self.schema.sequence(sequence).cloned()
         {
@@ -271,7 +277,8 @@ impl WriteTransaction<'_> {
     fn rewritten_rows(&self, before: &Table, definition: &TableDefinition) -> Result<Vec<Write>, Error> {
         let after = self.schema.table(&definition.name)?;
         let mut writes = Vec::new();
-        for (key, bytes) in self.prefix(&key::prefix(before.namespace))? {
+        for row in self.stream(&key::prefix(before.namespace))? {
+            let (key, bytes) = row?;
             let document = row::read(&before.definition.document, &bytes)?;
             let document = row::validate(&definition.document, &document, Some(&after.defaults))?;
             writes.push(Write::Set(key, row::encode(&definition.document, &document)?));

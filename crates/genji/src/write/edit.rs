@@ -22,6 +22,8 @@ pub(crate) struct VersionEdit {
     pub(crate) min_log: Option<u64>,
     pub(crate) next_file: Option<u64>,
     pub(crate) last_sequence: Option<u64>,
+    /// Level and number of tables that are no longer live.
+    pub(crate) deleted: Vec<(u64, u64)>,
     /// New tables.
     pub(crate) added: Vec<LiveFile>,
 }
@@ -35,16 +37,18 @@ pub(crate) struct LiveFile {
     pub(crate) smallest: Vec<u8>,
     pub(crate) largest: Vec<u8>,
     pub(crate) largest_sequence: u64,
+    /// Bytes of the file.
+    pub(crate) size: u64,
     /// The fields of its entry in an edit, tag first, as they were read.
     entry: Vec<u8>,
 }
 
 impl LiveFile {
-    /// A table that was just written to level 0.
-    pub(crate) fn flushed(table: &TableSummary) -> Self {
+    /// A table that was just written.
+    pub(crate) fn written(level: u64, table: &TableSummary) -> Self {
         let mut entry = Vec::new();
         varint::put(&mut entry, 100);
-        varint::put(&mut entry, 0);
+        varint::put(&mut entry, level);
         varint::put(&mut entry, table.number);
         varint::put(&mut entry, table.size);
         put_string(&mut entry, &table.smallest);
@@ -52,13 +56,24 @@ impl LiveFile {
         varint::put(&mut entry, table.smallest_sequence);
         varint::put(&mut entry, table.largest_sequence);
         Self {
-            level: 0,
+            level,
             number: table.number,
             smallest: user_key(&table.smallest),
             largest: user_key(&table.largest),
             largest_sequence: table.largest_sequence,
+            size: table.size,
             entry,
         }
+    }
+
+    /// The same table on another level.
+    pub(crate) fn on_level(&self, level: u64) -> Self {
+        let mut moved = Self { level, ..self.clone() };
+        // Tag and level stand first, a byte each.
+        if let (Some(byte), Ok(level)) = (moved.entry.get_mut(1), u8::try_from(level)) {
+            *byte = level;
+        }
+        moved
     }
 
     /// Takes the entry of a new file whose tag was read.
@@ -69,7 +84,7 @@ impl LiveFile {
         if tag == 102 {
             take(input)?;
         }
-        take(input)?;
+        let size = take(input)?;
         let smallest = user_key(take_string(input)?);
         let largest = user_key(take_string(input)?);
         let mut largest_sequence = 0;
@@ -91,7 +106,7 @@ impl LiveFile {
         let mut entry = Vec::new();
         varint::put(&mut entry, tag);
         entry.extend_from_slice(whole.get(..whole.len() - input.len()).unwrap_or_default());
-        Ok(Self { level, number, smallest, largest, largest_sequence, entry })
+        Ok(Self { level, number, smallest, largest, largest_sequence, size, entry })
     }
 }
 
@@ -171,6 +186,11 @@ impl VersionEdit {
                 varint::put(&mut bytes, value);
             }
         }
+        for (level, number) in &self.deleted {
+            for field in [6, *level, *number] {
+                varint::put(&mut bytes, field);
+            }
+        }
         for file in &self.added {
             bytes.extend_from_slice(&file.entry);
         }
@@ -191,6 +211,11 @@ impl ManifestWriter {
         let path = manifest_path(directory, number);
         let file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
         Ok(Self { file, number, chunks: RecordWriter::new(Form::Legacy, 0) })
+    }
+
+    /// Number of the file.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
     }
 
     /// Appends an edit durably.

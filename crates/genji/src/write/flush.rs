@@ -37,7 +37,7 @@ pub(crate) struct Written {
 pub(crate) fn write_tables(
     directory: &Path,
     memtable: &Memtable,
-    numbers: &mut Numbers,
+    mut number: impl FnMut() -> u64,
 ) -> Result<Vec<Written>, Error> {
     let mut written = Vec::new();
     for run in memtable.runs() {
@@ -45,7 +45,7 @@ pub(crate) fn write_tables(
         for (key, version) in run {
             let mut open = match builder.take() {
                 Some(open) => open,
-                None => create(directory, numbers.take())?,
+                None => create(directory, number())?,
             };
             open.add(key, version.sequence, version.value.as_deref())
                 .map_err(|error| Error::io("write table", directory, error))?;
@@ -69,14 +69,17 @@ fn create(directory: &Path, number: u64) -> Result<TableBuilder, Error> {
 
 fn finish(table: TableBuilder, directory: &Path) -> Result<Written, Error> {
     let (summary, filter) = table.finish().map_err(|error| Error::io("finish table", directory, error))?;
-    Ok(Written { file: LiveFile::flushed(&summary), filter })
+    Ok(Written { file: LiveFile::written(0, &summary), filter })
+}
+
+/// Opens tables that were written.
+pub(crate) fn open_tables(directory: &Path, written: Vec<Written>) -> Result<Vec<Arc<LiveTable>>, Error> {
+    let open = |table: Written| LiveTable::open_written(directory, table.file, table.filter).map(Arc::new);
+    written.into_iter().map(open).collect()
 }
 
 /// Makes the store read from tables instead of its memtable.
-pub(crate) fn adopt(directory: &Path, store: &mut Store, written: Vec<Written>) -> Result<(), Error> {
-    let open = |table: Written| LiveTable::open_written(directory, table.file, table.filter).map(Arc::new);
-    let tables: Vec<_> = written.into_iter().map(open).collect::<Result<_, _>>()?;
+pub(crate) fn adopt(store: &mut Store, tables: Vec<Arc<LiveTable>>) {
     store.add_tables(tables);
     store.memtable = Memtable::default();
-    Ok(())
 }

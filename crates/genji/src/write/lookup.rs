@@ -8,6 +8,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use super::edit::LiveFile;
 use super::filter::{self, Filter};
 use super::memtable::Version;
+use super::merge::Found;
 use super::order;
 use crate::table::{Handle, Table, may_hold};
 use crate::{Error, key};
@@ -20,10 +21,21 @@ pub(crate) struct LiveTable {
     index: OnceLock<Vec<(Vec<u8>, Handle)>>,
     /// For tables of level 0, which overlap: made at the first lookup.
     filter: OnceLock<Filter>,
-    /// Namespaces that were looked at: whether their keys are of one length class in this file.
-    uniform: Mutex<BTreeMap<i64, bool>>,
+    /// Namespaces that were looked at, encoded; an empty one stands for the whole table.
+    shapes: Mutex<BTreeMap<Vec<u8>, Shape>>,
     /// Set for tables written here, which never mix length classes.
-    always_uniform: bool,
+    written: Option<Shape>,
+}
+
+/// How the keys of a part of a table stand to Genji's order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// No long texts or blobs: sorted.
+    Short,
+    /// All of one length class with long ones: sorted.
+    Long,
+    /// In an order that no search can rely on.
+    Mixed,
 }
 
 impl LiveTable {
@@ -34,14 +46,32 @@ impl LiveTable {
             file,
             index: OnceLock::new(),
             filter: OnceLock::new(),
-            uniform: Mutex::default(),
-            always_uniform: false,
+            shapes: Mutex::default(),
+            written: None,
         })
     }
 
     /// Opens a table that was just written from a run of keys of one class.
     pub(crate) fn open_written(directory: &Path, file: LiveFile, filter: Filter) -> Result<Self, Error> {
-        Ok(Self { always_uniform: true, filter: filter.into(), ..Self::open(directory, file)? })
+        let shape = if order::is_long(&file.smallest) { Shape::Long } else { Shape::Short };
+        Ok(Self { written: Some(shape), filter: filter.into(), ..Self::open(directory, file)? })
+    }
+
+    /// Opens a table that a compaction just wrote: no long keys, and no filter below level 0.
+    pub(crate) fn open_compacted(directory: &Path, file: LiveFile) -> Result<Self, Error> {
+        Ok(Self { written: Some(Shape::Short), ..Self::open(directory, file)? })
+    }
+
+    /// The same table under another entry of the manifest: moved to another level.
+    pub(crate) fn moved(&self, directory: &Path, file: LiveFile) -> Result<Self, Error> {
+        Ok(Self { written: self.written, ..Self::open(directory, file)? })
+    }
+
+    /// Whether keys of the prefix's namespace can be in this table.
+    pub(crate) fn may_hold(&self, prefix: &[u8]) -> bool {
+        key::split(prefix).is_ok_and(|parts| {
+            may_hold(&self.file.smallest, &self.file.largest, &key::prefix(parts.namespace))
+        })
     }
 
     /// The newest version of a key in this table.
@@ -80,7 +110,7 @@ impl LiveTable {
         if self.file.level == 0 && !self.filter()?.may_contain(filter::hash(prefix)) {
             return Ok(());
         }
-        if !self.is_ordered(prefix, parts.namespace, &namespace)? {
+        if !self.is_ordered(prefix)? {
             return self.scan(&namespace, |key, version| {
                 if key.starts_with(prefix) {
                     visitor(key, version);
@@ -115,28 +145,64 @@ impl LiveTable {
     }
 
     /// Whether a binary search for keys with this prefix finds all of them.
-    fn is_ordered(&self, prefix: &[u8], namespace: i64, encoded: &[u8]) -> Result<bool, Error> {
+    fn is_ordered(&self, prefix: &[u8]) -> Result<bool, Error> {
         // Numbers and truth values are always in order, also against texts.
-        if self.always_uniform || order::length_class(prefix).is_empty() {
-            return Ok(true);
+        Ok(order::length_class(prefix).is_empty() || self.shape(prefix)? != Shape::Mixed)
+    }
+
+    /// How the keys of the prefix's namespace are ordered in this table; of all, for an empty prefix.
+    pub(crate) fn shape(&self, prefix: &[u8]) -> Result<Shape, Error> {
+        if let Some(shape) = self.written {
+            return Ok(shape);
         }
-        let mut known = self.uniform.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(uniform) = known.get(&namespace) {
-            return Ok(*uniform);
+        let encoded = match prefix {
+            [] => Vec::new(),
+            _ => key::prefix(key::split(prefix)?.namespace),
+        };
+        let mut known = self.shapes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shape) = known.get(&encoded) {
+            return Ok(*shape);
         }
-        let mut class: Option<Vec<u8>> = None;
-        let mut uniform = true;
-        let mut entries = self.table.entries(encoded.to_vec())?;
+        let mut shape = None;
+        let mut class = Vec::new();
+        let mut entries = self.table.entries(encoded.clone())?;
         while let Some(entry) = entries.next()? {
-            if !entry.key.starts_with(encoded) {
+            if !entry.key.starts_with(&encoded) {
                 continue;
             }
-            let this = if order::is_long(entry.key) { order::length_class(entry.key) } else { Vec::new() };
-            uniform &= class.as_ref().is_none_or(|class| *class == this);
-            class.get_or_insert(this);
+            let is_long = order::is_long(entry.key);
+            let this = if is_long { order::length_class(entry.key) } else { Vec::new() };
+            if shape.is_none() {
+                shape = Some(if is_long { Shape::Long } else { Shape::Short });
+                class = this;
+            } else if class != this {
+                shape = Some(Shape::Mixed);
+                break;
+            }
         }
-        known.insert(namespace, uniform);
-        Ok(uniform)
+        let shape = shape.unwrap_or(Shape::Short);
+        known.insert(encoded, shape);
+        Ok(shape)
+    }
+
+    /// For each data block a key not below its last one, and its place.
+    pub(crate) fn index(&self) -> Result<&[(Vec<u8>, Handle)], Error> {
+        if let Some(index) = self.index.get() {
+            return Ok(index);
+        }
+        let read = self.table.index()?;
+        Ok(self.index.get_or_init(|| read))
+    }
+
+    /// The entries of one data block.
+    pub(crate) fn block(&self, at: Handle) -> Result<Vec<Found>, Error> {
+        let mut block = self.table.block_entries(at)?;
+        let mut entries = Vec::new();
+        while let Some(entry) = block.next()? {
+            let version = Version { sequence: entry.sequence, value: entry.value.map(<[u8]>::to_vec) };
+            entries.push(Found { key: entry.key.to_vec(), version });
+        }
+        Ok(entries)
     }
 
     fn seek(&self, prefix: &[u8], mut visitor: impl FnMut(&[u8], Version) -> bool) -> Result<(), Error> {
@@ -145,13 +211,7 @@ impl LiveTable {
         if behind || (order::compare(prefix, smallest) == Ordering::Less && !smallest.starts_with(prefix)) {
             return Ok(());
         }
-        let index = match self.index.get() {
-            Some(index) => index,
-            None => {
-                let read = self.table.index()?;
-                self.index.get_or_init(|| read)
-            }
-        };
+        let index = self.index()?;
         let first = index.partition_point(|(last, _)| order::compare(last, prefix) == Ordering::Less);
         for (_, handle) in index.iter().skip(first) {
             let mut block = self.table.block_entries(*handle)?;

@@ -3,15 +3,17 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::HostOptions;
+use super::database::State;
 use super::edit::{LiveFile, ManifestWriter, VersionEdit, VersionState, sync_directory};
-use super::flush::{Numbers, adopt, write_tables};
+use super::flush::{Numbers, adopt, open_tables, write_tables};
 use super::log::LogWriter;
 use super::lookup::LiveTable;
 use super::store::Store;
 use super::tail::lost_record;
+use super::version::VersionLog;
 use crate::batch::Batch;
 use crate::directory::{list, log_path, manifest_path};
 use crate::log::{LogReader, Step};
@@ -21,8 +23,7 @@ use crate::{Error, ErrorKind};
 pub(crate) struct Files {
     pub(crate) directory: PathBuf,
     pub(crate) log: LogWriter,
-    manifest: ManifestWriter,
-    next_file: u64,
+    pub(crate) versions: Arc<Mutex<VersionLog>>,
     /// Sequence number of the next operation.
     pub(crate) next_sequence: u64,
     /// Finished logs whose content is in tables: number and size, oldest first.
@@ -54,9 +55,8 @@ fn create(directory: &Path, options: &HostOptions) -> Result<(Files, Store), Err
     let files = Files {
         directory: directory.to_owned(),
         log,
-        manifest,
         // 3 is the number that the engine gives its options file.
-        next_file: 4,
+        versions: Arc::new(Mutex::new(VersionLog::new(directory, manifest, 4, 0))),
         next_sequence: 1,
         obsolete_logs: Vec::new(),
         retained_log_bytes: options.retained_log_bytes,
@@ -92,7 +92,7 @@ fn reopen(directory: &Path, options: &HostOptions) -> Result<(Files, Store), Err
         })?;
     }
     next_sequence = next_sequence.max(version.last_sequence + 1);
-    let written = write_tables(directory, &store.memtable, &mut numbers)?;
+    let written = write_tables(directory, &store.memtable, || numbers.take())?;
     added.extend(written.iter().map(|table| table.file.clone()));
     adopt_files(&mut version, added);
     let (log_number, manifest_number) = (numbers.take(), numbers.take());
@@ -103,6 +103,7 @@ fn reopen(directory: &Path, options: &HostOptions) -> Result<(Files, Store), Err
         min_log: Some(log_number),
         next_file: Some(numbers.next),
         last_sequence: Some(next_sequence - 1),
+        deleted: Vec::new(),
         added: version.files.values().cloned().collect(),
     };
     let path = manifest_path(directory, manifest_number);
@@ -112,13 +113,12 @@ fn reopen(directory: &Path, options: &HostOptions) -> Result<(Files, Store), Err
     manifest.append(&edit).map_err(failed)?;
     manifest.make_current(directory).map_err(failed)?;
     let log = create_log(directory, log_number)?;
-    adopt(directory, &mut store, written)?;
+    adopt(&mut store, open_tables(directory, written)?);
     remove_manifests(directory, manifest_number)?;
     let mut files = Files {
         directory: directory.to_owned(),
         log,
-        manifest,
-        next_file: numbers.next,
+        versions: Arc::new(Mutex::new(VersionLog::new(directory, manifest, numbers.next, next_sequence - 1))),
         next_sequence,
         obsolete_logs: Vec::new(),
         retained_log_bytes: options.retained_log_bytes,
@@ -144,9 +144,10 @@ fn flush_full(
     if store.memtable.bytes() < limit {
         return Ok(());
     }
-    let written = write_tables(directory, &store.memtable, numbers)?;
+    let written = write_tables(directory, &store.memtable, || numbers.take())?;
     added.extend(written.iter().map(|table| table.file.clone()));
-    adopt(directory, store, written)
+    adopt(store, open_tables(directory, written)?);
+    Ok(())
 }
 
 /// Where replayed records go, and which one must come next.
@@ -255,32 +256,39 @@ fn remove_manifests(directory: &Path, current: u64) -> Result<(), Error> {
 }
 
 impl Files {
-    /// Moves the memtable into tables and goes on in a new log.
-    pub(crate) fn flush(&mut self, store: &mut Store) -> Result<(), Error> {
-        let mut numbers = Numbers { next: self.next_file };
-        let finished = self.rotate(&mut numbers)?;
-        let added = write_tables(&self.directory, &store.memtable, &mut numbers)?;
-        let failed = |error| Error::io("write manifest", &self.directory, error);
-        sync_directory(&self.directory).map_err(failed)?;
-        let edit = VersionEdit {
-            comparer: false,
-            min_log: Some(self.log.number()),
-            next_file: Some(numbers.next),
-            last_sequence: Some(self.next_sequence - 1),
-            added: added.iter().map(|table| table.file.clone()).collect(),
+    /// Moves the memtable into tables and goes on in a new log. Whoever calls is the only one that writes to the memtable.
+    pub(crate) fn flush(&mut self, state: &RwLock<State>) -> Result<(), Error> {
+        let finished = self.rotate()?;
+        let take_number = || self.versions().take_number();
+        let written = {
+            let state = state.read().unwrap_or_else(PoisonError::into_inner);
+            write_tables(&self.directory, &state.store.memtable, take_number)?
         };
-        self.manifest.append(&edit).map_err(failed)?;
-        self.next_file = numbers.next;
-        adopt(&self.directory, store, added)?;
+        sync_directory(&self.directory)
+            .map_err(|error| Error::io("sync database directory", &self.directory, error))?;
+        let edit = VersionEdit {
+            min_log: Some(self.log.number()),
+            last_sequence: Some(self.next_sequence - 1),
+            added: written.iter().map(|table| table.file.clone()).collect(),
+            ..VersionEdit::default()
+        };
+        let tables = open_tables(&self.directory, written)?;
+        self.versions().append(edit)?;
+        adopt(&mut state.write().unwrap_or_else(PoisonError::into_inner).store, tables);
         self.retire_log(finished)
     }
 
+    fn versions(&self) -> MutexGuard<'_, VersionLog> {
+        self.versions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Ends the log and starts the next; returns the number of the finished one.
-    fn rotate(&mut self, numbers: &mut Numbers) -> Result<u64, Error> {
+    fn rotate(&mut self) -> Result<u64, Error> {
         let finished = self.log.number();
         let path = log_path(&self.directory, finished);
         self.log.finish().map_err(|error| Error::io("finish log", &path, error))?;
-        self.log = create_log(&self.directory, numbers.take())?;
+        let number = self.versions().take_number();
+        self.log = create_log(&self.directory, number)?;
         Ok(finished)
     }
 

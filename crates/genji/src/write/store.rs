@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::lookup::LiveTable;
 use super::memtable::{Memtable, Version};
+use super::merge::{Found, Live, Merge};
 use crate::batch::{Batch, Operation};
 use crate::{Error, ErrorKind, key};
 
@@ -42,6 +43,36 @@ impl Store {
             }
         }
         Ok(None)
+    }
+
+    /// The committed keys that begin with `prefix`, with `overlay` over them, in Genji's order, a block at a time. Holds a
+    /// copy of what the memtable has of them.
+    pub(crate) fn stream(&self, prefix: &[u8], overlay: Vec<Found>) -> Result<Live, Error> {
+        let mut merge = Merge::default();
+        merge.add_memory(overlay)?;
+        let in_memory = self.memtable.prefix(prefix);
+        let copied = in_memory.map(|(key, version)| Found { key: key.to_vec(), version: version.clone() });
+        merge.add_memory(copied.collect())?;
+        let mut levels: BTreeMap<u64, Vec<Arc<LiveTable>>> = BTreeMap::new();
+        for table in self.tables.iter().filter(|table| table.may_hold(prefix)) {
+            match table.file.level {
+                0 => merge.add_table(table.clone(), prefix)?,
+                level => levels.entry(level).or_default().push(table.clone()),
+            }
+        }
+        levels.into_values().try_for_each(|tables| merge.add_level(tables, prefix))?;
+        Ok(Live::new(merge))
+    }
+
+    /// The live tables, newest first.
+    pub(crate) fn tables(&self) -> &[Arc<LiveTable>] {
+        &self.tables
+    }
+
+    /// Puts tables in the place of others, given by level and number.
+    pub(crate) fn replace_tables(&mut self, removed: &[(u64, u64)], added: Vec<Arc<LiveTable>>) {
+        self.tables.retain(|table| !removed.contains(&(table.file.level, table.file.number)));
+        self.add_tables(added);
     }
 
     /// The committed keys that begin with `prefix`, in byte order. The prefix covers a namespace and whole components.

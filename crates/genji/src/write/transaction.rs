@@ -6,6 +6,8 @@ use std::sync::{Arc, MutexGuard};
 use deltamesh_change::{EnginePosition, Value};
 
 use super::database::{Database, Writer};
+use super::memtable::Version;
+use super::merge::{Found, Live};
 use super::row::{self, Document};
 use super::schema::{Index, Schema, Table};
 use super::sequence::{self, Position, Positions};
@@ -344,6 +346,18 @@ impl<'a> WriteTransaction<'a> {
             };
         }
         Ok(found)
+    }
+
+    /// The keys that begin with `prefix` as this transaction sees them now, in Genji's order, a block at a time. What it
+    /// writes afterwards does not show.
+    pub(crate) fn stream(&self, prefix: &[u8]) -> Result<Live, Error> {
+        let written = self.overlay.range(prefix.to_vec()..).take_while(|(key, _)| key.starts_with(prefix));
+        let found = |(key, value): (&Vec<u8>, &Option<Vec<u8>>)| Found {
+            key: key.clone(),
+            version: Version { sequence: u64::MAX, value: value.clone() },
+        };
+        let overlay = written.map(found).collect();
+        self.database.read(|state| state.store.stream(prefix, overlay))
     }
 
     /// Adds operations to the batch.

@@ -7,4 +7,5 @@ mod damage;
 mod fixtures;
 mod live;
 mod reference;
+mod storage;
 mod write;
