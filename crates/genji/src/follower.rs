@@ -237,6 +237,7 @@ impl Follower {
             }
         }
         if is_active {
+            self.check_history()?;
             return Ok(false);
         }
         self.reread = false;
@@ -245,6 +246,24 @@ impl Follower {
             self.left = reader.map(|reader| Left { reader, stop });
         }
         Ok(true)
+    }
+
+    /// An engine never takes back its newest log. Where it is gone and no later one is there, or another file has its
+    /// name, the directory was replaced.
+    fn check_history(&mut self) -> Result<(), Error> {
+        let Some(reader) = self.readers.front().filter(|reader| reader.number() == self.newest) else {
+            return Ok(());
+        };
+        if reader.is_in_place()? {
+            return Ok(());
+        }
+        let path = reader.path().to_owned();
+        // The engine may have opened the database again since the logs were listed.
+        self.discover()?;
+        if self.readers.len() > 1 {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Rewound, "newest log is gone or replaced").in_file(&path))
     }
 
     /// Opens the logs that appeared.

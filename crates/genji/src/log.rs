@@ -5,7 +5,7 @@
 //! means "not written yet" until something proves otherwise: see [`LogReader::is_damaged`].
 
 use std::fs::File;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::Error;
@@ -66,6 +66,19 @@ impl LogReader {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether the directory still holds this log, as far as it was read: a backup that was put back replaces it.
+    pub(crate) fn is_in_place(&self) -> Result<bool, Error> {
+        let named = match std::fs::metadata(&self.path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            named => named,
+        };
+        let look = |result: std::io::Result<std::fs::Metadata>| {
+            result.map_err(|error| Error::io("look at log", &self.path, error))
+        };
+        let (named, open) = (look(named)?, look(self.file.metadata())?);
+        Ok((named.dev(), named.ino()) == (open.dev(), open.ino()) && open.len() >= self.offset)
     }
 
     /// Reads the next record into `record`, or says why there is none.

@@ -112,6 +112,12 @@ impl Snapshot {
         Ok(Rows { snapshot: self, relation, shared, scan, until_look: ROWS_PER_LOOK, failed: false })
     }
 
+    /// Takes what the engine has written meanwhile, before it recycles the logs: for a taker that has no room for a row.
+    /// What goes wrong is said by the tail.
+    pub fn read_ahead(&self) {
+        let _seen_again = lock(&self.follower).fill();
+    }
+
     /// What could not be decoded since the last call.
     pub fn faults(&self) -> Vec<Fault> {
         lock(&self.faults).take()
@@ -192,8 +198,7 @@ impl Rows<'_> {
         self.until_look -= 1;
         if self.until_look == 0 {
             self.until_look = ROWS_PER_LOOK;
-            // A failure is seen again, and reported, by the tail.
-            let _ = lock(&self.snapshot.follower).fill();
+            self.snapshot.read_ahead();
         }
     }
 }

@@ -83,6 +83,12 @@ impl Tail {
         self.faults.take()
     }
 
+    /// Takes what the engine has written before it recycles the logs, up to [`ReadOptions::read_ahead`]: for a taker that
+    /// has no room for a transaction. What goes wrong is said by the next [`Self::poll`].
+    pub fn read_ahead(&mut self) {
+        let _seen_again = self.follower.fill();
+    }
+
     /// The next finished transaction that changed a relation; none when the engine has written no other yet.
     ///
     /// # Errors
@@ -208,6 +214,9 @@ fn catalog_changes_before(follower: &Follower, log: u64) -> Result<bool, Error> 
 }
 
 /// Whether `record` is the first one behind `position`.
+///
+/// The log of a position holds all that comes before it. A history that went back and grew again has the same sequence
+/// numbers in later logs, or its records end elsewhere.
 fn is_at(record: &Record, position: EnginePosition, passed: Option<&Record>) -> Result<bool, Error> {
     // A snapshot of empty logs knows its sequence number only as an upper bound, but its place exactly.
     let is_log_start = position.offset == 0 && record.start == 0 && record.log == position.log;
@@ -222,15 +231,24 @@ fn is_at(record: &Record, position: EnginePosition, passed: Option<&Record>) -> 
         return Err(Error::new(kind, reason));
     }
     if record.sequence == position.sequence {
+        let begins = position.offset == 0 || passed.is_some() || record.log > position.log;
+        if !begins {
+            return Err(Error::new(ErrorKind::Rewound, "position is not where it was"));
+        }
         return check_boundary(position, passed).map(|()| true);
+    }
+    if position.log > 0 && record.log > position.log {
+        return Err(Error::new(ErrorKind::Rewound, "position is in an earlier log than it was"));
     }
     Ok(false)
 }
 
-/// The position's own log must end the record before it where the position says.
+/// The record before the position must end where the position says.
 fn check_boundary(position: EnginePosition, passed: Option<&Record>) -> Result<(), Error> {
     match passed {
-        Some(record) if record.log == position.log && record.end != position.offset => {
+        Some(record)
+            if position.offset > 0 && (record.log, record.end) != (position.log, position.offset) =>
+        {
             Err(Error::new(ErrorKind::Rewound, "position is not where it was"))
         }
         _ => Ok(()),
