@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use deltamesh_jetstream::{Disposition, Error, Hop, backoff};
+use deltamesh_genji::GenjiTransaction;
+use deltamesh_jetstream::{Disposition, Error, Hop, StatusBoard, backoff};
 use deltamesh_wire::subject;
 use serde_json::json;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, timeout_at};
@@ -11,11 +12,14 @@ use tracing::{info, warn};
 use crate::engine::{EngineEvent, EngineReader, Start};
 use crate::log::{ChangeLog, Durable};
 use crate::meter::Meter;
+use crate::progress::Progress;
 use crate::service::{Command, Outside, Service};
+use crate::unreadable::Unreadable;
 
 /// Parts of the status board, and hops.
 const CAPTURE: &str = "capture";
 const PUBLISH: &str = "publish";
+const SNAPSHOT: &str = "snapshot";
 
 /// Delay before the change log is opened again.
 const REOPEN: Duration = Duration::from_millis(500);
@@ -72,9 +76,9 @@ struct Session {
     /// When publishing broke down, the time to look what has arrived.
     recover_at: Option<Instant>,
     attempts: usize,
-    /// Parts of the status board that say what could not be read.
-    unreadable: Vec<String>,
-    snapshot_is_empty: bool,
+    unreadable: Unreadable,
+    /// The snapshot that is being read or published.
+    snapshot: Option<Progress>,
     captured: Meter,
     published: Meter,
     tick: Interval,
@@ -107,8 +111,8 @@ impl Session {
             held: None,
             recover_at: None,
             attempts: 0,
-            unreadable: vec![],
-            snapshot_is_empty: true,
+            unreadable: Unreadable::default(),
+            snapshot: None,
             captured: Meter::new(),
             published: Meter::new(),
             tick,
@@ -188,31 +192,26 @@ impl Session {
         match event {
             EngineEvent::Resumed => {}
             EngineEvent::SnapshotBegin { position, relations, continues } => {
-                for part in self.unreadable.drain(..) {
-                    service.board.clear(&part);
-                }
-                self.snapshot_is_empty = relations.is_empty();
+                self.unreadable.clear(&service.board);
+                self.snapshot = Some(Progress::new(&service.source.name, relations.len()));
                 self.log.begin_snapshot(position, &relations, continues).await?;
             }
             EngineEvent::SnapshotRows { schema, rows } => {
                 self.captured.add(rows.len() as u64);
+                if let Some(snapshot) = &mut self.snapshot {
+                    snapshot.add(&schema.relation, rows.len() as u64);
+                }
                 self.log.add_snapshot_rows(&schema, rows).await?;
             }
             EngineEvent::SnapshotEnd => {
-                let published = self.log.end_snapshot(self.snapshot_is_empty).await?;
-                if !published {
-                    service.answer_reconciles().await;
+                let is_empty = self.snapshot.as_ref().is_some_and(Progress::has_no_relations);
+                if !self.log.end_snapshot(is_empty).await? {
+                    self.end_snapshot(service).await;
                 }
             }
-            EngineEvent::Transactions(transactions) => self.publish(transactions).await?,
+            EngineEvent::Transactions(transactions) => self.publish(transactions, &service.board).await?,
             EngineEvent::Unreadable(faults) => {
-                for fault in faults {
-                    let part = format!("relation {}", fault.relation);
-                    let key = fault.key_length.map(|length| format!(", key of {length} bytes"));
-                    let place = format!("{}{}", service.source.path.display(), key.unwrap_or_default());
-                    service.board.raise(&part, place, format!("{} ({} times)", fault.reason, fault.count));
-                    self.unreadable.push(part);
-                }
+                self.unreadable.add(faults, &service.source.path, &service.board);
             }
             EngineEvent::Failed { place, reason } => service.board.raise(CAPTURE, place, reason),
             EngineEvent::Works => service.board.clear(CAPTURE),
@@ -221,11 +220,16 @@ impl Session {
     }
 
     /// Publishes transactions, with those that have been read meanwhile, as one group.
-    async fn publish(&mut self, transactions: Vec<deltamesh_genji::GenjiTransaction>) -> Result<(), Error> {
+    async fn publish(
+        &mut self,
+        transactions: Vec<GenjiTransaction>,
+        board: &StatusBoard,
+    ) -> Result<(), Error> {
         let mut next = Some(transactions);
         while let Some(transactions) = next.take() {
             for transaction in &transactions {
                 self.captured.add(transaction.items.len() as u64);
+                self.unreadable.forget(&transaction.items, board);
                 if transaction.partial {
                     let sequence = transaction.position.sequence;
                     warn!(
@@ -253,9 +257,20 @@ impl Session {
             service.writers.durable(&group).await;
             if group.snapshot {
                 info!(source = service.source.name, position = %group.position, rows = group.rows, "snapshot is published");
-                service.answer_reconciles().await;
+                self.end_snapshot(service).await;
             }
         }
+    }
+
+    /// A snapshot is durable, or there was nothing in it to publish.
+    async fn end_snapshot(&mut self, service: &mut Service) {
+        // One that has begun meanwhile goes on.
+        if self.log.is_in_snapshot() {
+            return;
+        }
+        self.snapshot = None;
+        service.board.remove_hop(SNAPSHOT, &service.source.name);
+        service.answer_reconciles().await;
     }
 
     fn broke_down(&mut self, error: &Error, service: &Service) {
@@ -284,6 +299,11 @@ impl Session {
 
     /// Puts figures on the status board.
     fn show(&mut self, service: &Service) {
+        if let Some(snapshot) = &mut self.snapshot {
+            let mut hop = snapshot.hop();
+            SNAPSHOT.clone_into(&mut hop.hop);
+            service.board.set_hop(hop);
+        }
         service.board.set_hop(Hop {
             hop: CAPTURE.to_owned(),
             subject: service.source.name.clone(),

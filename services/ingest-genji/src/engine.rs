@@ -1,8 +1,9 @@
 //! The reading side: a thread that follows the directory and hands on what it finds.
 //!
 //! Reading is a few system calls on cached pages, but the engine overwrites its log files in place, so the thread reads as soon
-//! as something is written and never waits for the network: it waits only when the capture loop is many rows behind. What is lost then is
-//! found as a gap and healed by a snapshot.
+//! as something is written and never waits for the network. While the capture loop is behind it reads ahead into memory, up to a
+//! limit; what is lost behind that is found as a gap and healed by a snapshot. An engine that is always faster than the change
+//! log would cause snapshot after snapshot: behind each the reader pauses as long as it took.
 
 use std::convert::Infallible;
 use std::error::Error as _;
@@ -10,11 +11,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::Thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use deltamesh_change::{EnginePosition, RelationSchema, Row};
 use deltamesh_genji::{Error, ErrorKind, Fault, GenjiTransaction, ReadOptions, Snapshot, Tail};
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 use tracing::{info, warn};
 
 use crate::watch::DirectoryWatch;
@@ -27,6 +28,10 @@ const POLL_BLIND: Duration = Duration::from_millis(2);
 const POLL_WATCHED: Duration = Duration::from_millis(25);
 /// Delay before reading again after a failure.
 const RETRY: Duration = Duration::from_millis(200);
+/// Delay between looks at the logs while the capture loop has no room.
+const READ_AHEAD: Duration = Duration::from_millis(2);
+/// Longest pause between a snapshot and one that heals the next gap.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// Items that are handed on at once while behind.
 const BATCH_ITEMS: usize = 2000;
 /// Snapshot rows that are handed on at once.
@@ -84,6 +89,7 @@ impl EngineReader {
             snapshot: snapshot.clone(),
             watch: None,
             failed: false,
+            healed: None,
         };
         let handle = std::thread::Builder::new().name("genji-tail".into()).spawn(move || reader.run())?;
         Ok(Self { events, snapshot, thread: handle.thread().clone() })
@@ -131,6 +137,8 @@ struct Reader {
     snapshot: Arc<AtomicBool>,
     watch: Option<DirectoryWatch>,
     failed: bool,
+    /// When the last snapshot was complete, and how long it took.
+    healed: Option<(Instant, Duration)>,
 }
 
 impl Reader {
@@ -145,6 +153,19 @@ impl Reader {
 
     fn send(&self, event: EngineEvent) -> Result<(), Stop> {
         self.sender.blocking_send(event).map_err(|_closed| Stop::Closed)
+    }
+
+    /// Sends, and calls `read_ahead` while there is no room.
+    fn send_reading(&self, mut event: EngineEvent, mut read_ahead: impl FnMut()) -> Result<(), Stop> {
+        loop {
+            match self.sender.try_send(event) {
+                Ok(()) => return Ok(()),
+                Err(TrySendError::Closed(_)) => return Err(Stop::Closed),
+                Err(TrySendError::Full(back)) => event = back,
+            }
+            read_ahead();
+            std::thread::park_timeout(READ_AHEAD);
+        }
     }
 
     fn follow(&mut self, tail: &mut Option<Tail>) -> Result<Infallible, Stop> {
@@ -176,15 +197,17 @@ impl Reader {
                 Ok(tail)
             }
             Start::Snapshot { continues } => {
-                let mut snapshot = Snapshot::open(&self.dir, &options)?;
+                let begun = Instant::now();
+                let snapshot = Snapshot::open(&self.dir, &options)?;
                 self.works()?;
-                self.send_snapshot(&mut snapshot, continues)?;
+                self.send_snapshot(&snapshot, continues)?;
+                self.healed = Some((Instant::now(), begun.elapsed()));
                 Ok(snapshot.into_tail())
             }
         }
     }
 
-    fn send_snapshot(&self, snapshot: &mut Snapshot, continues: bool) -> Result<(), Stop> {
+    fn send_snapshot(&self, snapshot: &Snapshot, continues: bool) -> Result<(), Stop> {
         let relations = snapshot.relations();
         info!(dir = %self.dir.display(), relations = relations.len(), continues, "snapshot begins");
         let position = snapshot.position();
@@ -195,11 +218,13 @@ impl Reader {
                 batch.push(row?);
                 if batch.len() == BATCH_ROWS {
                     let rows = std::mem::take(&mut batch);
-                    self.send(EngineEvent::SnapshotRows { schema: schema.clone(), rows })?;
+                    let event = EngineEvent::SnapshotRows { schema: schema.clone(), rows };
+                    self.send_reading(event, || snapshot.read_ahead())?;
                 }
             }
             if !batch.is_empty() {
-                self.send(EngineEvent::SnapshotRows { schema, rows: batch })?;
+                let event = EngineEvent::SnapshotRows { schema, rows: batch };
+                self.send_reading(event, || snapshot.read_ahead())?;
             }
         }
         self.unreadable(snapshot.faults())?;
@@ -226,7 +251,7 @@ impl Reader {
         }
         let is_quiet = batch.is_empty();
         if !is_quiet {
-            self.send(EngineEvent::Transactions(batch))?;
+            self.send_reading(EngineEvent::Transactions(batch), || tail.read_ahead())?;
         }
         self.unreadable(tail.faults())?;
         outcome?;
@@ -255,10 +280,12 @@ impl Reader {
         match error.kind() {
             ErrorKind::Gap | ErrorKind::Rewound => {
                 *tail = None;
-                let continues = error.kind() == ErrorKind::Gap;
+                // A history that went back stays another one, whatever is lost before its snapshot is complete.
+                let is_other = self.start == Start::Snapshot { continues: false };
+                let continues = error.kind() == ErrorKind::Gap && !is_other;
                 warn!(dir = %self.dir.display(), %error, continues, "changes are lost, a snapshot replaces them");
                 self.start = Start::Snapshot { continues };
-                Ok(())
+                self.pause()
             }
             _ => {
                 self.failed = true;
@@ -268,6 +295,17 @@ impl Reader {
                 self.check_open()
             }
         }
+    }
+
+    /// Waits, so that at most about half of the time goes into snapshots.
+    fn pause(&self) -> Result<(), Stop> {
+        let Some((complete, took)) = self.healed else { return Ok(()) };
+        let until = complete + took.min(LONGEST_PAUSE);
+        while Instant::now() < until && !self.snapshot.load(Ordering::Acquire) {
+            std::thread::park_timeout(RETRY.min(until.saturating_duration_since(Instant::now())));
+            self.check_open()?;
+        }
+        Ok(())
     }
 }
 

@@ -13,9 +13,11 @@ mod host;
 mod log;
 mod meter;
 mod mutate;
+mod progress;
 mod schemas;
 mod service;
 mod tables;
+mod unreadable;
 mod watch;
 mod writers;
 

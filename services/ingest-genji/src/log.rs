@@ -130,6 +130,11 @@ impl ChangeLog {
         self.publisher.has_room()
     }
 
+    /// Whether a snapshot has begun and not ended.
+    pub(crate) fn is_in_snapshot(&self) -> bool {
+        self.snapshot.is_some()
+    }
+
     pub(crate) fn is_idle(&self) -> bool {
         self.publisher.is_idle()
     }

@@ -5,6 +5,9 @@ mod host;
 mod mirror;
 mod program;
 mod tap;
+mod tap_history;
+mod tap_schema;
+mod tap_soak;
 
 use std::path::Path;
 use std::time::Duration;

@@ -18,6 +18,8 @@ pub(crate) struct Mirror {
     /// Row events of transactions, not of snapshots.
     pub(crate) events: usize,
     pub(crate) snapshots: usize,
+    /// Relations, in the order of their schema changes: `+` defined, `-` dropped, `a>b` renamed.
+    pub(crate) changes: Vec<String>,
     pub(crate) messages: usize,
     pub(crate) groups_read: usize,
     pub(crate) position: SourcePosition,
@@ -45,10 +47,32 @@ impl Mirror {
             relations: BTreeMap::new(),
             events: 0,
             snapshots: 0,
+            changes: vec![],
             messages: 0,
             groups_read: 0,
             position: SourcePosition::default(),
         }
+    }
+
+    /// The rows of a relation by column name, sorted, in the engine's own form: null columns are left out.
+    pub(crate) fn dump(&self, relation: &str, columns: &[&str]) -> Vec<String> {
+        let schema = &self.schemas[relation];
+        let mut rows: Vec<String> = self.relations[relation]
+            .values()
+            .map(|row| {
+                let values: Vec<serde_json::Value> = serde_json::from_str(row).expect("json");
+                let of = |name: &str| schema.columns.iter().position(|column| column.name == name);
+                let value = |name: &&str| values[of(name).expect("column")].clone();
+                serde_json::Value::from(columns.iter().map(value).collect::<Vec<_>>()).to_string()
+            })
+            .collect();
+        rows.sort();
+        rows
+    }
+
+    /// Columns of a relation, in order.
+    pub(crate) fn columns(&self, relation: &str) -> Vec<&str> {
+        self.schemas[relation].columns.iter().map(|column| column.name.as_str()).collect()
     }
 
     pub(crate) fn rows(&self, relation: &str) -> usize {
@@ -117,16 +141,19 @@ impl Mirror {
     fn change(&mut self, change: SchemaChange) {
         match change {
             SchemaChange::Define(schema) => {
+                self.changes.push(format!("+{}({})", schema.relation, schema.columns.len()));
                 self.relations.entry(schema.relation.clone()).or_default();
                 self.schemas.insert(schema.relation.clone(), schema);
             }
             SchemaChange::Rename { from, to } => {
+                self.changes.push(format!("{from}>{}", to.relation));
                 let rows = self.relations.remove(&from).unwrap_or_default();
                 self.schemas.remove(&from);
                 self.relations.insert(to.relation.clone(), rows);
                 self.schemas.insert(to.relation.clone(), to);
             }
             SchemaChange::Drop { relation, .. } => {
+                self.changes.push(format!("-{relation}"));
                 self.relations.remove(&relation);
                 self.schemas.remove(&relation);
             }

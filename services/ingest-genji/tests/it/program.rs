@@ -28,9 +28,12 @@ impl Program {
 
     /// SIGTERM, and how it ends.
     pub(crate) fn terminate(&mut self) -> ExitStatus {
-        let pid = self.child.id().to_string();
-        Command::new("kill").args(["-TERM", &pid]).status().expect("signal");
+        self.signal("TERM");
         self.child.wait().expect("wait")
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        signal(self.child.id(), name);
     }
 }
 
@@ -39,6 +42,11 @@ impl Drop for Program {
         self.child.kill().ok();
         self.child.wait().ok();
     }
+}
+
+/// Sends a signal by its name without SIG.
+pub(crate) fn signal(pid: u32, name: &str) {
+    Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().expect("signal");
 }
 
 fn program(arguments: &[&str]) -> Output {

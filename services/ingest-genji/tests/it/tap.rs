@@ -7,21 +7,27 @@ use deltamesh_testkit::GenjiHost;
 use crate::program::Program;
 use crate::{Ingest, LONG, Mirror, read_until, start};
 
-const TABLE: &str = "CREATE TABLE t(id INT PRIMARY KEY, pad TEXT)";
+pub(crate) const TABLE: &str = "CREATE TABLE t(id INT PRIMARY KEY, pad TEXT)";
 
 /// Rows that the real engine has, in the mirror's form.
-fn truth(host: &mut GenjiHost, table: &str) -> Vec<String> {
-    let rows = host.query(&format!("SELECT id, pad FROM {table}")).expect("query");
+pub(crate) fn truth(host: &mut GenjiHost, table: &str) -> Vec<String> {
+    dump(host, table, &["id", "pad"])
+}
+
+/// These columns of all rows that the real engine has, in the mirror's form.
+pub(crate) fn dump(host: &mut GenjiHost, table: &str, columns: &[&str]) -> Vec<String> {
+    let rows = host.query(&format!("SELECT {} FROM {table}", columns.join(", "))).expect("query");
     let mut rows: Vec<_> = rows
         .iter()
         .map(|row| serde_json::from_str::<serde_json::Value>(row).expect("json"))
-        .map(|row| serde_json::json!([row["id"], row["pad"]]).to_string())
+        .map(|row| serde_json::Value::from(columns.iter().map(|name| row[*name].clone()).collect::<Vec<_>>()))
+        .map(|row| row.to_string())
         .collect();
     rows.sort();
     rows
 }
 
-fn mirrored(mirror: &Mirror, table: &str) -> Vec<String> {
+pub(crate) fn mirrored(mirror: &Mirror, table: &str) -> Vec<String> {
     let mut rows: Vec<_> = mirror.relations[table].values().cloned().collect();
     rows.sort();
     rows
@@ -159,7 +165,7 @@ async fn a_directory_that_is_not_there_yet() {
 }
 
 /// Faults that the service reports.
-async fn faults(client: &Client) -> Vec<Fault> {
+pub(crate) async fn faults(client: &Client) -> Vec<Fault> {
     let status = gather_status(client, Duration::from_millis(200)).await.expect("status");
     status.into_iter().next().map(|status| status.faults).unwrap_or_default()
 }
