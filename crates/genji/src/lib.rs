@@ -39,4 +39,4 @@ pub use relation::{DOCID, EXTRA};
 pub use snapshot::{Rows, Snapshot};
 pub use tail::Tail;
 pub use transaction::GenjiTransaction;
-pub use write::{Database, Document, Executed, HostOptions, WriteTransaction};
+pub use write::{Database, Document, Executed, HostOptions, Submitted, WriteTransaction};

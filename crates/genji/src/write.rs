@@ -27,12 +27,13 @@ mod row;
 mod schema;
 mod sequence;
 mod store;
+mod sync;
 mod table;
 mod tail;
 mod transaction;
 mod version;
 
-pub use database::{Database, HostOptions};
+pub use database::{Database, HostOptions, Submitted};
 pub use execute::Executed;
 pub use row::Document;
 pub use transaction::WriteTransaction;

@@ -1,6 +1,6 @@
 //! A database directory that this process hosts.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use deltamesh_change::{EnginePosition, Value};
@@ -13,6 +13,7 @@ use super::row::{self, Document};
 use super::schema::{Schema, Table};
 use super::sequence::{self, Position, Positions};
 use super::store::Store;
+use super::sync::SyncQueue;
 use super::transaction::WriteTransaction;
 use crate::batch::{Batch, BatchWriter};
 use crate::catalog::{CatalogEntry, EntryKind, Owner, TableDefinition};
@@ -43,12 +44,23 @@ impl Default for HostOptions {
 /// Reads see what is committed. One transaction is open at a time; [`Self::begin`] waits for the one before, so a thread
 /// must not begin a second while it holds one.
 pub struct Database {
+    directory: PathBuf,
     writer: Mutex<Writer>,
     pub(crate) state: Arc<RwLock<State>>,
     pub(crate) options: HostOptions,
     /// Before the lock: it writes to the directory until it is dropped.
     compactor: Compactor,
+    sync: Arc<SyncQueue>,
     _lock: DirectoryLock,
+}
+
+/// A transaction that is written and visible, but perhaps not yet durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "a transaction is durable when Database::wait or Database::sync has returned"]
+pub struct Submitted {
+    /// Where the engine stands after it.
+    pub position: EnginePosition,
+    record: u64,
 }
 
 /// What readers see.
@@ -89,13 +101,21 @@ impl Database {
             schema.note_namespace(last);
         }
         state.schema = Arc::new(schema);
-        let versions = writer.files()?.versions.clone();
+        let (versions, sync) = (writer.files()?.versions.clone(), writer.files()?.sync.clone());
         let state = Arc::new(RwLock::new(state));
         let compaction = Compaction { directory: directory.to_owned(), state: state.clone(), versions };
         let compactor =
             Compactor::spawn(compaction).map_err(|error| Error::io("start compaction", directory, error))?;
         compactor.wake();
-        Ok(Self { writer: Mutex::new(writer), state, options: options.clone(), compactor, _lock: lock })
+        Ok(Self {
+            directory: directory.to_owned(),
+            writer: Mutex::new(writer),
+            state,
+            options: options.clone(),
+            compactor,
+            sync,
+            _lock: lock,
+        })
     }
 
     /// Begins a transaction; waits until the one before has ended.
@@ -109,6 +129,26 @@ impl Database {
 
     pub(crate) fn read<T>(&self, read: impl FnOnce(&State) -> T) -> T {
         read(&self.state.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Waits until a submitted transaction is durable; what waits together shares one flush.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`]: whether the transaction survived shows after reopening.
+    pub fn wait(&self, submitted: &Submitted) -> Result<(), Error> {
+        self.wait_for(submitted.record)
+    }
+
+    /// Waits until everything that was submitted before is durable.
+    ///
+    /// # Errors
+    /// As [`Self::wait`].
+    pub fn sync(&self) -> Result<(), Error> {
+        self.wait_for(self.sync.newest())
+    }
+
+    fn wait_for(&self, record: u64) -> Result<(), Error> {
+        self.sync.wait(record).map_err(|error| Error::io("flush log of", &self.directory, error))
     }
 
     /// Holds a transaction back while level 0 is overfull, so that reads stay bounded.
@@ -193,7 +233,7 @@ impl Database {
             }
         }
         if !batch.is_empty() {
-            writer.append(batch)?;
+            writer.append_durably(batch)?;
         }
         writer.files()?;
         writer.files.take().map_or(Ok(()), Files::close)
@@ -206,10 +246,12 @@ fn position(files: &Files) -> EnginePosition {
 
 impl Writer {
     pub(crate) fn files(&mut self) -> Result<&mut Files, Error> {
-        match (&self.failure, &mut self.files) {
+        let unsynced = self.files.as_ref().and_then(|files| files.sync.failure());
+        let unsynced = unsynced.map(|failure| format!("flushing the log failed: {failure}"));
+        match (self.failure.as_ref().or(unsynced.as_ref()), &mut self.files) {
             (None, Some(files)) => Ok(files),
             (failure, _) => {
-                let cause = failure.as_deref().unwrap_or("it was closed");
+                let cause = failure.map_or("it was closed", String::as_str);
                 Err(Error::new(
                     ErrorKind::Closed,
                     format!("database takes no writes until reopened: {cause}"),
@@ -218,30 +260,43 @@ impl Writer {
         }
     }
 
-    /// Writes a batch to the log, durably. After a failure nothing more is written: what the file holds is uncertain.
-    pub(crate) fn append(&mut self, batch: BatchWriter) -> Result<(Vec<u8>, EnginePosition), Error> {
+    /// Writes a batch to the log, not yet durably. After a failure nothing more is written: what the file holds is
+    /// uncertain.
+    fn append(&mut self, batch: BatchWriter) -> Result<(Vec<u8>, Submitted), Error> {
         let files = self.files()?;
         let count = u64::from(batch.count());
         let record = batch.finish(files.next_sequence);
-        let written = files.log.append(&record).and_then(|()| files.log.sync());
-        if let Err(error) = written {
+        if let Err(error) = files.log.append(&record) {
             let path = crate::directory::log_path(&files.directory, files.log.number());
+            files.sync.finished(&Err(std::io::Error::other("a record was cut short")));
             self.failure = Some(format!("writing {} failed", path.display()));
             return Err(Error::io("write log", &path, error));
         }
         files.next_sequence += count;
-        Ok((record, position(files)))
+        let record_number = files.sync.appended(files.log.file());
+        Ok((record, Submitted { position: position(files), record: record_number }))
     }
 
-    /// Writes a batch and applies it; moves a full memtable into tables.
+    /// Writes a batch to the log, durably.
+    fn append_durably(&mut self, batch: BatchWriter) -> Result<Vec<u8>, Error> {
+        let (record, submitted) = self.append(batch)?;
+        let files = self.files()?;
+        files
+            .sync
+            .wait(submitted.record)
+            .map_err(|error| Error::io("flush log of", &files.directory, error))?;
+        Ok(record)
+    }
+
+    /// Writes a batch, not yet durably, and applies it; moves a full memtable into tables.
     pub(crate) fn commit(
         &mut self,
         batch: BatchWriter,
         schema: Option<Arc<Schema>>,
         database: &Database,
-    ) -> Result<EnginePosition, Error> {
+    ) -> Result<Submitted, Error> {
         database.wait_for_compaction()?;
-        let (record, position) = self.append(batch)?;
+        let (record, submitted) = self.append(batch)?;
         let mut state = database.state.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(schema) = schema {
             state.schema = schema;
@@ -252,13 +307,13 @@ impl Writer {
         if let Err(error) = applied {
             self.failure = Some(format!("applying a transaction failed: {error}"));
         } else if is_full {
-            // The transaction is committed whatever happens here; the next one learns of a failure.
+            // The transaction is written whatever happens here; the next one learns of a failure.
             if let Err(error) = self.files()?.flush(&database.state) {
                 self.failure = Some(format!("moving changes into a table failed: {error}"));
             }
             database.compactor.wake();
         }
-        Ok(position)
+        Ok(submitted)
     }
 
     /// Brings an opened directory into the state that a host starts from: bootstrapped, nothing transient left.
@@ -277,7 +332,7 @@ impl Writer {
         if batch.is_empty() {
             return Ok(());
         }
-        let (record, _) = self.append(batch)?;
+        let record = self.append_durably(batch)?;
         state.store.apply(&Batch::decode(&record)?)
     }
 }

@@ -3,12 +3,13 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::chunk::{self, BLOCK, Form, LOG_HEADER, RecordWriter};
 
 /// One log file that is being written, from its beginning to its trailer.
 pub(crate) struct LogWriter {
-    file: File,
+    file: Arc<File>,
     number: u64,
     offset: u64,
     chunks: RecordWriter,
@@ -21,7 +22,7 @@ impl LogWriter {
         let file = OpenOptions::new().write(true).create_new(true).open(path)?;
         // The format keeps the low 32 bits of the number.
         let chunks = RecordWriter::new(Form::Recyclable(number as u32), 0);
-        Ok(Self { file, number, offset: 0, chunks, buffer: Vec::new() })
+        Ok(Self { file: Arc::new(file), number, offset: 0, chunks, buffer: Vec::new() })
     }
 
     /// Number of the file.
@@ -41,9 +42,9 @@ impl LogWriter {
         self.write_buffer()
     }
 
-    /// Makes everything appended so far durable.
-    pub(crate) fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
+    /// The open file, for whoever flushes it.
+    pub(crate) fn file(&self) -> &Arc<File> {
+        &self.file
     }
 
     /// Ends the log with its trailer, durably.
@@ -59,7 +60,7 @@ impl LogWriter {
     }
 
     fn write_buffer(&mut self) -> io::Result<()> {
-        self.file.write_all(&self.buffer)?;
+        self.file.as_ref().write_all(&self.buffer)?;
         self.offset += self.buffer.len() as u64;
         Ok(())
     }

@@ -12,6 +12,7 @@ use super::flush::{Numbers, adopt, open_tables, write_tables};
 use super::log::LogWriter;
 use super::lookup::LiveTable;
 use super::store::Store;
+use super::sync::SyncQueue;
 use super::tail::lost_record;
 use super::version::VersionLog;
 use crate::batch::Batch;
@@ -24,6 +25,7 @@ pub(crate) struct Files {
     pub(crate) directory: PathBuf,
     pub(crate) log: LogWriter,
     pub(crate) versions: Arc<Mutex<VersionLog>>,
+    pub(crate) sync: Arc<SyncQueue>,
     /// Sequence number of the next operation.
     pub(crate) next_sequence: u64,
     /// Finished logs whose content is in tables: number and size, oldest first.
@@ -57,6 +59,7 @@ fn create(directory: &Path, options: &HostOptions) -> Result<(Files, Store), Err
         log,
         // 3 is the number that the engine gives its options file.
         versions: Arc::new(Mutex::new(VersionLog::new(directory, manifest, 4, 0))),
+        sync: Arc::default(),
         next_sequence: 1,
         obsolete_logs: Vec::new(),
         retained_log_bytes: options.retained_log_bytes,
@@ -119,6 +122,7 @@ fn reopen(directory: &Path, options: &HostOptions) -> Result<(Files, Store), Err
         directory: directory.to_owned(),
         log,
         versions: Arc::new(Mutex::new(VersionLog::new(directory, manifest, numbers.next, next_sequence - 1))),
+        sync: Arc::default(),
         next_sequence,
         obsolete_logs: Vec::new(),
         retained_log_bytes: options.retained_log_bytes,
@@ -286,7 +290,9 @@ impl Files {
     fn rotate(&mut self) -> Result<u64, Error> {
         let finished = self.log.number();
         let path = log_path(&self.directory, finished);
-        self.log.finish().map_err(|error| Error::io("finish log", &path, error))?;
+        let result = self.log.finish();
+        self.sync.finished(&result);
+        result.map_err(|error| Error::io("finish log", &path, error))?;
         let number = self.versions().take_number();
         self.log = create_log(&self.directory, number)?;
         Ok(finished)
@@ -295,7 +301,9 @@ impl Files {
     /// Ends the log for good.
     pub(crate) fn close(mut self) -> Result<(), Error> {
         let path = log_path(&self.directory, self.log.number());
-        self.log.finish().map_err(|error| Error::io("finish log", &path, error))
+        let result = self.log.finish();
+        self.sync.finished(&result);
+        result.map_err(|error| Error::io("finish log", &path, error))
     }
 
     /// Keeps an obsolete log for readers that follow, and removes the oldest beyond the limit.

@@ -5,7 +5,7 @@ use std::sync::{Arc, MutexGuard};
 
 use deltamesh_change::{EnginePosition, Value};
 
-use super::database::{Database, Writer};
+use super::database::{Database, Submitted, Writer};
 use super::memtable::Version;
 use super::merge::{Found, Live};
 use super::row::{self, Document};
@@ -59,12 +59,24 @@ impl<'a> WriteTransaction<'a> {
         }
     }
 
-    /// Makes the transaction durable, then visible. `None` if it changed nothing.
+    /// Makes the transaction visible and durable; transactions that commit together share a flush. `None` if it changed nothing.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] if the log could not be written: whether the transaction survived shows after reopening.
     /// [`ErrorKind::Closed`] if an earlier one failed so. [`ErrorKind::Unsupported`] if it was too large.
-    pub fn commit(mut self) -> Result<Option<EnginePosition>, Error> {
+    pub fn commit(self) -> Result<Option<EnginePosition>, Error> {
+        let database = self.database;
+        let Some(submitted) = self.submit()? else { return Ok(None) };
+        database.wait(&submitted)?;
+        Ok(Some(submitted.position))
+    }
+
+    /// Writes the transaction and makes it visible, and lets the next one begin; [`Database::wait`] or [`Database::sync`]
+    /// makes it durable, for many at once. `None` if it changed nothing.
+    ///
+    /// # Errors
+    /// As [`Self::commit`].
+    pub fn submit(mut self) -> Result<Option<Submitted>, Error> {
         if self.too_large {
             return Err(self.size_error());
         }
@@ -74,14 +86,14 @@ impl<'a> WriteTransaction<'a> {
         }
         let batch = std::mem::take(&mut self.batch);
         let schema = self.schema_changed.then(|| self.schema.clone());
-        let position = self.writer.commit(batch, schema, self.database)?;
+        let submitted = self.writer.commit(batch, schema, self.database)?;
         for (name, moved) in std::mem::take(&mut self.sequences) {
             match moved {
                 Some(moved) => self.writer.sequences.insert(name, moved),
                 None => self.writer.sequences.remove(&name),
             };
         }
-        Ok(Some(position))
+        Ok(Some(submitted))
     }
 
     /// Inserts a row; returns its key.
