@@ -56,6 +56,11 @@ impl Error {
         Self::new(ErrorKind::Decode, reason)
     }
 
+    /// The same failure once more, without its cause: for each row of a table that has one.
+    pub(crate) fn decode_again(error: &Self) -> Self {
+        Self::new(error.kind, error.reason.clone())
+    }
+
     /// An operating system error while doing `action` (verb and object) with `file`.
     pub(crate) fn io(action: &'static str, file: &Path, source: std::io::Error) -> Self {
         Self::new(ErrorKind::Io, action).in_file(file).caused_by(source)

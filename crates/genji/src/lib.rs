@@ -3,9 +3,10 @@
 //! Genji stores documents in Pebble, an LSM tree: every change is first a record of a log file (`chunk`, [`batch`]),
 //! later an entry of a sorted table. Keys start with a namespace ([`key`]); the rows of namespace 1 say what the others
 //! hold ([`catalog`]).
-
+//!
 //! Reading follows one path: a `View` opens the live tables and logs, [`Snapshot`] makes the rows at one exact position of
 //! them, and [`Tail`] the transactions behind it, from the records that the `Follower` proves to be complete.
+//! [`StoredTable`] and [`History`] show a directory to a reader who wants it as it is stored.
 
 pub mod batch;
 pub mod catalog;
@@ -14,6 +15,7 @@ mod directory;
 mod error;
 mod fault;
 mod follower;
+mod history;
 pub mod key;
 mod log;
 mod manifest;
@@ -24,6 +26,7 @@ mod scan;
 mod snapshot;
 mod spill;
 pub mod sql;
+mod stored;
 mod table;
 mod tail;
 mod transaction;
@@ -34,9 +37,14 @@ mod write;
 
 pub use error::{Error, ErrorKind};
 pub use fault::Fault;
+pub use history::{
+    History, Image, LoggedChange, LoggedSchema, LoggedTransaction, RowOperation, SchemaOperation,
+    TransactionKind,
+};
 pub use options::ReadOptions;
 pub use relation::{DOCID, EXTRA};
 pub use snapshot::{Rows, Snapshot};
+pub use stored::{StoredRow, StoredRows, StoredTable};
 pub use tail::Tail;
 pub use transaction::GenjiTransaction;
 pub use write::{Database, Document, Executed, HostOptions, Submitted, WriteTransaction};

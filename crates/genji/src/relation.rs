@@ -65,8 +65,8 @@ impl Relation {
         Self { namespace, definition, schema, key_types, first_field }
     }
 
-    /// Whether all keys sort as bytes, so that the bounds of tables tell which keys they can hold.
-    pub(crate) fn sorts_as_bytes(&self) -> bool {
+    /// Whether all key values have a fixed width, so that Genji orders the keys well.
+    pub(crate) fn has_fixed_keys(&self) -> bool {
         let fixed =
             |field: &FieldType| matches!(field, FieldType::Integer | FieldType::Double | FieldType::Boolean);
         self.key_types.iter().all(fixed)
@@ -78,6 +78,14 @@ impl Relation {
         let key = self.key_types.iter().map(|field_type| decode::take_typed(field_type, input, 0));
         let key = key.collect::<Result<Row, Error>>()?;
         if input.is_empty() { Ok(key) } else { Err(Error::decode("key has too many components")) }
+    }
+
+    /// The fields by name, in declared order and then the undeclared ones; without declared fields that are NULL.
+    pub(crate) fn decode_document(&self, value: &[u8]) -> Result<Vec<(String, Value)>, Error> {
+        let (fields, extra) = take_row(&self.definition.document, value)?;
+        let names = self.definition.document.fields.iter().map(|field| field.name.clone());
+        let declared = names.zip(fields).filter(|(_, value)| !value.is_null());
+        Ok(declared.chain(extra).collect())
     }
 
     /// The row's values: those of the key from `key`, the others from the stored value.

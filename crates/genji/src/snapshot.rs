@@ -96,7 +96,7 @@ impl Snapshot {
 
     /// The rows of a relation, in no particular order. If a key occurs twice, the later row counts.
     ///
-    /// Memory: the relation's keys in overlapping tables above the deepest level, see [`crate::Rows`].
+    /// Memory: see [`crate::Rows`].
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] for an unknown relation; as [`Self::open`] for unreadable tables.
@@ -105,9 +105,7 @@ impl Snapshot {
         let relation = relation.ok_or_else(|| Error::new(ErrorKind::NotFound, "relation does not exist"))?;
         let space = self.catalog.space(relation.namespace);
         let shared = space.is_some_and(|space| space.indexed || space.unreadable || space.tables.len() > 1);
-        let prefix = key::prefix(relation.namespace);
-        let sorts_as_bytes = !shared && relation.sorts_as_bytes();
-        let scan = Scan::with_order(&self.tables, &self.overlay, prefix, sorts_as_bytes)?;
+        let scan = self.scan(relation.namespace, !shared && relation.has_fixed_keys())?;
         let relation = relation.clone();
         Ok(Rows { snapshot: self, relation, shared, scan, until_look: ROWS_PER_LOOK, failed: false })
     }
@@ -116,6 +114,11 @@ impl Snapshot {
     /// What goes wrong is said by the tail.
     pub fn read_ahead(&self) {
         let _seen_again = lock(&self.follower).fill();
+    }
+
+    /// The visible rows of a namespace. `is_certain`: none of its keys holds a text or blob.
+    pub(crate) fn scan(&self, namespace: i64, is_certain: bool) -> Result<Scan<'_>, Error> {
+        Scan::with_order(&self.tables, &self.overlay, key::prefix(namespace), is_certain)
     }
 
     /// What could not be decoded since the last call.
@@ -152,8 +155,8 @@ pub(crate) fn read_catalog(
 
 /// The rows of one relation of a [`Snapshot`].
 ///
-/// Values are streamed from the tables block by block. In memory are the keys of the relation in overlapping tables above
-/// the deepest level (about a tenth of a large database), because Genji's key order cannot be merged by.
+/// They are merged from the tables block by block. Only where texts or blobs in keys stand on both sides of 128 bytes, which
+/// Genji's order cannot tell apart, keys are kept in memory: at most about 64 MiB, by reading the tables in several passes.
 pub struct Rows<'a> {
     snapshot: &'a Snapshot,
     relation: Arc<Relation>,

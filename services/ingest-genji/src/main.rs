@@ -2,14 +2,39 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{Args as _, Command, CommandFactory as _, FromArgMatches as _};
 use deltamesh_ingest_genji::{Options, run};
 use deltamesh_telemetry::{bad_configuration, init_logs, shutdown_signal};
 use tracing::{error, info};
 
+mod inspect;
+
+use inspect::{InspectOptions, inspect};
+
+/// What the arguments ask for.
+enum Task {
+    Serve(Options),
+    Inspect(InspectOptions),
+}
+
+impl Task {
+    fn parse() -> Result<Self, clap::Error> {
+        let command = Options::command()
+            .args_conflicts_with_subcommands(true)
+            .subcommand_negates_reqs(true)
+            .subcommand(InspectOptions::augment_args(Command::new("inspect")));
+        let matches = command.try_get_matches()?;
+        match matches.subcommand() {
+            Some((_, matches)) => InspectOptions::from_arg_matches(matches).map(Self::Inspect),
+            None => Options::from_arg_matches(&matches).map(Self::Serve),
+        }
+    }
+}
+
 fn main() -> ExitCode {
-    let options = match Options::try_parse() {
-        Ok(options) => options,
+    let options = match Task::parse() {
+        Ok(Task::Serve(options)) => options,
+        Ok(Task::Inspect(options)) => return inspect(&options),
         Err(error) if !error.use_stderr() => error.exit(),
         Err(error) => return bad_configuration(&error.to_string()),
     };

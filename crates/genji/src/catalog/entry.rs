@@ -43,7 +43,9 @@ pub struct CatalogEntry {
 }
 
 impl EntryKind {
-    fn name(self) -> &'static str {
+    /// The word that the catalog has for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
         match self {
             Self::Table => "table",
             Self::Index => "index",

@@ -1,0 +1,189 @@
+//! The net effect of a transaction's operations.
+
+use std::collections::HashMap;
+
+use crate::Error;
+use crate::batch::{Batch, Operation};
+use crate::catalog::{CatalogEntry, EntryKind};
+use crate::history::names::{Claims, Names};
+use crate::history::{Image, LoggedChange, LoggedSchema, RowOperation, SchemaOperation};
+use crate::key;
+
+/// What a transaction did to one key.
+struct Written {
+    sequence: u64,
+    claims: Claims,
+    before: Option<Vec<u8>>,
+}
+
+/// Collects the operations of a transaction.
+pub(super) struct Net<'a> {
+    names: &'a mut Names,
+    state: &'a mut HashMap<Vec<u8>, Vec<u8>>,
+    schema: Vec<LoggedSchema>,
+    rows: HashMap<Vec<u8>, Written>,
+    /// Who claimed the namespaces that nobody claims any more.
+    retired: HashMap<i64, Claims>,
+}
+
+impl<'a> Net<'a> {
+    pub(super) fn new(names: &'a mut Names, state: &'a mut HashMap<Vec<u8>, Vec<u8>>) -> Self {
+        Self { names, state, schema: Vec::new(), rows: HashMap::new(), retired: HashMap::new() }
+    }
+
+    pub(super) fn add(&mut self, batch: &Batch<'_>) {
+        for (sequence, operation) in (batch.sequence..).zip(&batch.operations) {
+            let (key, value) = match *operation {
+                Operation::Set { key, value } => (key, Some(value)),
+                Operation::Delete { key } => (key, None),
+                // Only the rollback segment is deleted by range.
+                Operation::RangeDelete { .. } => continue,
+            };
+            match (key::namespace_of(key), value) {
+                (Some(key::CATALOG), Some(value)) => self.set_entry(sequence, value),
+                (Some(key::CATALOG), None) => self.delete_entry(sequence, key),
+                (Some(namespace @ key::FIRST_USER..key::FIRST_TRANSIENT), _) => {
+                    self.row(sequence, namespace, key, value);
+                }
+                (Some(_), _) => {}
+                (None, _) => self.write(sequence, Claims::default(), key, value),
+            }
+        }
+    }
+
+    /// A catalog row that does not decode changes no name; a snapshot shows it with its reason.
+    fn set_entry(&mut self, sequence: u64, value: &[u8]) {
+        let Ok(entry) = CatalogEntry::decode(value) else { return };
+        let operation = match self.names.set(entry.clone()) {
+            Some(before) if before == entry => return,
+            Some(_) => SchemaOperation::Alter,
+            None => self.renamed(&entry).map_or(SchemaOperation::Create, SchemaOperation::Rename),
+        };
+        self.schema.push(LoggedSchema { sequence, operation, entry });
+    }
+
+    /// The name that a table of the same namespace lost in this transaction; its drop is none, then.
+    fn renamed(&mut self, entry: &CatalogEntry) -> Option<String> {
+        let is_same = |change: &LoggedSchema| {
+            change.operation == SchemaOperation::Drop
+                && change.entry.kind == EntryKind::Table
+                && entry.kind == EntryKind::Table
+                && entry.namespace.is_some()
+                && change.entry.namespace == entry.namespace
+        };
+        let index = self.schema.iter().rposition(is_same)?;
+        Some(self.schema.remove(index).entry.name)
+    }
+
+    fn delete_entry(&mut self, sequence: u64, key: &[u8]) {
+        let Ok(name) = CatalogEntry::name_of_key(key) else { return };
+        let Some(entry) = self.names.remove(&name) else { return };
+        if let Some(namespace) = entry.namespace {
+            let mut claims = self.names.claims(namespace).unwrap_or_default();
+            claims.tables.extend(crate::stored::StoredTable::new(entry.clone()).map(Into::into));
+            claims.is_indexed |= entry.kind == EntryKind::Index;
+            self.retired.insert(namespace, claims);
+        }
+        self.schema.push(LoggedSchema { sequence, operation: SchemaOperation::Drop, entry });
+    }
+
+    fn row(&mut self, sequence: u64, namespace: i64, key: &[u8], value: Option<&[u8]>) {
+        let claims = self.names.claims(namespace).or_else(|| self.retired.get(&namespace).cloned());
+        match claims {
+            Some(claims) if claims.tables.is_empty() => {}
+            Some(claims) => self.write(sequence, claims, key, value),
+            // Entries of an index that is gone from the catalog are no rows.
+            None if value.is_none() || value == Some(&[0]) => {}
+            None => self.write(sequence, Claims::default(), key, value),
+        }
+    }
+
+    fn write(&mut self, sequence: u64, claims: Claims, key: &[u8], value: Option<&[u8]>) {
+        let before = match value {
+            Some(value) => self.state.insert(key.to_vec(), value.to_vec()),
+            None => self.state.remove(key),
+        };
+        match self.rows.get_mut(key) {
+            Some(written) => (written.sequence, written.claims) = (sequence, claims),
+            None => drop(self.rows.insert(key.to_vec(), Written { sequence, claims, before })),
+        }
+    }
+
+    /// The changes in order.
+    pub(super) fn finish(self) -> (Vec<LoggedSchema>, Vec<LoggedChange>) {
+        let mut rows: Vec<_> = self.rows.into_iter().collect();
+        rows.sort_by_key(|(_, written)| written.sequence);
+        let mut changes = Vec::with_capacity(rows.len());
+        for (key, written) in rows {
+            changes_of(&key, &written, self.state.get(&key).map(Vec::as_slice), &mut changes);
+        }
+        (self.schema, changes)
+    }
+}
+
+/// The change of one key in every table that may own it; where none can read it, with the reason.
+fn changes_of(key: &[u8], written: &Written, after: Option<&[u8]>, out: &mut Vec<LoggedChange>) {
+    let before = written.before.as_deref();
+    if before.is_none() && after.is_none() {
+        return;
+    }
+    let first = out.len();
+    for table in &written.claims.tables {
+        let document = |value| table.primary_key(key).and_then(|_| table.document(value));
+        let change = LoggedChange {
+            sequence: written.sequence,
+            table: Some(table.entry.name.clone()),
+            key: key.to_vec(),
+            primary_key: table.primary_key(key).ok(),
+            operation: RowOperation::Noop,
+            before: before.map(document),
+            after: after.map(document),
+        };
+        out.push(with_operation(change, before, after));
+    }
+    let is_readable = |change: &LoggedChange| {
+        [&change.before, &change.after].into_iter().flatten().all(|image| image.is_ok())
+    };
+    // A shared namespace: Genji shows a row in each table of it that can read the row.
+    let is_shared = written.claims.is_indexed || written.claims.tables.len() > 1;
+    let is_entry =
+        written.claims.is_indexed && [before, after].into_iter().flatten().all(|value| value == [0]);
+    if is_shared && (is_entry || out[first..].iter().any(is_readable)) {
+        let mut index = 0;
+        out.retain(|change| {
+            index += 1;
+            index <= first || is_readable(change)
+        });
+    }
+    if written.claims.tables.is_empty() {
+        let unknown = |_: &[u8]| Err(Error::decode("row belongs to no known table"));
+        let change = LoggedChange {
+            sequence: written.sequence,
+            table: None,
+            key: key.to_vec(),
+            primary_key: None,
+            operation: RowOperation::Noop,
+            before: before.map(unknown),
+            after: after.map(unknown),
+        };
+        out.push(with_operation(change, before, after));
+    }
+}
+
+/// Fills in what happened; a write of equal values shows none.
+fn with_operation(mut change: LoggedChange, before: Option<&[u8]>, after: Option<&[u8]>) -> LoggedChange {
+    let equal = |one: &Image, other: &Image| match (one, other) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => before == after,
+    };
+    change.operation = match (&change.before, &change.after) {
+        (None, _) => RowOperation::Insert,
+        (_, None) => RowOperation::Delete,
+        (Some(one), Some(other)) if equal(one, other) => RowOperation::Noop,
+        _ => RowOperation::Update,
+    };
+    if change.operation == RowOperation::Noop {
+        (change.before, change.after) = (None, None);
+    }
+    change
+}
