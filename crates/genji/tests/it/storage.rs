@@ -7,6 +7,7 @@ use std::path::Path;
 use deltamesh_change::Value;
 use deltamesh_genji::{Database, HostOptions};
 
+mod alternation;
 mod compaction;
 
 /// Options under which a few rows already fill the memtable.

@@ -1,0 +1,308 @@
+//! This crate and the real engine in turns over one directory, each killed at any moment, everything compared.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use deltamesh_change::{Value, to_json};
+use deltamesh_genji::{Database, HostOptions};
+use deltamesh_testkit::GenjiHost;
+use serde_json::{Value as Json, json};
+
+/// Names the directory that [`writer_process`] writes to.
+const WRITER: &str = "DELTAMESH_TEST_ALTERNATION";
+const CREATE: [&str; 3] = [
+    "CREATE TABLE item (id INTEGER PRIMARY KEY, code TEXT UNIQUE, amount INTEGER, pad TEXT)",
+    "CREATE INDEX item_amount ON item (amount)",
+    "CREATE TABLE note",
+];
+
+/// A small generator with a fixed seed: the same steps in every run.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+}
+
+/// What the tables must hold.
+#[derive(Clone, Default, PartialEq)]
+struct Model {
+    items: BTreeMap<u64, (String, u64, String)>,
+    notes: BTreeMap<String, usize>,
+}
+
+impl Model {
+    /// A statement that must succeed, and the state after it.
+    fn next(&self, dice: &mut Dice, step: u64) -> (String, Self) {
+        let mut after = self.clone();
+        let (id, code, amount) = (dice.roll(300), format!("c{step}"), dice.roll(20));
+        let pad = "p".repeat(dice.roll(400) as usize);
+        let statement = match dice.roll(16) {
+            0 => "DROP INDEX IF EXISTS item_amount".to_owned(),
+            1 => "CREATE INDEX IF NOT EXISTS item_amount ON item (amount)".to_owned(),
+            2..5 => {
+                *after.notes.entry(code.clone()).or_default() += 1;
+                format!("INSERT INTO note VALUES {{body: '{code}'}}")
+            }
+            _ => match after.items.remove(&id) {
+                Some(_) if dice.roll(3) == 0 => format!("DELETE FROM item WHERE id = {id}"),
+                Some(_) => {
+                    after.items.insert(id, (code.clone(), amount, pad.clone()));
+                    format!(
+                        "UPDATE item SET code = '{code}', amount = {amount}, pad = '{pad}' WHERE id = {id}"
+                    )
+                }
+                None => {
+                    after.items.insert(id, (code.clone(), amount, pad.clone()));
+                    format!(
+                        "INSERT INTO item (id, code, amount, pad) VALUES ({id}, '{code}', {amount}, '{pad}')"
+                    )
+                }
+            },
+        };
+        (statement, after)
+    }
+
+    fn rows(&self) -> (Vec<String>, Vec<String>) {
+        let item = |(id, (code, amount, pad)): (&u64, &(String, u64, String))| json!({"id": id, "code": code, "amount": amount, "pad": pad});
+        let notes = self.notes.iter().flat_map(|(text, count)| std::iter::repeat_n(text, *count));
+        (sorted(self.items.iter().map(item)), sorted(notes.map(|text| json!({"body": text}))))
+    }
+}
+
+/// Rows as texts that do not depend on the order of fields.
+fn sorted(rows: impl Iterator<Item = Json>) -> Vec<String> {
+    let text = |row: Json| match row {
+        Json::Object(fields) => format!("{:?}", fields.into_iter().collect::<BTreeMap<_, _>>()),
+        other => other.to_string(),
+    };
+    let mut rows: Vec<String> = rows.map(text).collect();
+    rows.sort();
+    rows
+}
+
+/// The state that the directory must be in: known, or one of two after a kill.
+struct Expected {
+    model: Model,
+    perhaps: Option<Model>,
+}
+
+impl Expected {
+    fn settle(&mut self, found: &(Vec<String>, Vec<String>)) {
+        if let Some(perhaps) = self.perhaps.take()
+            && perhaps.rows() == *found
+        {
+            self.model = perhaps;
+        }
+        assert!(self.model.rows() == *found, "rows differ: {} and {}", self.model.items.len(), found.0.len());
+    }
+
+    fn check_ours(&mut self, dir: &Path) -> Result<()> {
+        let database = Database::open(dir, &options())?;
+        let rows = |table: &str| -> Result<Vec<String>> {
+            let rows = database.scan(table)?.into_iter();
+            Ok(sorted(rows.map(|(_, row)| to_json(&Value::Document(row)))))
+        };
+        self.settle(&(rows("item")?, rows("note")?));
+        Ok(database.close()?)
+    }
+
+    fn check_theirs(&mut self, host: &mut GenjiHost) -> Result<()> {
+        let mut rows = |select: &str| -> Result<Vec<String>> {
+            let rows = host.query(select)?;
+            let rows: Result<Vec<Json>, _> = rows.iter().map(|row| serde_json::from_str(row)).collect();
+            Ok(sorted(rows?.into_iter()))
+        };
+        self.settle(&(rows("SELECT * FROM item")?, rows("SELECT * FROM note")?));
+        for amount in 0..20 {
+            let ids = self.model.items.iter().filter(|(_, row)| row.1 == amount).map(|(id, _)| id);
+            let expected = sorted(ids.map(|id| json!({"id": id})));
+            assert_eq!(rows(&format!("SELECT id FROM item WHERE amount = {amount}"))?, expected);
+        }
+        for (id, (code, ..)) in self.model.items.iter().step_by(7) {
+            let expected = sorted([json!({"id": id})].into_iter());
+            assert_eq!(rows(&format!("SELECT id FROM item WHERE code = '{code}'"))?, expected);
+            assert_eq!(rows(&format!("SELECT id FROM item WHERE id = {id}"))?, expected);
+        }
+        Ok(())
+    }
+}
+
+fn options() -> HostOptions {
+    HostOptions { memtable_bytes: 16_000, retained_log_bytes: 50_000, ..HostOptions::default() }
+}
+
+/// Not a test of its own: this crate as a process that runs the statements of its standard input.
+#[test]
+fn writer_process() {
+    let Some(dir) = std::env::var_os(WRITER) else { return };
+    let database = Database::open(Path::new(&dir), &options()).unwrap();
+    println!("\nready");
+    for statement in std::io::stdin().lines().map_while(Result::ok) {
+        match database.execute(&statement, &[]) {
+            Ok(_) => println!("ok"),
+            Err(error) => println!("err: {statement}: {error}"),
+        }
+    }
+    database.close().unwrap();
+}
+
+/// This crate as a process.
+struct OurHost {
+    child: Child,
+    answers: BufReader<std::process::ChildStdout>,
+}
+
+impl OurHost {
+    fn start(dir: &Path) -> Result<Self> {
+        let mut child = Command::new(std::env::current_exe()?)
+            .args(["--exact", "storage::alternation::writer_process", "--nocapture"])
+            .env(WRITER, dir)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let answers = BufReader::new(child.stdout.take().context("no stdout")?);
+        let mut host = Self { child, answers };
+        while host.line()? != "ready" {}
+        Ok(host)
+    }
+
+    fn line(&mut self) -> Result<String> {
+        let mut line = String::new();
+        if self.answers.read_line(&mut line)? == 0 {
+            bail!("the writer ended");
+        }
+        Ok(line.trim_end().to_owned())
+    }
+}
+
+/// A process that has the directory open and runs statements.
+enum Writer {
+    Ours(OurHost),
+    Theirs(GenjiHost),
+}
+
+impl Writer {
+    /// Runs a statement; `None` if the process is gone.
+    fn execute(&mut self, statement: &str) -> Option<()> {
+        match self {
+            Self::Ours(host) => {
+                writeln!(host.child.stdin.as_mut()?, "{statement}").ok()?;
+                let answer = host.line().ok()?;
+                assert_eq!(answer, "ok");
+                Some(())
+            }
+            Self::Theirs(host) => match host.execute(statement) {
+                Ok(()) => Some(()),
+                Err(error) if error.to_string().contains("genjihost ended") => None,
+                Err(error) if error.downcast_ref::<std::io::Error>().is_some() => None,
+                Err(error) => panic!("{statement}: {error}"),
+            },
+        }
+    }
+
+    fn pid(&self) -> u32 {
+        match self {
+            Self::Ours(host) => host.child.id(),
+            Self::Theirs(host) => host.pid(),
+        }
+    }
+
+    fn close(self) -> Result<()> {
+        match self {
+            Self::Ours(mut host) => {
+                drop(host.child.stdin.take());
+                assert!(host.child.wait()?.success());
+                Ok(())
+            }
+            Self::Theirs(host) => host.close(),
+        }
+    }
+
+    fn reap(self) -> Result<()> {
+        match self {
+            Self::Ours(mut host) => host.child.wait().map(drop)?,
+            Self::Theirs(host) => host.kill()?,
+        }
+        Ok(())
+    }
+}
+
+/// Writes for a while; a killed writer leaves one statement of which nobody knows whether it took effect.
+fn write(mut writer: Writer, dice: &mut Dice, step: &mut u64, expected: &mut Expected) -> Result<()> {
+    let killer = (dice.roll(3) > 0).then(|| {
+        let (pid, delay) = (writer.pid().to_string(), Duration::from_micros(dice.roll(150_000)));
+        std::thread::spawn(move || {
+            std::thread::sleep(delay);
+            Command::new("kill").args(["-9", &pid]).status()
+        })
+    });
+    let count = if killer.is_some() { u64::MAX } else { dice.roll(200) };
+    for _ in 0..count {
+        *step += 1;
+        let (statement, after) = expected.model.next(dice, *step);
+        if writer.execute(&statement).is_none() {
+            expected.perhaps = Some(after);
+            break;
+        }
+        expected.model = after;
+    }
+    match killer {
+        Some(killer) => {
+            assert!(killer.join().expect("the killer does not panic")?.success());
+            writer.reap()
+        }
+        None => writer.close(),
+    }
+}
+
+fn alternate(rounds: u64) -> Result<()> {
+    if deltamesh_testkit::reference("genjihost").is_none() {
+        return Ok(());
+    }
+    let dir = tempfile::tempdir()?;
+    let database = Database::open(dir.path(), &options())?;
+    for statement in CREATE {
+        database.execute(statement, &[])?;
+    }
+    drop(database);
+    let (mut dice, mut step) = (Dice(rounds), 0);
+    let mut expected = Expected { model: Model::default(), perhaps: None };
+    for _ in 0..rounds {
+        expected.check_ours(dir.path())?;
+        if dice.roll(2) == 0 {
+            write(Writer::Ours(OurHost::start(dir.path())?), &mut dice, &mut step, &mut expected)?;
+        }
+        let Some(mut host) = GenjiHost::start(dir.path())? else { return Ok(()) };
+        expected.check_theirs(&mut host)?;
+        match dice.roll(4) {
+            0 => host.execute(".flush")?,
+            1 => host.execute(".compact")?,
+            _ => {}
+        }
+        if dice.roll(2) == 0 {
+            write(Writer::Theirs(host), &mut dice, &mut step, &mut expected)?;
+        } else {
+            host.close()?;
+        }
+    }
+    expected.check_ours(dir.path())
+}
+
+#[test]
+fn alternations_with_kills() -> Result<()> {
+    alternate(6)
+}
+
+/// Takes a minute or two.
+#[test]
+#[ignore = "long; run with --ignored"]
+fn a_hundred_alternations_with_kills() -> Result<()> {
+    alternate(100)
+}
