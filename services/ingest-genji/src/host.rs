@@ -71,8 +71,13 @@ impl Host {
     pub(crate) fn spawn(source: &str, dir: &Path) -> std::io::Result<Self> {
         let (jobs, job_queue) = mpsc::channel(WAITING);
         let (sender, events) = mpsc::channel(WAITING);
-        let thread =
-            Thread { source: source.to_owned(), dir: dir.to_owned(), jobs: job_queue, events: sender };
+        let thread = Thread {
+            source: source.to_owned(),
+            dir: dir.to_owned(),
+            modules: tables::Modules::default(),
+            jobs: job_queue,
+            events: sender,
+        };
         std::thread::Builder::new().name("genji-host".into()).spawn(move || thread.run())?;
         Ok(Self { jobs: Some(jobs), events })
     }
@@ -99,6 +104,7 @@ impl Host {
 struct Thread {
     source: String,
     dir: PathBuf,
+    modules: tables::Modules,
     jobs: mpsc::Receiver<Job>,
     events: mpsc::Sender<HostEvent>,
 }
@@ -174,7 +180,7 @@ impl Thread {
                     Job::Mutate(request) => next = self.mutate_group(database, request),
                     Job::Execute(request) => self.execute(database, request),
                     Job::Module { name, value } => {
-                        let result = tables::apply(database, &self.source, &value);
+                        let result = self.modules.apply(database, &self.source, &value);
                         self.tell(HostEvent::Module { name, version: tables::version(&value), result });
                     }
                 }
