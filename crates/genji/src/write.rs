@@ -26,6 +26,7 @@ mod recover;
 mod row;
 mod schema;
 mod sequence;
+mod spill;
 mod store;
 mod sync;
 mod table;

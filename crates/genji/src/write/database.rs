@@ -12,6 +12,7 @@ use super::recover::{Files, recover};
 use super::row::{self, Document};
 use super::schema::{Schema, Table};
 use super::sequence::{self, Position, Positions};
+use super::spill;
 use super::store::Store;
 use super::sync::SyncQueue;
 use super::transaction::WriteTransaction;
@@ -29,24 +30,34 @@ pub struct HostOptions {
     pub memtable_bytes: usize,
     /// Bytes of finished logs kept beyond what recovery needs, so that a reader that lags finds them.
     pub retained_log_bytes: u64,
-    /// Largest batch of a transaction in bytes.
+    /// Most bytes that one call may add to a transaction.
     pub transaction_bytes: usize,
+    /// Bytes of a transaction kept in memory; what is beyond is written to the log in parts. Genji's own is 10 MiB.
+    pub spill_bytes: usize,
 }
 
 impl Default for HostOptions {
     fn default() -> Self {
-        Self { memtable_bytes: 4 << 20, retained_log_bytes: 64 << 20, transaction_bytes: 64 << 20 }
+        Self {
+            memtable_bytes: 4 << 20,
+            retained_log_bytes: 64 << 20,
+            transaction_bytes: 64 << 20,
+            spill_bytes: 10 << 20,
+        }
     }
 }
 
 /// A database directory that this process hosts: it holds the lock, and is the only one that writes.
 ///
 /// Reads see what is committed. One transaction is open at a time; [`Self::begin`] waits for the one before, so a thread
-/// must not begin a second while it holds one.
+/// must not begin a second while it holds one. Reads wait for a transaction larger than [`HostOptions::spill_bytes`], so its
+/// thread must read through it.
 pub struct Database {
     directory: PathBuf,
     writer: Mutex<Writer>,
     pub(crate) state: Arc<RwLock<State>>,
+    /// Held by readers, and alone by a transaction of which parts are written.
+    pub(crate) readers: RwLock<()>,
     pub(crate) options: HostOptions,
     /// Before the lock: it writes to the directory until it is dropped.
     compactor: Compactor,
@@ -94,7 +105,7 @@ impl Database {
         let (files, store) = recover(directory, options)?;
         let mut writer = Writer { files: Some(files), sequences: Positions::new(), failure: None };
         let mut state = State { store, schema: Arc::default() };
-        writer.prepare(&mut state)?;
+        writer.prepare(&mut state, options)?;
         writer.sequences = load_sequences(&state.store)?;
         let mut schema = load_schema(&state.store)?;
         if let Some(last) = writer.sequences.get(sequence::STORE).and_then(|position| position.last()) {
@@ -111,6 +122,7 @@ impl Database {
             directory: directory.to_owned(),
             writer: Mutex::new(writer),
             state,
+            readers: RwLock::new(()),
             options: options.clone(),
             compactor,
             sync,
@@ -166,6 +178,12 @@ impl Database {
             .map_err(|failure| Error::new(ErrorKind::Closed, format!("tables cannot be merged: {failure}")))
     }
 
+    /// Reads what is committed; waits while a transaction larger than memory is open.
+    fn read_committed<T>(&self, read: impl FnOnce(&State) -> T) -> T {
+        let _committed = self.readers.read().unwrap_or_else(PoisonError::into_inner);
+        self.read(read)
+    }
+
     /// The definitions of the users' tables, in name order.
     pub fn tables(&self) -> Vec<TableDefinition> {
         let user = |table: &&Arc<Table>| table.namespace >= key::FIRST_USER;
@@ -177,7 +195,7 @@ impl Database {
     /// # Errors
     /// [`ErrorKind::NotFound`] without such a table, [`ErrorKind::Type`] for a key of other types, or what reading meets.
     pub fn get(&self, table: &str, key: &[Value]) -> Result<Option<Document>, Error> {
-        self.read(|state| {
+        self.read_committed(|state| {
             let table = state.schema.user_table(table)?;
             let key = key::encode(table.namespace, &row::cast_key(&table.definition, key)?)?;
             let value = state.store.get(&key)?;
@@ -202,7 +220,7 @@ impl Database {
         &self,
         table: &str,
     ) -> Result<impl Iterator<Item = Result<(Vec<Value>, Document), Error>> + use<>, Error> {
-        self.read(|state| {
+        self.read_committed(|state| {
             let table = state.schema.user_table(table)?;
             let rows = state.store.stream(&key::prefix(table.namespace), Vec::new())?;
             Ok(rows.map(move |row| {
@@ -317,7 +335,8 @@ impl Writer {
     }
 
     /// Brings an opened directory into the state that a host starts from: bootstrapped, nothing transient left.
-    fn prepare(&mut self, state: &mut State) -> Result<(), Error> {
+    fn prepare(&mut self, state: &mut State, options: &HostOptions) -> Result<(), Error> {
+        self.undo_interrupted(state, options)?;
         let mut batch = BatchWriter::new();
         if state.store.get(&key::encode(key::CATALOG, &["__genji_catalog".into()])?)?.is_none() {
             bootstrap(&mut batch);
@@ -334,6 +353,26 @@ impl Writer {
         }
         let record = self.append_durably(batch)?;
         state.store.apply(&Batch::decode(&record)?)
+    }
+}
+
+impl Writer {
+    /// Undoes a transaction larger than memory that this host had open when it was killed, if nothing was written since.
+    fn undo_interrupted(&mut self, state: &mut State, options: &HostOptions) -> Result<(), Error> {
+        let next = self.files()?.next_sequence;
+        if state.store.version(&spill::mark())?.is_none_or(|mark| mark.sequence + 1 != next) {
+            return Ok(());
+        }
+        let segment = state.store.stream(&key::prefix(key::ROLLBACK), Vec::new())?;
+        spill::undo(segment, options.spill_bytes, |part| {
+            let record = self.append_durably(part)?;
+            state.store.apply(&Batch::decode(&record)?)
+        })
+    }
+
+    /// Takes no more writes; the first reason stays.
+    pub(crate) fn fail(&mut self, reason: String) {
+        self.failure.get_or_insert(reason);
     }
 }
 

@@ -31,6 +31,8 @@ pub(crate) struct Files {
     /// Finished logs whose content is in tables: number and size, oldest first.
     obsolete_logs: Vec<(u64, u64)>,
     retained_log_bytes: u64,
+    /// What a log is expected to hold.
+    log_bytes: u64,
 }
 
 /// Opens the directory; whoever calls holds its lock.
@@ -53,7 +55,7 @@ fn create(directory: &Path, options: &HostOptions) -> Result<(Files, Store), Err
     let second = VersionEdit { min_log: Some(2), next_file: Some(3), ..VersionEdit::default() };
     manifest.append(&second).map_err(failed)?;
     manifest.make_current(directory).map_err(failed)?;
-    let log = create_log(directory, 2)?;
+    let log = create_log(directory, 2, log_bytes(options))?;
     let files = Files {
         directory: directory.to_owned(),
         log,
@@ -63,13 +65,20 @@ fn create(directory: &Path, options: &HostOptions) -> Result<(Files, Store), Err
         next_sequence: 1,
         obsolete_logs: Vec::new(),
         retained_log_bytes: options.retained_log_bytes,
+        log_bytes: log_bytes(options),
     };
     Ok((files, Store::default()))
 }
 
-fn create_log(directory: &Path, number: u64) -> Result<LogWriter, Error> {
+/// A memtable and a tenth, as Pebble has it.
+fn log_bytes(options: &HostOptions) -> u64 {
+    let memtable = options.memtable_bytes as u64;
+    memtable + memtable / 10
+}
+
+fn create_log(directory: &Path, number: u64, expected: u64) -> Result<LogWriter, Error> {
     let path = log_path(directory, number);
-    LogWriter::create(&path, number)
+    LogWriter::create(&path, number, expected)
         .and_then(|log| sync_directory(directory).map(|()| log))
         .map_err(|error| Error::io("create log", &path, error))
 }
@@ -115,7 +124,7 @@ fn reopen(directory: &Path, options: &HostOptions) -> Result<(Files, Store), Err
     let mut manifest = ManifestWriter::create(directory, manifest_number).map_err(failed)?;
     manifest.append(&edit).map_err(failed)?;
     manifest.make_current(directory).map_err(failed)?;
-    let log = create_log(directory, log_number)?;
+    let log = create_log(directory, log_number, log_bytes(options))?;
     adopt(&mut store, open_tables(directory, written)?);
     remove_manifests(directory, manifest_number)?;
     let mut files = Files {
@@ -126,6 +135,7 @@ fn reopen(directory: &Path, options: &HostOptions) -> Result<(Files, Store), Err
         next_sequence,
         obsolete_logs: Vec::new(),
         retained_log_bytes: options.retained_log_bytes,
+        log_bytes: log_bytes(options),
     };
     for log in obsolete.into_iter().chain(live) {
         files.retire_log(log)?;
@@ -294,7 +304,7 @@ impl Files {
         self.sync.finished(&result);
         result.map_err(|error| Error::io("finish log", &path, error))?;
         let number = self.versions().take_number();
-        self.log = create_log(&self.directory, number)?;
+        self.log = create_log(&self.directory, number, self.log_bytes)?;
         Ok(finished)
     }
 

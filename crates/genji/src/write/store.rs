@@ -34,12 +34,17 @@ impl Store {
 
     /// The committed value of a key.
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        Ok(self.version(key)?.and_then(|version| version.value))
+    }
+
+    /// The newest version of a key, a deletion too.
+    pub(crate) fn version(&self, key: &[u8]) -> Result<Option<Version>, Error> {
         if let Some(version) = self.memtable.get(key) {
-            return Ok(version.value.clone());
+            return Ok(Some(version.clone()));
         }
         for table in &self.tables {
             if let Some(version) = table.get(key)? {
-                return Ok(version.value);
+                return Ok(Some(version));
             }
         }
         Ok(None)
@@ -135,7 +140,9 @@ impl Store {
         if start != rollback || end != key::prefix(key::ROLLBACK + 1) {
             return Err(Error::new(ErrorKind::Unsupported, "range delete outside the rollback segment"));
         }
-        for key in self.prefix(&rollback)?.into_keys() {
+        let live = self.stream(&rollback, Vec::new())?;
+        let keys: Vec<Vec<u8>> = live.map(|entry| entry.map(|(key, _)| key)).collect::<Result<_, _>>()?;
+        for key in keys {
             self.memtable.insert(key, Version { sequence, value: None });
         }
         Ok(())

@@ -11,6 +11,7 @@ use super::merge::{Found, Live};
 use super::row::{self, Document};
 use super::schema::{Index, Schema, Table};
 use super::sequence::{self, Position, Positions};
+use super::spill::Spilled;
 use crate::batch::BatchWriter;
 use crate::catalog::Path;
 use crate::{Error, ErrorKind, key};
@@ -22,20 +23,30 @@ const EXTRA: &str = crate::relation::EXTRA;
 
 /// An open write transaction. Dropping it undoes everything; each call either takes effect whole or not at all.
 pub struct WriteTransaction<'a> {
-    database: &'a Database,
-    writer: MutexGuard<'a, Writer>,
+    pub(crate) database: &'a Database,
+    pub(crate) writer: MutexGuard<'a, Writer>,
     pub(crate) schema: Arc<Schema>,
     pub(crate) schema_changed: bool,
     sequences: BTreeMap<String, Option<Position>>,
-    batch: BatchWriter,
-    overlay: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
-    too_large: bool,
+    pub(crate) batch: BatchWriter,
+    pub(crate) overlay: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    /// Set while parts of it are written; given back before the writer.
+    pub(crate) spilled: Option<Spilled<'a>>,
 }
 
 /// One operation to come.
 pub(crate) enum Write {
     Set(Vec<u8>, Vec<u8>),
     Delete(Vec<u8>),
+}
+
+impl Write {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Set(key, value) => key.len() + value.len(),
+            Self::Delete(key) => key.len(),
+        }
+    }
 }
 
 /// A row as it is stored now.
@@ -55,7 +66,7 @@ impl<'a> WriteTransaction<'a> {
             sequences: BTreeMap::new(),
             batch: BatchWriter::new(),
             overlay: BTreeMap::new(),
-            too_large: false,
+            spilled: None,
         }
     }
 
@@ -77,16 +88,15 @@ impl<'a> WriteTransaction<'a> {
     /// # Errors
     /// As [`Self::commit`].
     pub fn submit(mut self) -> Result<Option<Submitted>, Error> {
-        if self.too_large {
-            return Err(self.size_error());
-        }
         self.writer.files()?;
+        self.end_spilled();
         if self.batch.is_empty() {
             return Ok(None);
         }
         let batch = std::mem::take(&mut self.batch);
         let schema = self.schema_changed.then(|| self.schema.clone());
         let submitted = self.writer.commit(batch, schema, self.database)?;
+        self.spilled = None;
         for (name, moved) in std::mem::take(&mut self.sequences) {
             match moved {
                 Some(moved) => self.writer.sequences.insert(name, moved),
@@ -374,6 +384,10 @@ impl<'a> WriteTransaction<'a> {
 
     /// Adds operations to the batch.
     pub(crate) fn write(&mut self, writes: Vec<Write>) -> Result<(), Error> {
+        let bytes: usize = writes.iter().map(Write::bytes).sum();
+        if bytes > self.database.options.transaction_bytes {
+            return Err(self.size_error());
+        }
         for write in writes {
             match write {
                 Write::Set(key, value) => {
@@ -386,13 +400,12 @@ impl<'a> WriteTransaction<'a> {
                 }
             }
         }
-        self.too_large |= self.batch.size() > self.database.options.transaction_bytes;
-        if self.too_large { Err(self.size_error()) } else { Ok(()) }
+        if self.batch.size() < self.database.options.spill_bytes { Ok(()) } else { self.spill() }
     }
 
     fn size_error(&self) -> Error {
         let limit = self.database.options.transaction_bytes;
-        Error::new(ErrorKind::Unsupported, format!("transaction exceeds {limit} bytes"))
+        Error::new(ErrorKind::Unsupported, format!("one call changes more than {limit} bytes"))
     }
 
     /// Where a sequence stands for this transaction.

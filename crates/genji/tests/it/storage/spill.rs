@@ -1,0 +1,125 @@
+//! Transactions larger than what is kept in memory: whole, or without a trace.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::Result;
+use deltamesh_change::Value;
+use deltamesh_genji::{Database, HostOptions, ReadOptions, Snapshot, WriteTransaction};
+use deltamesh_testkit::GenjiHost;
+
+use super::{lengths, put, run};
+
+/// Options under which a few hundred rows are too many for memory.
+fn tight() -> HostOptions {
+    HostOptions { spill_bytes: 10_000, memtable_bytes: 30_000, ..HostOptions::default() }
+}
+
+fn prepared(dir: &Path) -> Database {
+    let database = Database::open(dir, &tight()).unwrap();
+    run(&database, &["CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT)", "CREATE INDEX t_v ON t (v)"]);
+    put(&database, 0..300, "before");
+    database
+}
+
+/// Changes, deletes and adds rows, many times what fits.
+fn change(transaction: &mut WriteTransaction<'_>) -> Result<()> {
+    let row = |id: i64, text: &str| [("id".to_owned(), Value::Int(id)), ("v".to_owned(), text.into())];
+    for id in 0..600 {
+        match id % 3 {
+            0 => drop(transaction.delete("t", &row(id, ""))?),
+            _ => drop(transaction.upsert("t", &row(id, "between"))?),
+        }
+    }
+    for id in 200..400 {
+        transaction.upsert("t", &row(id, "afterwards"))?;
+    }
+    assert_eq!(transaction.get("t", &[Value::Int(3)])?, None);
+    assert!(transaction.get("t", &[Value::Int(300)])?.is_some());
+    Ok(())
+}
+
+fn changed() -> Vec<(i64, usize)> {
+    let mut rows: BTreeMap<i64, usize> = (0..600).filter(|id| id % 3 != 0).map(|id| (id, 7)).collect();
+    rows.extend((200..400).map(|id| (id, 10)));
+    rows.into_iter().collect()
+}
+
+fn unchanged() -> Vec<(i64, usize)> {
+    (0..300).map(|id| (id, 6)).collect()
+}
+
+/// What the real engine finds by the index.
+fn check_index(dir: &Path, rows: &[(&str, usize)]) -> Result<()> {
+    let Some(mut host) = GenjiHost::start(dir)? else { return Ok(()) };
+    for (text, count) in rows {
+        assert_eq!(host.query(&format!("SELECT id FROM t WHERE v = '{text}'"))?.len(), *count, "{text}");
+    }
+    host.close()
+}
+
+#[test]
+fn a_large_transaction_is_one() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let database = prepared(dir.path());
+    let mut tail = Snapshot::open(dir.path(), &ReadOptions::default())?.into_tail();
+    let mut transaction = database.begin();
+    change(&mut transaction)?;
+    assert_eq!(tail.poll()?, None);
+    let position = transaction.commit()?.unwrap();
+    let seen = tail.poll()?.unwrap();
+    assert_eq!((seen.position, seen.partial), (position, false));
+    assert_eq!(seen.items.len(), 534);
+    assert_eq!(lengths(&database), changed());
+    drop(database);
+    assert_eq!(lengths(&Database::open(dir.path(), &tight())?), changed());
+    check_index(dir.path(), &[("before", 0), ("between", 267), ("afterwards", 200)])
+}
+
+#[test]
+fn undone_it_leaves_no_trace() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let database = prepared(dir.path());
+    let mut transaction = database.begin();
+    change(&mut transaction)?;
+    drop(transaction);
+    assert_eq!(lengths(&database), unchanged());
+    put(&database, 0..1, "before");
+    drop(database);
+    check_index(dir.path(), &[("before", 300), ("between", 0), ("afterwards", 0)])?;
+    assert_eq!(lengths(&Database::open(dir.path(), &tight())?), unchanged());
+    Ok(())
+}
+
+/// Killed inside the transaction, as a copy of the directory shows it.
+#[test]
+fn cut_short_it_is_undone_by_the_next_open() -> Result<()> {
+    let (dir, killed) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let database = prepared(dir.path());
+    let mut transaction = database.begin();
+    change(&mut transaction)?;
+    for entry in std::fs::read_dir(dir.path())? {
+        let entry = entry?;
+        std::fs::copy(entry.path(), killed.path().join(entry.file_name())).ok();
+    }
+    let reopened = Database::open(killed.path(), &tight())?;
+    assert_eq!(lengths(&reopened), unchanged());
+    put(&reopened, 0..1, "before");
+    drop(reopened);
+    check_index(killed.path(), &[("before", 300), ("between", 0), ("afterwards", 0)])
+}
+
+/// Readers wait for its end and never see a part.
+#[test]
+fn readers_see_all_or_nothing() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let database = prepared(dir.path());
+    std::thread::scope(|scope| {
+        let mut transaction = database.begin();
+        change(&mut transaction)?;
+        let reader = scope.spawn(|| lengths(&database));
+        transaction.commit()?;
+        assert_eq!(reader.join().unwrap(), changed());
+        Ok(())
+    })
+}
