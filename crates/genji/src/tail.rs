@@ -164,6 +164,9 @@ fn assemble(
     let batches = records.iter().map(|record| Batch::decode(record)).collect::<Result<Vec<_>, _>>()?;
     let mut assembly = Assembly::new(catalog, faults);
     batches.iter().chain(last).for_each(|batch| assembly.add(&batch.operations));
+    if assembly.shares_namespace() {
+        return Err(Error::new(ErrorKind::Gap, "two tables share a namespace"));
+    }
     Ok(assembly.finish())
 }
 

@@ -51,6 +51,8 @@ pub(crate) struct Assembly<'a> {
     schema: Vec<(usize, SchemaChange)>,
     dropped: HashMap<i64, Dropped>,
     retired: HashMap<i64, Arc<Space>>,
+    /// Whether a table got a namespace that another table has.
+    shares: bool,
 }
 
 impl<'a> Assembly<'a> {
@@ -63,6 +65,7 @@ impl<'a> Assembly<'a> {
             schema: Vec::new(),
             dropped: HashMap::new(),
             retired: HashMap::new(),
+            shares: false,
         }
     }
 
@@ -117,6 +120,8 @@ impl<'a> Assembly<'a> {
             return;
         };
         let schema = relation.schema.clone();
+        let space = self.catalog.space(relation.namespace);
+        self.shares |= before.is_none() && space.is_some_and(|space| space.tables.len() > 1);
         let dropped = self.dropped.remove(&relation.namespace);
         let change = match (&dropped, before) {
             (Some(dropped), _) if dropped.name != entry.name => {
@@ -141,6 +146,12 @@ impl<'a> Assembly<'a> {
             let namespace = relation.namespace;
             self.dropped.insert(namespace, Dropped { order: self.order, name, relation });
         }
+    }
+
+    /// Whether a table got a namespace that another table has. Genji shows it the rows of the other from then on; which,
+    /// the log does not say.
+    pub(crate) fn shares_namespace(&self) -> bool {
+        self.shares
     }
 
     /// The changes in order.

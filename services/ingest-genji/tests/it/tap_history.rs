@@ -244,3 +244,33 @@ async fn an_engine_that_dies_inside_a_transaction_keeps_its_part() {
         ingest.kill();
     }
 }
+
+/// After a kill Genji gives the last namespace out again: each of two tables shows the rows of both.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_is_given_out_twice() {
+    let (nats, client, dir) = start().await;
+    let Some(mut host) = open(dir.path()) else { return };
+    host.execute(TABLE).expect("create");
+    host.execute(".fill t 0 30 40 1").expect("fill");
+    let ingest = Ingest::start(&nats, dir.path(), Mode::Tap);
+    let mut mirror = Mirror::new(&client);
+    same(&mut mirror, &mut host).await;
+    host.kill().expect("kill");
+    let mut host = open(dir.path()).expect("present");
+    host.execute("CREATE TABLE u(id INT PRIMARY KEY, pad TEXT)").expect("create");
+    host.execute(".fill u 100 5 40 1").expect("fill");
+    host.execute("DELETE FROM t WHERE id = 3").expect("delete");
+    for table in ["t", "u"] {
+        let expected = truth(&mut host, table);
+        read_until(&mut mirror, |mirror| {
+            mirror.relations.contains_key(table) && mirrored(mirror, table) == expected
+        })
+        .await;
+    }
+    assert_eq!(mirror.rows("u"), 34);
+    let parts: Vec<_> = faults(&client).await.into_iter().map(|fault| (fault.part, fault.reason)).collect();
+    let (part, reason) = parts.first().expect("a fault");
+    assert_eq!((parts.len(), part.as_str()), (2, "relation t"));
+    assert!(reason.contains("is shared by t, u"), "{reason}");
+    ingest.stop().await;
+}
