@@ -1,0 +1,139 @@
+//! `cargo xtask bench tap`: what the tap costs the application, as a change of its own insert rate.
+//!
+//! The application is the real engine. The same load runs with the tap and without it, alternating, and the medians of both are
+//! compared. Beside it, as the noise of the machine, the same comparison between two runs that both have no tap. The server's
+//! store is a temporary folder: `TMPDIR=/dev/shm` leaves the disk to the application, as a server on another machine does.
+//!
+//! `--rounds N` (default 9) is how often the three alternate, `--single N` (default 1500) and `--bulk N` (default 200000) the
+//! rows of each load.
+
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use deltamesh_jetstream::{Client, connect, gather_status};
+use deltamesh_testkit::{GenjiHost, NatsServer};
+
+struct Plan {
+    rounds: usize,
+    single: u64,
+    bulk: u64,
+}
+
+impl Plan {
+    fn from_arguments() -> Result<Self> {
+        let mut plan = Self { rounds: 9, single: 1500, bulk: 200_000 };
+        let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
+        while let Some(name) = arguments.next() {
+            let value = arguments.next().with_context(|| format!("{name} needs a number"))?;
+            match name.as_str() {
+                "--rounds" => plan.rounds = value.parse()?,
+                "--single" => plan.single = value.parse()?,
+                "--bulk" => plan.bulk = value.parse()?,
+                _ => bail!("unknown option {name}: there is --rounds, --single, --bulk"),
+            }
+        }
+        Ok(plan)
+    }
+}
+
+/// The running tap; dropping it kills it.
+struct Tap(Child);
+
+impl Tap {
+    /// Starts it and waits until it follows.
+    async fn start(nats: &NatsServer, client: &Client, dir: &Path) -> Result<Self> {
+        let tap = Command::new(env!("CARGO_BIN_EXE_ingest-genji"))
+            .args(["--source", &format!("app=genji:{}", dir.display()), "--nats", &nats.url()])
+            .stderr(Stdio::null())
+            .spawn()?;
+        let tap = Self(tap);
+        tap.settle(client).await?;
+        Ok(tap)
+    }
+
+    /// Waits until nothing is on its way.
+    async fn settle(&self, client: &Client) -> Result<()> {
+        let mut before = None;
+        for _ in 0..600 {
+            let status = gather_status(client, Duration::from_millis(300)).await?;
+            let hops = status.first().map(|status| status.hops.clone()).unwrap_or_default();
+            let of = |name: &str| hops.iter().find(|hop| hop.hop == name).map(|hop| hop.position.clone());
+            let now = of("publish");
+            if now.is_some() && now == of("capture") && now == before && of("snapshot").is_none() {
+                return Ok(());
+            }
+            before = now;
+        }
+        bail!("the tap does not come to rest")
+    }
+}
+
+impl Drop for Tap {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+/// Fills a table of its own and gives rows per second.
+fn fill(host: &mut GenjiHost, table: &str, rows: u64, per_transaction: u64) -> Result<f64> {
+    host.execute(&format!("CREATE TABLE {table}(id INT PRIMARY KEY, pad TEXT)"))?;
+    let begun = Instant::now();
+    host.execute(&format!(".fill {table} 0 {rows} 90 {per_transaction}"))?;
+    // Row counts stay far below 2^52.
+    #[allow(clippy::cast_precision_loss)]
+    let rate = rows as f64 / begun.elapsed().as_secs_f64();
+    host.execute(&format!("DROP TABLE {table}"))?;
+    Ok(rate)
+}
+
+fn median(rates: &[f64]) -> f64 {
+    let mut rates = rates.to_vec();
+    rates.sort_by(f64::total_cmp);
+    rates.get(rates.len() / 2).copied().unwrap_or(0.0)
+}
+
+/// Median of the ratios of neighbouring runs, as a difference in percent.
+fn difference(runs: &[f64], others: &[f64]) -> f64 {
+    let ratios: Vec<f64> = runs.iter().zip(others).map(|(run, other)| run / other).collect();
+    (median(&ratios) - 1.0) * 100.0
+}
+
+async fn compare(name: &str, rows: u64, per_transaction: u64, rounds: usize) -> Result<()> {
+    let nats = NatsServer::start()?;
+    let client = connect(&nats.url(), "bench").await?;
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let dir = folder.path().join("db");
+    let Some(mut host) = GenjiHost::start(&dir)? else { return Ok(()) };
+    fill(&mut host, "warm", rows, per_transaction)?;
+    let (mut without, mut again, mut with) = (vec![], vec![], vec![]);
+    for round in 0..rounds {
+        without.push(fill(&mut host, &format!("without{round}"), rows, per_transaction)?);
+        let tap = Tap::start(&nats, &client, &dir).await?;
+        with.push(fill(&mut host, &format!("with{round}"), rows, per_transaction)?);
+        tap.settle(&client).await?;
+        drop(tap);
+        again.push(fill(&mut host, &format!("again{round}"), rows, per_transaction)?);
+    }
+    println!(
+        "{name}: {:.0} rows/s without, {:.0} with the tap: {:+.1} % (two runs without: {:+.1} %)",
+        median(&without),
+        median(&with),
+        difference(&with, &without),
+        difference(&again, &without),
+    );
+    Ok(())
+}
+
+fn main() -> Result<()> {
+    let plan = Plan::from_arguments()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        compare("one row a transaction", plan.single, 1, plan.rounds).await?;
+        compare("1000 rows a transaction", plan.bulk, 1000, plan.rounds).await
+    })
+}
