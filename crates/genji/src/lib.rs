@@ -47,4 +47,4 @@ pub use snapshot::{Rows, Snapshot};
 pub use stored::{StoredRow, StoredRows, StoredTable};
 pub use tail::Tail;
 pub use transaction::GenjiTransaction;
-pub use write::{Database, Document, Executed, HostOptions, Submitted, WriteTransaction};
+pub use write::{Database, Document, Executed, HostOptions, Session, Submitted, WriteTransaction};

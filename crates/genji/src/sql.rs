@@ -1,21 +1,30 @@
-//! The SQL that a hosted database understands: Genji's own words, as far as rows are addressed by key.
+//! The SQL that a hosted database understands: Genji's own (`docs/genji-sql.md` says what of it).
 //!
-//! `INSERT INTO p (id, name) VALUES (?, 'x')` becomes tokens (`scanner`), then a [`Statement`] (`parser`, and `create` for
-//! definitions) whose parts are [`Expression`]s; [`crate::Database::execute`] runs it. A statement parsed once is run as
-//! often as wanted by [`crate::WriteTransaction::run`]. Every error names the line and column.
+//! `UPDATE p SET n = n + ? WHERE id = 1` becomes tokens (`scanner`), then a [`Statement`] (`parser`, `select`, `create` for
+//! definitions) whose parts are [`Expression`]s (`operators`, `operand`); [`crate::Database::execute`] runs it. A statement
+//! parsed once is run as often as wanted by [`crate::WriteTransaction::run`]. What an expression is worth is in `evaluate`.
+//! Every error names the line and column.
 
+mod arithmetic;
+pub(crate) mod compare;
 mod create;
+pub(crate) mod evaluate;
 mod expression;
+mod like;
+mod operand;
+mod operators;
 mod parser;
 pub(crate) mod render;
 pub(crate) mod scanner;
+mod select;
+mod sequence;
 mod statement;
 
-pub use expression::{Expression, Operator};
+pub use expression::{Aggregate, Expression, Function, Operator, Parameters};
 pub(crate) use parser::parse_expression;
 pub use parser::{parse, parse_statements};
 pub use scanner::Position;
-pub use statement::{Insert, Statement};
+pub use statement::{Change, Insert, Object, OnConflict, Projection, Rows, Select, Statement, Window};
 
 use crate::{Error, ErrorKind};
 
@@ -30,6 +39,11 @@ pub(crate) struct SqlError {
 impl SqlError {
     pub(crate) fn new(position: Position, reason: impl Into<String>) -> Self {
         Self { position, reason: reason.into() }
+    }
+
+    /// The text of a failed cast.
+    pub(crate) fn misfit(position: Position) -> String {
+        Self::new(position, "value cannot be cast").to_string()
     }
 }
 

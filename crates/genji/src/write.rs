@@ -7,8 +7,10 @@
 //! anew (`recover`, which also brings a directory back after any kind of end). Reads go through `store`: memtable, then
 //! tables (`lookup`). Definitions are rows too (`ddl`, `schema`).
 
+mod aggregate;
 mod background;
 pub(crate) mod cast;
+mod change;
 mod compact;
 mod database;
 mod ddl;
@@ -22,19 +24,25 @@ mod lookup;
 mod memtable;
 mod merge;
 mod order;
+mod plan;
 mod recover;
 mod row;
+mod rows;
 mod schema;
+mod select;
 mod sequence;
 mod spill;
+mod session;
 mod store;
 mod sync;
 mod table;
 mod tail;
 mod transaction;
+mod validate;
 mod version;
 
 pub use database::{Database, HostOptions, Submitted};
 pub use execute::Executed;
 pub use row::Document;
+pub use session::Session;
 pub use transaction::WriteTransaction;

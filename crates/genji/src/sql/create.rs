@@ -1,9 +1,10 @@
 //! Parses definitions: tables with their fields and constraints, indexes, and what alters them.
 
-use super::SqlError;
+use super::expression::{Expression, Operator};
 use super::parser::Parser;
 use super::scanner::{Position, Token};
 use super::statement::Statement;
+use super::{SqlError, render};
 use crate::catalog::{
     ConstraintKind, DocumentDefinition, FieldDefinition, FieldType, IndexDefinition, Path, PathSegment,
     TableConstraint, TableDefinition,
@@ -21,9 +22,17 @@ impl Parser {
         if self.take_keyword("table") {
             return self.create_table();
         }
+        if self.take_keyword("sequence") {
+            let if_not_exists = self.if_not_exists()?;
+            return Ok(Statement::CreateSequence { if_not_exists, definition: self.sequence()? });
+        }
         let unique = self.take_keyword("unique");
         if !self.take_keyword("index") {
-            return Err(self.error(if unique { "expected INDEX" } else { "expected TABLE or INDEX" }));
+            return Err(self.error(if unique {
+                "expected INDEX"
+            } else {
+                "expected TABLE, INDEX or SEQUENCE"
+            }));
         }
         let if_not_exists = self.if_not_exists()?;
         let name = if self.at_keyword("on") { String::new() } else { self.identifier()? };
@@ -46,12 +55,14 @@ impl Parser {
         }
         self.expect_keyword("add")?;
         self.expect_keyword("field")?;
-        let mut constraints = Vec::new();
-        let field = self.field(&[], &mut constraints)?;
-        if let Some(constraint) = constraints.first() {
-            return Err(SqlError::new(constraint.position, "an added field cannot carry this constraint"));
+        let mut met = Vec::new();
+        let field = self.field(&[], &mut met)?;
+        if let Some(key) = met.iter().find(|met| matches!(met.constraint.kind, ConstraintKind::PrimaryKey(_)))
+        {
+            return Err(SqlError::new(key.position, "an added field cannot be the primary key"));
         }
-        Ok(Statement::AddField { table, field })
+        let constraints = met.into_iter().map(|met| met.constraint).collect();
+        Ok(Statement::AddField { table, field, constraints })
     }
 
     fn if_not_exists(&mut self) -> Result<bool, SqlError> {
@@ -121,7 +132,8 @@ impl Parser {
         } else if self.take_keyword("unique") {
             ConstraintKind::Unique(self.paths()?)
         } else {
-            return Err(self.error("CHECK constraints are not supported"));
+            self.expect_keyword("check")?;
+            self.check()?
         };
         Ok(Met { constraint: TableConstraint { name, kind }, position })
     }
@@ -143,25 +155,74 @@ impl Parser {
                 met.push(constraint(ConstraintKind::Unique(vec![Path(path.clone())])));
             } else if self.take_keyword("not") {
                 self.expect_keyword("null")?;
-                field.not_null = true;
+                if std::mem::replace(&mut field.not_null, true) {
+                    return Err(SqlError::new(position, "constraint is given twice"));
+                }
             } else if self.take_keyword("default") {
-                let value = self.operand()?;
-                let text = super::render::literal(&value);
-                field.default =
-                    Some(text.ok_or_else(|| SqlError::new(position, "DEFAULT must be a literal"))?);
-            } else if self.at_keyword("check") {
-                return Err(self.error("CHECK constraints are not supported"));
+                if field.default.replace(self.default_expression()?).is_some() {
+                    return Err(SqlError::new(position, "constraint is given twice"));
+                }
+            } else if self.take_keyword("check") {
+                let kind = self.check()?;
+                met.push(constraint(kind));
             } else {
                 return Ok(field);
             }
         }
     }
 
+    /// Takes the expression of a CHECK, whose keyword was taken.
+    fn check(&mut self) -> Result<ConstraintKind, SqlError> {
+        self.expect_symbol("(")?;
+        let position = self.position();
+        let expression = self.expression()?;
+        self.expect_symbol(")")?;
+        let refused = expression.any(&mut |part| {
+            matches!(
+                part,
+                Expression::Parameter(..)
+                    | Expression::Named(..)
+                    | Expression::Aggregate(..)
+                    | Expression::NextValue(..)
+            )
+        });
+        if refused || !render::reads_back(&expression) {
+            return Err(SqlError::new(position, "CHECK cannot hold this"));
+        }
+        Ok(ConstraintKind::Check(render::expression(&expression)))
+    }
+
+    /// Takes the expression of a DEFAULT, which may stand in parentheses. Its text does not keep them.
+    fn default_expression(&mut self) -> Result<String, SqlError> {
+        let enclosed = self.take_symbol("(");
+        let position = self.position();
+        // Looser operators begin the next constraint, as Genji reads it.
+        let expression = self.expression_from(Operator::Equal.precedence())?;
+        if enclosed {
+            self.expect_symbol(")")?;
+        }
+        if expression.any(&mut is_refused_in_default) || !render::reads_back(&expression) {
+            return Err(SqlError::new(position, "DEFAULT cannot hold this"));
+        }
+        Ok(render::expression(&expression))
+    }
+
     fn field_type(&mut self, path: &[PathSegment], met: &mut Vec<Met>) -> Result<FieldType, SqlError> {
-        let Token::Word(word) = self.peek().clone() else {
-            return if self.take_symbol("(") { self.document_type(path, met) } else { Ok(FieldType::Any) };
-        };
-        let field_type = match word.to_ascii_lowercase().as_str() {
+        let is_document = self.at_keyword("document");
+        let named = self.named_type()?;
+        match named {
+            Some(other) if !is_document => Ok(other),
+            // No type: a constraint or the end of the field follows.
+            _ if self.take_symbol("(") => self.document_type(path, met),
+            other => Ok(other.unwrap_or(FieldType::Any)),
+        }
+    }
+
+    /// Takes the name of a type, if it is one.
+    pub(crate) fn named_type(&mut self) -> Result<Option<FieldType>, SqlError> {
+        let Token::Word(word) = self.peek().clone() else { return Ok(None) };
+        let word = word.to_ascii_lowercase();
+        let field_type = match word.as_str() {
             "any" => FieldType::Any,
             "integer" | "int" | "int2" | "int8" | "tinyint" | "smallint" | "mediumint" | "bigint" => {
                 FieldType::Integer
@@ -171,22 +232,13 @@ impl Parser {
             "blob" | "bytes" => FieldType::Blob,
             "bool" | "boolean" => FieldType::Boolean,
             "array" => FieldType::Array,
-            "document" => {
-                self.advance();
-                let any = DocumentDefinition { fields: Vec::new(), extra: true };
-                return if self.take_symbol("(") {
-                    self.document_type(path, met)
-                } else {
-                    Ok(FieldType::Document(any))
-                };
-            }
-            // No type: a constraint or the end of the field follows.
-            _ => return Ok(FieldType::Any),
+            "document" => FieldType::Document(DocumentDefinition { fields: Vec::new(), extra: true }),
+            _ => return Ok(None),
         };
         self.advance();
-        if word.eq_ignore_ascii_case("double") {
+        if word == "double" {
             self.take_keyword("precision");
-        } else if word.eq_ignore_ascii_case("varchar") || word.eq_ignore_ascii_case("character") {
+        } else if word == "varchar" || word == "character" {
             self.expect_symbol("(")?;
             let position = self.position();
             if !matches!(self.advance(), Token::Integer(_)) {
@@ -194,7 +246,7 @@ impl Parser {
             }
             self.expect_symbol(")")?;
         }
-        Ok(field_type)
+        Ok(Some(field_type))
     }
 
     fn document_type(&mut self, path: &[PathSegment], met: &mut Vec<Met>) -> Result<FieldType, SqlError> {
@@ -214,6 +266,30 @@ impl Parser {
         self.expect_symbol(")")?;
         self.leave();
         Ok(FieldType::Document(document))
+    }
+}
+
+/// A DEFAULT holds literals, arithmetic, comparisons and NEXT VALUE FOR: no row is there to refer to.
+fn is_refused_in_default(part: &Expression) -> bool {
+    let loose = |operator: Operator| operator.precedence() < Operator::Equal.precedence();
+    match part {
+        Expression::Literal(_)
+        | Expression::Document(_)
+        | Expression::Group(_)
+        | Expression::NextValue(..) => false,
+        Expression::Binary(_, operator, _) => {
+            loose(*operator)
+                || matches!(
+                    operator,
+                    Operator::Is
+                        | Operator::IsNot
+                        | Operator::In
+                        | Operator::NotIn
+                        | Operator::Like
+                        | Operator::NotLike
+                )
+        }
+        _ => true,
     }
 }
 

@@ -3,7 +3,7 @@
 use super::SqlError;
 use super::expression::Expression;
 use super::scanner::{Position, Token, is_keyword, scan};
-use super::statement::{Insert, Statement};
+use super::statement::{Change, Insert, Object, OnConflict, Rows, Statement};
 use crate::Error;
 use crate::catalog::{Path, PathSegment};
 
@@ -54,12 +54,15 @@ pub(crate) struct Parser {
     tokens: Vec<(Token, Position)>,
     at: usize,
     parameters: usize,
+    has_named: bool,
     depth: usize,
+    /// Operators of the expression that is being parsed.
+    pub(crate) operators: usize,
 }
 
 impl Parser {
     pub(crate) fn new(sql: &str) -> Result<Self, SqlError> {
-        Ok(Self { tokens: scan(sql)?, at: 0, parameters: 0, depth: 0 })
+        Ok(Self { tokens: scan(sql)?, at: 0, parameters: 0, has_named: false, depth: 0, operators: 0 })
     }
 
     pub(crate) fn peek(&self) -> &Token {
@@ -80,10 +83,32 @@ impl Parser {
         SqlError::new(self.position(), reason)
     }
 
+    /// Goes on by some tokens.
+    pub(crate) fn skip(&mut self, tokens: usize) {
+        self.at += tokens;
+    }
+
     /// Index of the next positional parameter.
-    pub(crate) fn next_parameter(&mut self) -> usize {
+    pub(crate) fn next_parameter(&mut self, position: Position) -> Result<usize, SqlError> {
+        if self.has_named {
+            return Err(SqlError::new(position, "? and $name cannot be mixed"));
+        }
         self.parameters += 1;
-        self.parameters - 1
+        Ok(self.parameters - 1)
+    }
+
+    /// Notes a parameter with a name.
+    pub(crate) fn named_parameter(&mut self, position: Position) -> Result<(), SqlError> {
+        self.has_named = true;
+        if self.parameters > 0 {
+            return Err(SqlError::new(position, "? and $name cannot be mixed"));
+        }
+        Ok(())
+    }
+
+    /// Whether nothing encloses what is being parsed.
+    pub(crate) fn is_outermost(&self) -> bool {
+        self.depth == 0
     }
 
     /// Goes one level deeper into a nested expression or definition.
@@ -98,6 +123,11 @@ impl Parser {
 
     pub(crate) fn at_keyword(&self, keyword: &str) -> bool {
         matches!(self.peek(), Token::Word(word) if word.eq_ignore_ascii_case(keyword))
+    }
+
+    pub(crate) fn at_keywords(&self, first: &str, second: &str) -> bool {
+        let is = |ahead: usize, keyword: &str| matches!(self.tokens.get(self.at + ahead), Some((Token::Word(word), _)) if word.eq_ignore_ascii_case(keyword));
+        is(0, first) && is(1, second)
     }
 
     pub(crate) fn take_keyword(&mut self, keyword: &str) -> bool {
@@ -192,76 +222,118 @@ impl Parser {
     }
 
     fn statement(&mut self) -> Result<Statement, SqlError> {
-        if self.take_keyword("create") {
-            return self.create();
+        let Token::Word(word) = self.peek().clone() else {
+            return Err(self.error("expected a statement"));
+        };
+        self.at += 1;
+        match word.to_ascii_lowercase().as_str() {
+            "create" => self.create(),
+            "alter" => self.alter(),
+            "drop" => self.drop_object(),
+            "select" => self.select().map(Statement::Select),
+            "insert" => {
+                self.expect_keyword("into")?;
+                self.insert().map(Statement::Insert)
+            }
+            "update" => self.update(),
+            "delete" => {
+                self.expect_keyword("from")?;
+                let table = self.identifier()?;
+                Ok(Statement::Delete { table, filter: self.filter()?, window: self.window()? })
+            }
+            "begin" => self.begin(),
+            "commit" => {
+                self.take_keyword("transaction");
+                Ok(Statement::Commit)
+            }
+            "rollback" => {
+                self.take_keyword("transaction");
+                Ok(Statement::Rollback)
+            }
+            _ => {
+                self.at -= 1;
+                Err(self.error("expected a statement"))
+            }
         }
-        if self.take_keyword("insert") {
-            self.expect_keyword("into")?;
-            return self.insert().map(Statement::Insert);
+    }
+
+    fn begin(&mut self) -> Result<Statement, SqlError> {
+        self.take_keyword("transaction");
+        let mut read_only = false;
+        if self.take_keyword("read") {
+            read_only = self.take_keyword("only");
+            if !read_only {
+                self.expect_keyword("write")?;
+            }
         }
-        if self.take_keyword("update") {
-            return self.update();
-        }
-        if self.take_keyword("delete") {
-            self.expect_keyword("from")?;
-            let table = self.identifier()?;
-            let filter = self.filter()?;
-            return Ok(Statement::Delete { table, filter });
-        }
-        if self.take_keyword("drop") {
-            return self.drop_object();
-        }
-        if self.take_keyword("alter") {
-            return self.alter();
-        }
-        Err(self.error("expected CREATE, ALTER, DROP, INSERT, UPDATE or DELETE"))
+        Ok(Statement::Begin { read_only })
     }
 
     fn drop_object(&mut self) -> Result<Statement, SqlError> {
-        let table = self.take_keyword("table");
-        if !table {
-            self.expect_keyword("index")?;
-        }
+        let object = if self.take_keyword("table") {
+            Object::Table
+        } else if self.take_keyword("sequence") {
+            Object::Sequence
+        } else if self.take_keyword("index") {
+            Object::Index
+        } else {
+            return Err(self.error("expected TABLE, INDEX or SEQUENCE"));
+        };
         let if_exists = self.take_keyword("if");
         if if_exists {
             self.expect_keyword("exists")?;
         }
-        let name = self.identifier()?;
-        Ok(if table {
-            Statement::DropTable { if_exists, name }
-        } else {
-            Statement::DropIndex { if_exists, name }
-        })
+        Ok(Statement::Drop { object, if_exists, name: self.identifier()? })
     }
 
     fn insert(&mut self) -> Result<Insert, SqlError> {
         let table = self.identifier()?;
         let fields = if self.take_symbol("(") { Some(self.list(")", Self::identifier)?) } else { None };
-        self.expect_keyword("values")?;
-        let mut rows = Vec::new();
-        loop {
-            rows.push(self.insert_row(fields.as_deref())?);
-            if !self.take_symbol(",") {
-                break;
+        let rows = if self.take_keyword("select") {
+            Rows::Query(Box::new(self.select()?), fields)
+        } else {
+            self.expect_keyword("values")?;
+            self.rows(fields.as_deref())?
+        };
+        let on_conflict = self.on_conflict()?;
+        let returning = if self.take_keyword("returning") { self.projections()? } else { Vec::new() };
+        Ok(Insert { table, rows, on_conflict, returning })
+    }
+
+    fn rows(&mut self, fields: Option<&[String]>) -> Result<Rows, SqlError> {
+        let is_list = matches!(self.peek(), Token::Symbol("("));
+        if fields.is_none() && is_list {
+            let mut lists = Vec::new();
+            loop {
+                self.expect_symbol("(")?;
+                lists.push(self.list(")", Self::expression)?);
+                if !self.take_symbol(",") {
+                    return Ok(Rows::Lists(lists));
+                }
             }
         }
-        if self.at_keyword("on") || self.at_keyword("returning") {
-            return Err(self.error("ON CONFLICT and RETURNING are not supported"));
+        let mut documents = Vec::new();
+        loop {
+            documents.push(self.document_row(fields)?);
+            if !self.take_symbol(",") {
+                return Ok(Rows::Documents(documents));
+            }
         }
-        Ok(Insert { table, rows })
     }
 
     /// A document, a parameter that holds one, or a list of values for the named fields.
-    fn insert_row(&mut self, fields: Option<&[String]>) -> Result<Expression, SqlError> {
+    fn document_row(&mut self, fields: Option<&[String]>) -> Result<Expression, SqlError> {
         let position = self.position();
         let Some(fields) = fields else {
-            return match self.operand()? {
-                row @ (Expression::Document(_) | Expression::Parameter(..)) => Ok(row),
-                _ => Err(SqlError::new(position, "expected a document or a list of fields before VALUES")),
+            return match self.expression()? {
+                row @ (Expression::Document(_) | Expression::Parameter(..) | Expression::Named(..)) => {
+                    Ok(row)
+                }
+                _ => Err(SqlError::new(position, "expected a document or a list of values")),
             };
         };
         self.expect_symbol("(")?;
-        let values = self.list(")", Self::operand)?;
+        let values = self.list(")", Self::expression)?;
         if values.len() != fields.len() {
             return Err(SqlError::new(
                 position,
@@ -271,24 +343,41 @@ impl Parser {
         Ok(Expression::Document(fields.iter().cloned().zip(values).collect()))
     }
 
+    fn on_conflict(&mut self) -> Result<Option<OnConflict>, SqlError> {
+        if !self.take_keyword("on") {
+            return Ok(None);
+        }
+        self.expect_keyword("conflict")?;
+        let with_do = self.take_keyword("do");
+        if self.take_keyword("replace") {
+            Ok(Some(OnConflict::Replace))
+        } else if self.take_keyword(if with_do { "nothing" } else { "ignore" }) {
+            Ok(Some(OnConflict::Nothing))
+        } else {
+            Err(self.error("expected DO NOTHING or DO REPLACE"))
+        }
+    }
+
     fn update(&mut self) -> Result<Statement, SqlError> {
         let table = self.identifier()?;
-        self.expect_keyword("set")?;
-        let mut set = Vec::new();
+        let unset = self.take_keyword("unset");
+        if !unset {
+            self.expect_keyword("set")?;
+        }
+        let mut changes = Vec::new();
         loop {
-            let path = self.path()?;
-            self.expect_symbol("=")?;
-            set.push((path, self.operand()?));
+            changes.push(if unset {
+                Change::Unset(self.identifier()?)
+            } else {
+                let path = self.path()?;
+                self.expect_symbol("=")?;
+                Change::Set(path, self.expression()?)
+            });
             if !self.take_symbol(",") {
                 break;
             }
         }
-        let filter = self.filter()?;
-        Ok(Statement::Update { table, set, filter })
-    }
-
-    fn filter(&mut self) -> Result<Option<Expression>, SqlError> {
-        if self.take_keyword("where") { self.expression().map(Some) } else { Ok(None) }
+        Ok(Statement::Update { table, changes, filter: self.filter()? })
     }
 }
 
@@ -297,6 +386,8 @@ mod tests {
     use deltamesh_change::Value;
 
     use super::*;
+    use crate::sql::evaluate::Scope;
+    use crate::sql::expression::Parameters;
 
     #[test]
     fn statements_and_their_parameters() {
@@ -312,7 +403,9 @@ mod tests {
         };
         assert!(matches!(filter, Expression::Binary(..)));
         let parameters = [Value::Null, Value::Int(7), Value::Document(Vec::new())];
-        let rows: Vec<Value> = insert.rows.iter().map(|row| row.constant(&parameters).unwrap()).collect();
+        let mut scope = Scope::constant(Parameters::Positional(&parameters));
+        let Rows::Documents(rows) = &insert.rows else { panic!("{insert:?}") };
+        let rows: Vec<Value> = rows.iter().map(|row| row.evaluate(&mut scope).unwrap()).collect();
         let list = Value::Array(vec![Value::Int(1), Value::Float(-2.5)]);
         let first = Value::Document(vec![("a".into(), list), ("b".into(), Value::Int(7))]);
         assert_eq!(rows, [first, Value::Document(Vec::new())]);
@@ -324,17 +417,16 @@ mod tests {
 
     #[test]
     fn errors_name_their_place() {
-        check_error("SELECT 1", "expected CREATE, ALTER, DROP, INSERT, UPDATE or DELETE at line 1, column 1");
+        check_error("EXPLAIN 1", "expected a statement at line 1, column 1");
+        check_error("SELECT ?, $a", "? and $name cannot be mixed at line 1, column 11");
+        check_error(
+            "SELECT a FROM t WHERE COUNT(*) = 1",
+            "WHERE holds a function over rows at line 1, column 23",
+        );
         check_error("DROP TABLE t u", "unexpected text after the statement at line 1, column 14");
         check_error("UPDATE t\nSET a 1", "expected = at line 2, column 7");
-        check_error(
-            "INSERT INTO t VALUES (1)",
-            "expected a document or a list of fields before VALUES at line 1, column 22",
-        );
-        check_error(
-            "CREATE TABLE t (a CHECK (a > 1))",
-            "CHECK constraints are not supported at line 1, column 19",
-        );
+        check_error("INSERT INTO t VALUES 1", "expected a document or a list of values at line 1, column 22");
+        check_error("CREATE TABLE t (a DEFAULT b)", "DEFAULT cannot hold this at line 1, column 27");
         check_error("CREATE TABLE t (a INTEGER, a TEXT)", "field is declared twice at line 1, column 34");
         let deep = format!("INSERT INTO t VALUES {{a: {}1", "[".repeat(1000));
         assert!(parse(&deep).unwrap_err().to_string().starts_with("nested too deep"));

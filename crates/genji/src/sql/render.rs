@@ -1,9 +1,9 @@
-//! Renders parts of definitions as Genji keeps them in its catalog.
+//! Renders parts of definitions as Genji keeps them in its catalog, and names what a SELECT returns.
 
 use deltamesh_change::Value;
 
-use super::expression::Expression;
-use crate::catalog::{Path, PathSegment};
+use super::expression::{Aggregate, Expression, Function};
+use crate::catalog::{FieldType, Path, PathSegment};
 use crate::write::cast::{double_text, quote};
 
 /// The paths as they appear in generated names: joined by underscores.
@@ -26,28 +26,101 @@ fn bare(path: &Path) -> String {
     text
 }
 
-/// The text of a literal that both Genji and this crate read back; `None` for anything else.
-///
-/// Genji takes no array as a DEFAULT and cannot read the escapes of control characters back.
-pub(crate) fn literal(expression: &Expression) -> Option<String> {
-    let Expression::Literal(value) = expression else { return None };
-    Some(match value {
-        Value::Null => "NULL".to_owned(),
+/// The name under which a SELECT returns the expression.
+pub(crate) fn name(expression: &Expression) -> String {
+    match expression {
+        Expression::Path(path, _) => bare(path),
+        other => self::expression(other),
+    }
+}
+
+/// The name of an aggregate, under which its result is kept.
+pub(crate) fn aggregate(aggregate: Aggregate, inner: Option<&Expression>) -> String {
+    format!("{}({})", aggregate.name(), inner.map_or_else(|| "*".to_owned(), name))
+}
+
+/// The text of an expression, which parses to the same.
+pub(crate) fn expression(expression: &Expression) -> String {
+    let text = self::expression;
+    match expression {
+        Expression::Literal(value) => literal(value),
+        Expression::Parameter(..) => "?".to_owned(),
+        Expression::Named(name, _) => format!("${name}"),
+        Expression::Path(path, _) => path.to_string(),
+        Expression::Key(_) => "pk()".to_owned(),
+        Expression::Array(items) => format!("[{}]", items.iter().map(text).collect::<Vec<_>>().join(", ")),
+        Expression::Document(fields) => {
+            let fields: Vec<String> =
+                fields.iter().map(|(name, field)| format!("{}: {}", key(name), text(field))).collect();
+            format!("{{{}}}", fields.join(", "))
+        }
+        Expression::Group(inner) => format!("({})", text(inner)),
+        Expression::Not(inner) => format!("NOT {}", text(inner)),
+        Expression::Binary(left, operator, right) => {
+            format!("{} {} {}", text(left), operator.symbol(), text(right))
+        }
+        Expression::Between(parts) => {
+            let [value, low, high] = parts.as_ref();
+            format!("{} BETWEEN {} AND {}", text(value), text(low), text(high))
+        }
+        Expression::Cast(inner, to, _) => format!("CAST({} AS {})", text(inner), type_name(to)),
+        Expression::Call(Function::TypeOf, inner) => format!("typeof({})", text(inner)),
+        Expression::Call(Function::Length, inner) => format!("LEN({})", text(inner)),
+        Expression::Aggregate(function, inner, _) => aggregate(*function, inner.as_deref()),
+        Expression::NextValue(name, _) => format!("NEXT VALUE FOR {}", Path::field(name)),
+    }
+}
+
+fn key(name: &str) -> String {
+    let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let begins = name.bytes().next().is_some_and(|byte| !byte.is_ascii_digit());
+    if plain && begins && !super::scanner::is_keyword(name) { name.to_owned() } else { quote(name) }
+}
+
+fn type_name(field_type: &FieldType) -> &'static str {
+    match field_type {
+        FieldType::Any => "any",
+        FieldType::Integer => "integer",
+        FieldType::Double => "double",
+        FieldType::Text => "text",
+        FieldType::Blob => "blob",
+        FieldType::Boolean => "boolean",
+        FieldType::Array => "array",
+        FieldType::Document(_) => "document",
+    }
+}
+
+/// Whether Genji reads the text of the literals in the expression back: it knows no escapes of control characters, and no
+/// text for an infinite number.
+pub(crate) fn reads_back(expression: &Expression) -> bool {
+    !expression.any(&mut |part| match part {
+        Expression::Literal(Value::Float(value)) => !value.is_finite(),
+        Expression::Literal(Value::Text(text)) => {
+            text.chars().any(|next| next.is_control() && !"\n\r\t".contains(next))
+        }
+        _ => false,
+    })
+}
+
+fn literal(value: &Value) -> String {
+    match value {
+        Value::Null | Value::Unchanged => "NULL".to_owned(),
         Value::Bool(value) => value.to_string(),
         Value::Int(value) => value.to_string(),
-        Value::Float(value) if !value.is_finite() => return None,
         Value::Float(value) => {
             let text = double_text(*value);
             // A double of whole value keeps a fraction, else it would read back as an integer.
             if text.contains(['.', 'e']) { text } else { format!("{text}.0") }
         }
-        Value::Text(text) if text.chars().any(|next| next.is_control() && !"\n\r\t".contains(next)) => {
-            return None;
-        }
-        Value::Text(text) => quote(text),
+        Value::Text(text) | Value::Decimal(text) => quote(text),
         Value::Bytes(bytes) => {
             format!("\"\\x{}\"", bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
         }
-        Value::Decimal(_) | Value::Array(_) | Value::Document(_) | Value::Unchanged => return None,
-    })
+        Value::Array(items) => format!("[{}]", items.iter().map(literal).collect::<Vec<_>>().join(", ")),
+        Value::Document(fields) => {
+            let fields: Vec<String> =
+                fields.iter().map(|(name, field)| format!("{}: {}", key(name), literal(field))).collect();
+            format!("{{{}}}", fields.join(", "))
+        }
+    }
 }

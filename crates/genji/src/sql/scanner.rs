@@ -26,6 +26,8 @@ pub(crate) enum Token {
     Number(f64),
     /// A positional parameter.
     Parameter,
+    /// A parameter with a name.
+    Named(String),
     /// An operator or punctuation.
     Symbol(&'static str),
     /// Behind the last token.
@@ -33,9 +35,9 @@ pub(crate) enum Token {
 }
 
 /// Longest first, so that the first match is the right one.
-const SYMBOLS: [&str; 26] = [
+const SYMBOLS: [&str; 28] = [
     "...", "==", "!=", "<>", ">=", "<=", "||", "=", "<", ">", "(", ")", "{", "}", "[", "]", ",", ";", ":",
-    ".", "+", "-", "*", "/", "%", "|",
+    ".", "+", "-", "*", "/", "%", "|", "&", "^",
 ];
 
 /// All tokens of the text with their positions; the last is [`Token::End`].
@@ -116,17 +118,13 @@ impl Scanner<'_> {
                 self.bump();
                 Ok(Token::Parameter)
             }
+            '$' if second.is_some_and(|second| second == '_' || second.is_ascii_alphanumeric()) => {
+                self.bump();
+                Ok(Token::Named(self.word()))
+            }
             '0'..='9' => self.number(),
             '.' if second.is_some_and(|second| second.is_ascii_digit()) => self.number(),
-            _ if next == '_' || next.is_ascii_alphabetic() => {
-                let word: String = self
-                    .rest
-                    .chars()
-                    .take_while(|&next| next == '_' || next.is_ascii_alphanumeric())
-                    .collect();
-                self.skip(word.len());
-                Ok(Token::Word(word))
-            }
+            _ if next == '_' || next.is_ascii_alphabetic() => Ok(Token::Word(self.word())),
             _ => {
                 let symbol = SYMBOLS.iter().find(|symbol| self.rest.starts_with(**symbol));
                 let symbol = symbol.ok_or_else(|| self.error("unexpected character"))?;
@@ -134,6 +132,13 @@ impl Scanner<'_> {
                 Ok(Token::Symbol(symbol))
             }
         }
+    }
+
+    fn word(&mut self) -> String {
+        let word: String =
+            self.rest.chars().take_while(|&next| next == '_' || next.is_ascii_alphanumeric()).collect();
+        self.skip(word.len());
+        word
     }
 
     /// A quoted text with backslash escapes. A doubled quote is not an escape in Genji.

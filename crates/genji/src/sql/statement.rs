@@ -1,7 +1,9 @@
 //! Parsed statements.
 
 use super::expression::Expression;
-use crate::catalog::{FieldDefinition, IndexDefinition, Path, TableDefinition};
+use crate::catalog::{
+    FieldDefinition, IndexDefinition, Path, SequenceDefinition, TableConstraint, TableDefinition,
+};
 
 /// One statement.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,18 +22,20 @@ pub enum Statement {
         /// The index; its name is empty if none was given.
         definition: IndexDefinition,
     },
-    /// `DROP TABLE [IF EXISTS] name`
-    DropTable {
-        /// Do nothing if the table does not exist.
-        if_exists: bool,
-        /// Name of the table.
-        name: String,
+    /// `CREATE SEQUENCE [IF NOT EXISTS] name …`
+    CreateSequence {
+        /// Do nothing if the sequence exists.
+        if_not_exists: bool,
+        /// The sequence.
+        definition: SequenceDefinition,
     },
-    /// `DROP INDEX [IF EXISTS] name`
-    DropIndex {
-        /// Do nothing if the index does not exist.
+    /// `DROP TABLE|INDEX|SEQUENCE [IF EXISTS] name`
+    Drop {
+        /// What the name stands for.
+        object: Object,
+        /// Do nothing if there is none.
         if_exists: bool,
-        /// Name of the index.
+        /// Its name.
         name: String,
     },
     /// `ALTER TABLE name RENAME TO name`
@@ -47,25 +51,51 @@ pub enum Statement {
         table: String,
         /// The new field.
         field: FieldDefinition,
+        /// CHECK and UNIQUE of the field.
+        constraints: Vec<TableConstraint>,
     },
     /// `INSERT INTO …`
     Insert(Insert),
-    /// `UPDATE table SET path = expression, … WHERE …`
+    /// `UPDATE table SET … | UNSET … WHERE …`
     Update {
         /// Name of the table.
         table: String,
-        /// What to set.
-        set: Vec<(Path, Expression)>,
+        /// What to do to each row, in order.
+        changes: Vec<Change>,
         /// Which rows.
         filter: Option<Expression>,
     },
-    /// `DELETE FROM table WHERE …`
+    /// `DELETE FROM table WHERE … ORDER BY … LIMIT … OFFSET …`
     Delete {
         /// Name of the table.
         table: String,
         /// Which rows.
         filter: Option<Expression>,
+        /// In which order, and how many of them.
+        window: Window,
     },
+    /// `SELECT …`
+    Select(Select),
+    /// `BEGIN [TRANSACTION] [READ ONLY | READ WRITE]`
+    Begin {
+        /// Whether writes are refused.
+        read_only: bool,
+    },
+    /// `COMMIT [TRANSACTION]`
+    Commit,
+    /// `ROLLBACK [TRANSACTION]`
+    Rollback,
+}
+
+/// What can be dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Object {
+    /// A table.
+    Table,
+    /// An index.
+    Index,
+    /// A sequence.
+    Sequence,
 }
 
 /// `INSERT INTO table …`
@@ -73,6 +103,78 @@ pub enum Statement {
 pub struct Insert {
     /// Name of the table.
     pub table: String,
-    /// The rows: documents, or field names paired with values.
-    pub rows: Vec<Expression>,
+    /// The rows.
+    pub rows: Rows,
+    /// What to do when a key or a unique value is taken.
+    pub on_conflict: Option<OnConflict>,
+    /// What to return of each inserted row.
+    pub returning: Vec<Projection>,
+}
+
+/// Where the rows of an INSERT come from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Rows {
+    /// Documents, or fields paired with values.
+    Documents(Vec<Expression>),
+    /// Lists of values for the declared fields in order.
+    Lists(Vec<Vec<Expression>>),
+    /// The rows of a query; their values take these names, if there are any.
+    Query(Box<Select>, Option<Vec<String>>),
+}
+
+/// What an INSERT does when a key or a unique value is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnConflict {
+    /// Leaves the row out.
+    Nothing,
+    /// Replaces the rows that are in the way.
+    Replace,
+}
+
+/// One change of a row.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// `SET path = expression`
+    Set(Path, Expression),
+    /// `UNSET field`
+    Unset(String),
+}
+
+/// `SELECT …`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Select {
+    /// Whether equal rows are returned once.
+    pub distinct: bool,
+    /// What to return of each row.
+    pub projections: Vec<Projection>,
+    /// Name of the table; without one there is a single empty row.
+    pub table: Option<String>,
+    /// Which rows.
+    pub filter: Option<Expression>,
+    /// What the rows are grouped by.
+    pub group: Option<Expression>,
+    /// In which order, and how many of them.
+    pub window: Window,
+}
+
+/// One part of what is returned of a row.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Projection {
+    /// `*`: the fields that are not null.
+    All,
+    /// An expression under a name.
+    Named(String, Expression),
+}
+
+/// `ORDER BY path [ASC | DESC] LIMIT n OFFSET n`
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Window {
+    /// What to order by.
+    pub order: Option<Path>,
+    /// Whether the order is the other way round.
+    pub descending: bool,
+    /// How many rows to return.
+    pub limit: Option<Expression>,
+    /// How many rows to leave out first.
+    pub offset: Option<Expression>,
 }

@@ -9,9 +9,11 @@ use super::sequence;
 use super::transaction::{Write, WriteTransaction, index_entry, index_set};
 use crate::catalog::{
     CatalogEntry, ConstraintKind, DocumentDefinition, EntryKind, FieldDefinition, FieldType, IndexDefinition,
-    Owner, Path, PathSegment, SequenceDefinition, TableDefinition,
+    Owner, Path, PathSegment, SequenceDefinition, TableConstraint, TableDefinition,
 };
+use crate::sql::evaluate::{Scope, cast_to};
 use crate::sql::render::joined;
+use crate::sql::{Parameters, parse_expression};
 use crate::{Error, ErrorKind, key};
 
 impl WriteTransaction<'_> {
@@ -40,7 +42,8 @@ impl WriteTransaction<'_> {
     ///
     /// # Errors
     /// [`ErrorKind::AlreadyExists`] for a name in use; [`ErrorKind::Unsupported`] for names that Genji could not read
-    /// back and for CHECK constraints; [`ErrorKind::NotFound`] for a constraint on an undeclared field.
+    /// back; [`ErrorKind::NotFound`] for a constraint on an undeclared field; [`ErrorKind::Type`] for a DEFAULT of another
+    /// type.
     pub fn create_table(&mut self, definition: &TableDefinition) -> Result<(), Error> {
         let definition = complete(definition)?;
         self.require_free(&definition.name)?;
@@ -79,17 +82,68 @@ impl WriteTransaction<'_> {
         self.schema_mut().put_table(entry)?;
         for constraint in &definition.constraints {
             if let ConstraintKind::Unique(paths) = &constraint.kind {
-                let index = IndexDefinition {
-                    name: self.schema.free_name(&format!("{name}_{}_idx", joined(paths))),
-                    table: name.clone(),
-                    unique: true,
-                    paths: paths.clone(),
-                };
-                let owned = Some(paths.iter().map(Path::to_string).collect());
-                self.put_new_index(&index, owned, &mut writes)?;
+                self.put_unique_index(&name, paths, &mut writes)?;
             }
         }
         self.write(writes)
+    }
+
+    /// The index of a UNIQUE constraint; returns its name.
+    fn put_unique_index(
+        &mut self,
+        table: &str,
+        paths: &[Path],
+        writes: &mut Vec<Write>,
+    ) -> Result<String, Error> {
+        let name = self.schema.free_name(&format!("{table}_{}_idx", joined(paths)));
+        let index = IndexDefinition {
+            name: name.clone(),
+            table: table.to_owned(),
+            unique: true,
+            paths: paths.to_vec(),
+        };
+        let owned = Some(paths.iter().map(Path::to_string).collect());
+        self.put_new_index(&index, owned, writes)?;
+        Ok(name)
+    }
+
+    /// Creates a sequence.
+    ///
+    /// # Errors
+    /// [`ErrorKind::AlreadyExists`] for a name in use.
+    pub fn create_sequence(&mut self, definition: &SequenceDefinition) -> Result<(), Error> {
+        require_name(&definition.name)?;
+        self.require_free(&definition.name)?;
+        let entry = CatalogEntry {
+            name: definition.name.clone(),
+            kind: EntryKind::Sequence,
+            namespace: None,
+            sql: definition.to_string(),
+            docid_sequence: None,
+            owner: None,
+        };
+        let row = sequence::row_value(&entry.name, None);
+        self.write(vec![set_entry(&entry), Write::Set(sequence::row_key(&entry.name), row)])?;
+        self.set_position(&entry.name, Some(sequence::Position::default()));
+        self.schema_mut().put_sequence(entry);
+        Ok(())
+    }
+
+    /// Drops a sequence. Tables whose defaults take its values refuse rows from then on, as in Genji.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`]; [`ErrorKind::Constraint`] if a table owns it.
+    pub fn drop_sequence(&mut self, name: &str) -> Result<(), Error> {
+        let missing = || Error::new(ErrorKind::NotFound, format!("no sequence {name}"));
+        let entry = self.schema.sequence(name).cloned().ok_or_else(missing)?;
+        if let Some(owner) = &entry.owner {
+            let reason = format!("table {} needs sequence {name}", owner.table);
+            return Err(Error::new(ErrorKind::Constraint, reason));
+        }
+        self.write(vec![Write::Delete(sequence::row_key(name)), Write::Delete(entry.key())])?;
+        self.schema_mut().remove_sequence(name);
+        self.set_position(name, None);
+        Ok(())
     }
 
     fn put_new_index(
@@ -256,32 +310,78 @@ impl WriteTransaction<'_> {
     /// [`ErrorKind::AlreadyExists`] for a declared field; [`ErrorKind::Constraint`] when rows exist that NOT NULL without
     /// a default refuses; [`ErrorKind::Type`] when the default, or an undeclared field of that name, does not fit.
     pub fn add_field(&mut self, table: &str, field: &FieldDefinition) -> Result<(), Error> {
+        self.add_field_with(table, field, &[])
+    }
+
+    /// As [`Self::add_field`], with CHECK and UNIQUE constraints, which must hold for the rows that exist.
+    ///
+    /// # Errors
+    /// As [`Self::add_field`]; [`ErrorKind::Constraint`] when a row violates one of the constraints.
+    pub fn add_field_with(
+        &mut self,
+        table: &str,
+        field: &FieldDefinition,
+        constraints: &[TableConstraint],
+    ) -> Result<(), Error> {
+        let before = self.schema.clone();
+        let result = self.add_field_to(table, field, constraints);
+        if result.is_err() {
+            // But for values of sequences nothing was written.
+            self.schema = before;
+        }
+        result
+    }
+
+    fn add_field_to(
+        &mut self,
+        table: &str,
+        field: &FieldDefinition,
+        constraints: &[TableConstraint],
+    ) -> Result<(), Error> {
         let table = self.schema.user_table(table)?;
         let mut definition = table.definition.clone();
         definition.document.fields.push(field.clone());
+        definition.constraints.extend_from_slice(constraints);
         let definition = complete(&definition)?;
         let entry = CatalogEntry { sql: definition.to_string(), ..table.entry.clone() };
-        let before = self.schema.clone();
         let mut writes = vec![set_entry(&entry)];
         self.schema_mut().put_table(entry)?;
-        match self.rewritten_rows(&table, &definition) {
-            Ok(rows) => writes.extend(rows),
-            Err(error) => {
-                self.schema = before;
-                return Err(error);
+        let mut indexes = Vec::new();
+        for constraint in constraints {
+            if let ConstraintKind::Unique(paths) = &constraint.kind {
+                indexes.push(self.put_unique_index(&definition.name, paths, &mut writes)?);
             }
         }
+        writes.extend(self.rewritten_rows(&table, &definition.name, &indexes)?);
         self.write(writes)
     }
 
-    fn rewritten_rows(&self, before: &Table, definition: &TableDefinition) -> Result<Vec<Write>, Error> {
-        let after = self.schema.table(&definition.name)?;
+    /// The rows of a table in its new form, and their entries in new indexes.
+    fn rewritten_rows(
+        &mut self,
+        before: &Table,
+        name: &str,
+        indexes: &[String],
+    ) -> Result<Vec<Write>, Error> {
+        let after = self.schema.table(name)?;
+        let mut seen = BTreeSet::new();
         let mut writes = Vec::new();
         for row in self.stream(&key::prefix(before.namespace))? {
             let (key, bytes) = row?;
             let document = row::read(&before.definition.document, &bytes)?;
-            let document = row::validate(&definition.document, &document, Some(&after.defaults))?;
-            writes.push(Write::Set(key, row::encode(&definition.document, &document)?));
+            let document = self.validated(&after, document)?;
+            let bytes = row::encode(&after.definition.document, &document)?;
+            for index in after.indexes.iter().filter(|index| indexes.contains(&index.definition.name)) {
+                let values = row::values_at(&after.definition, &index.definition.paths, &document);
+                let is_taken = values.iter().all(|value| !value.is_null())
+                    && !seen.insert(key::encode(index.namespace, &values)?);
+                if is_taken {
+                    let reason = format!("unique index {} would have equal rows", index.definition.name);
+                    return Err(Error::new(ErrorKind::Constraint, reason));
+                }
+                writes.push(index_set(index_entry(&after, index, &document, &key)?));
+            }
+            writes.push(Write::Set(key, bytes));
         }
         Ok(writes)
     }
@@ -292,15 +392,7 @@ fn set_entry(entry: &CatalogEntry) -> Write {
 }
 
 fn docid_entry(name: String, table: &str) -> CatalogEntry {
-    let definition = SequenceDefinition {
-        name: name.clone(),
-        increment: None,
-        min: None,
-        max: None,
-        start: None,
-        cache: Some(64),
-        cycle: false,
-    };
+    let definition = sequence::docid_definition(name.clone());
     CatalogEntry {
         name,
         kind: EntryKind::Sequence,
@@ -318,15 +410,8 @@ fn complete(definition: &TableDefinition) -> Result<TableDefinition, Error> {
     require_name(&definition.name)?;
     require_field_names(&definition.document)?;
     definition.document.extra |= definition.document.fields.is_empty();
-    for constraint in &mut definition.constraints {
-        if constraint.name.is_empty() {
-            constraint.name = match &constraint.kind {
-                ConstraintKind::Unique(paths) => format!("{}_{}_unique", definition.name, joined(paths)),
-                ConstraintKind::PrimaryKey(_) => format!("{}_pk", definition.name),
-                ConstraintKind::Check(_) => format!("{}_check", definition.name),
-            };
-        }
-    }
+    require_defaults(&definition.document)?;
+    name_constraints(&mut definition);
     let mut names = BTreeSet::new();
     let mut primary_keys = 0;
     for constraint in definition.constraints.clone() {
@@ -337,13 +422,16 @@ fn complete(definition: &TableDefinition) -> Result<TableDefinition, Error> {
             ));
         }
         let paths = match &constraint.kind {
-            ConstraintKind::PrimaryKey(paths) | ConstraintKind::Unique(paths) => paths,
-            ConstraintKind::Check(_) => {
-                return Err(Error::new(ErrorKind::Unsupported, "check constraints are not supported"));
-            }
+            ConstraintKind::PrimaryKey(paths) | ConstraintKind::Unique(paths) => paths.clone(),
+            ConstraintKind::Check(text) => parse_expression(text)?.paths(),
         };
-        for path in paths {
+        let mut distinct = BTreeSet::new();
+        for path in &paths {
             require_declared(&definition, path)?;
+            if !distinct.insert(path.to_string()) {
+                let reason = format!("field {path} is constrained twice");
+                return Err(Error::new(ErrorKind::AlreadyExists, reason));
+            }
             if matches!(constraint.kind, ConstraintKind::PrimaryKey(_)) {
                 set_not_null(&mut definition.document, &path.0);
             }
@@ -354,6 +442,55 @@ fn complete(definition: &TableDefinition) -> Result<TableDefinition, Error> {
         return Err(Error::new(ErrorKind::Unsupported, "table has two primary keys"));
     }
     Ok(definition)
+}
+
+/// Gives Genji's names to the constraints that have none.
+fn name_constraints(definition: &mut TableDefinition) {
+    let mut checks = 0;
+    for constraint in &mut definition.constraints {
+        let name = match &constraint.kind {
+            ConstraintKind::Unique(paths) => format!("{}_{}_unique", definition.name, joined(paths)),
+            ConstraintKind::PrimaryKey(_) => format!("{}_pk", definition.name),
+            ConstraintKind::Check(_) => {
+                checks += 1;
+                let number = if checks > 1 { (checks - 1).to_string() } else { String::new() };
+                format!("{}_check{number}", definition.name)
+            }
+        };
+        if constraint.name.is_empty() {
+            constraint.name = name;
+        }
+    }
+}
+
+/// A DEFAULT that is a constant must fit the type; one that takes values of a sequence is an integer.
+fn require_defaults(document: &DocumentDefinition) -> Result<(), Error> {
+    for field in &document.fields {
+        if let Some(text) = &field.default {
+            let default = parse_expression(text)?;
+            let fits = if default.takes_values() {
+                matches!(
+                    field.field_type,
+                    FieldType::Any
+                        | FieldType::Integer
+                        | FieldType::Double
+                        | FieldType::Text
+                        | FieldType::Boolean
+                )
+            } else {
+                let value = default.evaluate(&mut Scope::constant(Parameters::Positional(&[])))?;
+                cast_to(&value, &field.field_type).is_some()
+            };
+            if !fits {
+                let reason = format!("default of field {} is of another type", field.name);
+                return Err(Error::new(ErrorKind::Type, reason));
+            }
+        }
+        if let FieldType::Document(nested) = &field.field_type {
+            require_defaults(nested)?;
+        }
+    }
+    Ok(())
 }
 
 /// Genji stores names of fields without quotes, so an odd name makes its catalog unreadable.

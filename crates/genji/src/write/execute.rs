@@ -3,18 +3,21 @@
 use deltamesh_change::{EnginePosition, Value};
 
 use super::database::Database;
+use super::row::Document;
+use super::select::Sink;
 use super::transaction::WriteTransaction;
-use crate::catalog::Path;
-use crate::sql::{Expression, Insert, Operator, Position, SqlError, Statement, parse};
+use crate::sql::{Object, Parameters, Select, Statement, parse};
 use crate::{Error, ErrorKind};
 
 /// What a statement did.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Executed {
     /// Rows inserted, changed or deleted.
     pub rows: u64,
     /// Where the engine stands after it; `None` if it changed nothing.
     pub position: Option<EnginePosition>,
+    /// What a SELECT or RETURNING returned.
+    pub documents: Vec<Document>,
 }
 
 impl Database {
@@ -23,10 +26,21 @@ impl Database {
     /// # Errors
     /// [`ErrorKind::Syntax`] with line and column, or whatever the statement meets. Then nothing was changed.
     pub fn execute(&self, sql: &str, parameters: &[Value]) -> Result<Executed, Error> {
-        let statement = parse(sql)?;
+        self.execute_with(sql, Parameters::Positional(parameters))
+    }
+
+    /// As [`Self::execute`], with parameters of either kind.
+    ///
+    /// # Errors
+    /// As [`Self::execute`].
+    pub fn execute_with(&self, sql: &str, parameters: Parameters<'_>) -> Result<Executed, Error> {
+        self.run(&parse(sql)?, parameters)
+    }
+
+    pub(crate) fn run(&self, statement: &Statement, parameters: Parameters<'_>) -> Result<Executed, Error> {
         let mut transaction = self.begin();
-        let rows = transaction.run(&statement, parameters)?;
-        Ok(Executed { rows, position: transaction.commit()? })
+        let (rows, documents) = transaction.collect(statement, parameters)?;
+        Ok(Executed { rows, position: transaction.commit()?, documents })
     }
 }
 
@@ -34,16 +48,40 @@ impl WriteTransaction<'_> {
     /// Parses and runs one statement inside this transaction; returns how many rows it changed.
     ///
     /// # Errors
-    /// As [`Database::execute`]. Rows that an INSERT of several added before the one that failed stay in the transaction.
+    /// As [`Database::execute`]. Rows that a statement wrote before the one that failed stay in the transaction, as they
+    /// do in Genji.
     pub fn execute(&mut self, sql: &str, parameters: &[Value]) -> Result<u64, Error> {
-        self.run(&parse(sql)?, parameters)
+        self.run(&parse(sql)?, Parameters::Positional(parameters), &mut |_| Ok(true))
     }
 
-    /// Runs a parsed statement.
+    /// Runs a parsed statement; returns how many rows it changed. What a SELECT or RETURNING returns goes to the sink,
+    /// which ends a SELECT by returning false.
     ///
     /// # Errors
-    /// As [`Self::execute`].
-    pub fn run(&mut self, statement: &Statement, parameters: &[Value]) -> Result<u64, Error> {
+    /// As [`Self::execute`], or what the sink returns.
+    pub fn run(
+        &mut self,
+        statement: &Statement,
+        parameters: Parameters<'_>,
+        sink: &mut dyn FnMut(Document) -> Result<bool, Error>,
+    ) -> Result<u64, Error> {
+        match statement {
+            Statement::Select(select) => self.select(select, parameters, sink).map(|()| 0),
+            Statement::Insert(insert) => self.insert_rows(insert, parameters, sink),
+            Statement::Update { table, changes, filter } => {
+                self.update_rows(table, changes, filter.as_ref(), parameters)
+            }
+            Statement::Delete { table, filter, window } => {
+                self.delete_rows(table, filter.as_ref(), window, parameters)
+            }
+            Statement::Begin { .. } | Statement::Commit | Statement::Rollback => {
+                Err(Error::new(ErrorKind::Unsupported, "transactions need a session"))
+            }
+            definition => self.define(definition).map(|()| 0),
+        }
+    }
+
+    fn define(&mut self, statement: &Statement) -> Result<(), Error> {
         match statement {
             Statement::CreateTable { if_not_exists, definition } => {
                 none_if(self.create_table(definition), *if_not_exists, ErrorKind::AlreadyExists)
@@ -51,118 +89,77 @@ impl WriteTransaction<'_> {
             Statement::CreateIndex { if_not_exists, definition } => {
                 none_if(self.create_index(definition), *if_not_exists, ErrorKind::AlreadyExists)
             }
-            Statement::DropTable { if_exists, name } => {
-                none_if(self.drop_table(name), *if_exists, ErrorKind::NotFound)
+            Statement::CreateSequence { if_not_exists, definition } => {
+                none_if(self.create_sequence(definition), *if_not_exists, ErrorKind::AlreadyExists)
             }
-            Statement::DropIndex { if_exists, name } => {
-                none_if(self.drop_index(name), *if_exists, ErrorKind::NotFound)
+            Statement::Drop { object, if_exists, name } => {
+                let dropped = match object {
+                    Object::Table => self.drop_table(name),
+                    Object::Index => self.drop_index(name),
+                    Object::Sequence => self.drop_sequence(name),
+                };
+                none_if(dropped, *if_exists, ErrorKind::NotFound)
             }
-            Statement::RenameTable { from, to } => self.rename_table(from, to).map(|()| 0),
-            Statement::AddField { table, field } => self.add_field(table, field).map(|()| 0),
-            Statement::Insert(insert) => self.insert_rows(insert, parameters),
-            Statement::Update { table, set, filter } => {
-                self.update_rows(table, set, filter.as_ref(), parameters)
+            Statement::RenameTable { from, to } => self.rename_table(from, to),
+            Statement::AddField { table, field, constraints } => {
+                self.add_field_with(table, field, constraints)
             }
-            Statement::Delete { table, filter } => {
-                let key = self.key_of_filter(table, filter.as_ref(), parameters)?;
-                self.delete_by_key(table, &key).map(u64::from)
-            }
+            _ => Err(Error::new(ErrorKind::Unsupported, "statement defines nothing")),
         }
     }
 
-    fn insert_rows(&mut self, insert: &Insert, parameters: &[Value]) -> Result<u64, Error> {
-        for row in &insert.rows {
-            let Value::Document(fields) = row.constant(parameters)? else {
-                return Err(Error::new(ErrorKind::Type, "inserted value is not a document"));
-            };
-            self.insert(&insert.table, &fields)?;
-        }
-        Ok(insert.rows.len() as u64)
-    }
-
-    fn update_rows(
+    /// Runs a statement and keeps what it returns, up to a limit of bytes.
+    pub(crate) fn collect(
         &mut self,
-        table: &str,
-        set: &[(Path, Expression)],
-        filter: Option<&Expression>,
-        parameters: &[Value],
-    ) -> Result<u64, Error> {
-        let key = self.key_of_filter(table, filter, parameters)?;
-        let changes: Vec<(Path, Value)> = set
-            .iter()
-            .map(|(path, value)| Ok((path.clone(), value.constant(parameters)?)))
-            .collect::<Result<_, SqlError>>()?;
-        self.update_by_key(table, &key, &changes).map(u64::from)
+        statement: &Statement,
+        parameters: Parameters<'_>,
+    ) -> Result<(u64, Vec<Document>), Error> {
+        let mut kept = Kept::new(self.byte_limit());
+        let rows = self.run(statement, parameters, &mut |row| kept.push(row))?;
+        Ok((rows, kept.documents))
     }
 
-    /// The key that a WHERE clause fixes: every key field, or `pk()`, compared with a constant, joined by AND.
-    fn key_of_filter(
-        &self,
-        table: &str,
-        filter: Option<&Expression>,
-        parameters: &[Value],
-    ) -> Result<Vec<Value>, Error> {
-        let table = self.schema.user_table(table)?;
-        let paths = table.primary_key().unwrap_or_default();
-        let unfixed = |position| SqlError::new(position, "WHERE must compare each key field with a constant");
-        let filter = filter.ok_or_else(|| unfixed(Position { line: 1, column: 1 }))?;
-        let mut terms = Vec::new();
-        collect_terms(filter, &mut terms)?;
-        let mut key = vec![None; paths.len().max(1)];
-        let mut place = Position::default();
-        for (left, right, position) in terms {
-            place = position;
-            let (target, value) = match (left, right) {
-                (target @ (Expression::Path(..) | Expression::Key(_)), value)
-                | (value, target @ (Expression::Path(..) | Expression::Key(_))) => (target, value),
-                _ => return Err(unfixed(position).into()),
-            };
-            let value = value.constant(parameters)?;
-            match (target, value) {
-                (Expression::Key(_), Value::Array(values)) => key = values.into_iter().map(Some).collect(),
-                (Expression::Key(_), value) => key = vec![Some(value)],
-                (Expression::Path(path, _), value) => {
-                    let at = paths.iter().position(|key| key == path).ok_or_else(|| unfixed(position))?;
-                    if let Some(slot) = key.get_mut(at)
-                        && slot.replace(value).is_some()
-                    {
-                        return Err(SqlError::new(position, "key field is compared twice").into());
-                    }
-                }
-                _ => return Err(unfixed(position).into()),
-            }
+    /// The rows of a query.
+    pub(crate) fn selected(
+        &mut self,
+        select: &Select,
+        parameters: Parameters<'_>,
+    ) -> Result<Vec<Document>, Error> {
+        let mut kept = Kept::new(self.byte_limit());
+        let sink: Sink<'_> = &mut |row| kept.push(row);
+        self.select(select, parameters, sink)?;
+        Ok(kept.documents)
+    }
+}
+
+/// Rows that are kept, up to a limit of bytes.
+struct Kept {
+    documents: Vec<Document>,
+    size: usize,
+    limit: usize,
+}
+
+impl Kept {
+    fn new(limit: usize) -> Self {
+        Self { documents: Vec::new(), size: 0, limit }
+    }
+
+    fn push(&mut self, row: Document) -> Result<bool, Error> {
+        self.size +=
+            row.iter().map(|(name, value)| name.len() + super::aggregate::size(value)).sum::<usize>();
+        if self.size > self.limit {
+            let reason = format!("returned rows exceed {} bytes", self.limit);
+            return Err(Error::new(ErrorKind::Unsupported, reason));
         }
-        key.into_iter().collect::<Option<Vec<Value>>>().ok_or_else(|| unfixed(place).into())
+        self.documents.push(row);
+        Ok(true)
     }
 }
 
 /// A statement with IF [NOT] EXISTS does nothing instead of failing so.
-fn none_if(result: Result<(), Error>, tolerant: bool, kind: ErrorKind) -> Result<u64, Error> {
+fn none_if(result: Result<(), Error>, tolerant: bool, kind: ErrorKind) -> Result<(), Error> {
     match result {
-        Err(error) if tolerant && error.kind() == kind => Ok(0),
-        other => other.map(|()| 0),
-    }
-}
-
-type Term<'a> = (&'a Expression, &'a Expression, Position);
-
-/// Takes a conjunction of equalities apart.
-fn collect_terms<'a>(filter: &'a Expression, terms: &mut Vec<Term<'a>>) -> Result<(), SqlError> {
-    match filter {
-        Expression::Binary(left, Operator::And, right, _) => {
-            collect_terms(left, terms)?;
-            collect_terms(right, terms)
-        }
-        Expression::Binary(left, Operator::Equal, right, position) => {
-            terms.push((left, right, *position));
-            Ok(())
-        }
-        Expression::Path(_, position) | Expression::Key(position) | Expression::Parameter(_, position) => {
-            Err(SqlError::new(*position, "WHERE must compare each key field with a constant"))
-        }
-        Expression::Literal(_) | Expression::Array(_) | Expression::Document(_) => Err(SqlError::new(
-            Position { line: 1, column: 1 },
-            "WHERE must compare each key field with a constant",
-        )),
+        Err(error) if tolerant && error.kind() == kind => Ok(()),
+        other => other,
     }
 }

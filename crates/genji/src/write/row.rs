@@ -1,7 +1,5 @@
 //! From a document to the bytes of a row, its key and its index entries (format description §6, §7).
 
-use std::collections::BTreeMap;
-
 use deltamesh_change::Value;
 
 use super::{cast, order};
@@ -12,22 +10,17 @@ use crate::{Error, ErrorKind, key, value};
 /// Named values in order; what a row is to its writer.
 pub type Document = Vec<(String, Value)>;
 
-/// Values of the DEFAULT clauses of a table, by their text.
-pub(crate) type Defaults = BTreeMap<String, Value>;
-
-/// Validates a document: casts declared fields, fills in defaults where `fill` says so, and refuses what the table does
-/// not declare.
+/// Validates a document: casts declared fields, and refuses what the table does not declare. Defaults are in it already.
 ///
 /// The result has every declared field in order, NULL where there is no value, then the extra fields.
 pub(crate) fn validate(
     definition: &DocumentDefinition,
     fields: &[(String, Value)],
-    defaults: Option<&Defaults>,
 ) -> Result<Document, Error> {
     let mut document = Vec::with_capacity(fields.len().max(definition.fields.len()));
     for field in &definition.fields {
         let given = fields.iter().find(|(name, _)| *name == field.name).map(|(_, value)| value);
-        document.push((field.name.clone(), validate_field(field, given, defaults)?));
+        document.push((field.name.clone(), validate_field(field, given)?));
     }
     for (index, (name, value)) in fields.iter().enumerate() {
         if fields.iter().take(index).any(|(earlier, _)| earlier == name) {
@@ -44,18 +37,8 @@ pub(crate) fn validate(
     Ok(document)
 }
 
-fn validate_field(
-    field: &FieldDefinition,
-    given: Option<&Value>,
-    defaults: Option<&Defaults>,
-) -> Result<Value, Error> {
-    let value = match (given, &field.default, defaults) {
-        (Some(value), _, _) => value,
-        (None, Some(default), Some(defaults)) => defaults.get(default).ok_or_else(|| {
-            Error::new(ErrorKind::Unsupported, format!("default of field {} is not a literal", field.name))
-        })?,
-        (None, _, _) => &Value::Null,
-    };
+fn validate_field(field: &FieldDefinition, given: Option<&Value>) -> Result<Value, Error> {
+    let value = given.unwrap_or(&Value::Null);
     if value.is_null() {
         if field.not_null {
             return Err(Error::new(ErrorKind::Constraint, format!("field {} must not be null", field.name)));
@@ -83,7 +66,7 @@ fn validate_field(
     };
     match (cast.ok_or_else(misfit)?, &field.field_type) {
         (Value::Document(fields), FieldType::Document(nested)) => {
-            validate(nested, &fields, defaults).map(Value::Document)
+            validate(nested, &fields).map(Value::Document)
         }
         (value, _) => storable(&field.name, &value),
     }
@@ -264,7 +247,7 @@ pub(crate) fn cast_key(table: &TableDefinition, values: &[Value]) -> Result<Vec<
         .map(|(path, value)| {
             let field_type = if has_key { table.type_at(path).clone() } else { FieldType::Integer };
             let field = FieldDefinition { name: path.to_string(), field_type, not_null: true, default: None };
-            validate_field(&field, Some(value), None).map(|value| as_read(&field.field_type, &value))
+            validate_field(&field, Some(value)).map(|value| as_read(&field.field_type, &value))
         })
         .collect()
 }

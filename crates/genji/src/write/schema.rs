@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::row::Defaults;
 use crate::catalog::{
     CatalogEntry, ConstraintKind, Definition, DocumentDefinition, EntryKind, FieldType, IndexDefinition,
-    Path, TableDefinition,
+    Path, SequenceDefinition, TableDefinition,
 };
-use crate::sql::parse_expression;
+use crate::sql::{Expression, parse_expression};
 use crate::{Error, ErrorKind, key};
 
 /// A table with all that a write to it needs.
@@ -19,7 +18,10 @@ pub(crate) struct Table {
     pub(crate) namespace: i64,
     /// In name order, the order in which Genji writes their entries.
     pub(crate) indexes: Vec<Arc<Index>>,
-    pub(crate) defaults: Defaults,
+    /// The DEFAULT clauses that can be evaluated, by their text.
+    pub(crate) defaults: BTreeMap<String, Expression>,
+    /// The CHECK constraints by name, in the order of their definition.
+    pub(crate) checks: Vec<(String, Expression)>,
     /// Why rows cannot be written or read here, if so.
     pub(crate) fault: Option<&'static str>,
 }
@@ -32,13 +34,20 @@ pub(crate) struct Index {
     pub(crate) namespace: i64,
 }
 
+/// A sequence with its definition, if that can be read.
+#[derive(Debug, Clone)]
+struct Sequence {
+    entry: CatalogEntry,
+    definition: Option<Arc<SequenceDefinition>>,
+}
+
 /// Tables, indexes and sequences by name.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Schema {
     tables: BTreeMap<String, Arc<Table>>,
     /// The table of each index.
     indexes: BTreeMap<String, String>,
-    sequences: BTreeMap<String, CatalogEntry>,
+    sequences: BTreeMap<String, Sequence>,
     /// Objects whose definition cannot be read, and why.
     unreadable: BTreeMap<String, String>,
     last_namespace: i64,
@@ -106,12 +115,12 @@ impl Schema {
         if table.namespace < key::FIRST_USER {
             return Err(Error::new(ErrorKind::Unsupported, format!("table {name} belongs to the engine")));
         }
-        match table.fault {
-            Some(fault) => {
-                Err(Error::new(ErrorKind::Unsupported, format!("table {name} is unusable: {fault}")))
-            }
-            None => Ok(table),
-        }
+        table.usable()
+    }
+
+    /// The table whose rows may be read: a user's or the engine's own.
+    pub(crate) fn readable_table(&self, name: &str) -> Result<Arc<Table>, Error> {
+        self.table(name)?.usable()
     }
 
     /// All tables in name order.
@@ -129,12 +138,19 @@ impl Schema {
 
     /// The catalog row of a sequence.
     pub(crate) fn sequence(&self, name: &str) -> Option<&CatalogEntry> {
-        self.sequences.get(name)
+        self.sequences.get(name).map(|sequence| &sequence.entry)
+    }
+
+    /// The definition of a sequence.
+    pub(crate) fn sequence_definition(&self, name: &str) -> Result<Arc<SequenceDefinition>, Error> {
+        let missing = || Error::new(ErrorKind::NotFound, format!("no sequence {name}"));
+        let unreadable = || Error::new(ErrorKind::Unsupported, format!("sequence {name} cannot be read"));
+        self.sequences.get(name).ok_or_else(missing)?.definition.clone().ok_or_else(unreadable)
     }
 
     /// The sequences in name order.
     pub(crate) fn sequences(&self) -> impl Iterator<Item = &CatalogEntry> {
-        self.sequences.values()
+        self.sequences.values().map(|sequence| &sequence.entry)
     }
 
     /// Whether a table, index or sequence has the name.
@@ -181,16 +197,22 @@ impl Schema {
         definition.name.clone_from(&entry.name);
         let namespace = entry.namespace.ok_or_else(|| Error::decode("table has no namespace"))?;
         self.note_namespace(namespace);
-        let mut defaults = Defaults::new();
+        let mut defaults = BTreeMap::new();
         collect_defaults(&definition.document, &mut defaults);
-        let has_check = definition
-            .constraints
-            .iter()
-            .any(|constraint| matches!(constraint.kind, ConstraintKind::Check(_)));
-        let fault = has_check.then_some("its check constraints cannot be evaluated");
+        let mut checks = Vec::new();
+        let mut fault = None;
+        for constraint in &definition.constraints {
+            if let ConstraintKind::Check(text) = &constraint.kind {
+                match parse_expression(text) {
+                    Ok(check) => checks.push((constraint.name.clone(), check)),
+                    Err(_) => fault = Some("a check constraint cannot be read"),
+                }
+            }
+        }
         let indexes = self.tables.get(&entry.name).map(|table| table.indexes.clone()).unwrap_or_default();
         let name = entry.name.clone();
-        self.tables.insert(name, Arc::new(Table { entry, definition, namespace, indexes, defaults, fault }));
+        self.tables
+            .insert(name, Arc::new(Table { entry, definition, namespace, indexes, defaults, checks, fault }));
         Ok(())
     }
 
@@ -218,7 +240,11 @@ impl Schema {
 
     /// Adds or replaces a sequence.
     pub(crate) fn put_sequence(&mut self, entry: CatalogEntry) {
-        self.sequences.insert(entry.name.clone(), entry);
+        let definition = match entry.definition() {
+            Ok(Definition::Sequence(definition)) => Some(Arc::new(definition)),
+            _ => None,
+        };
+        self.sequences.insert(entry.name.clone(), Sequence { entry, definition });
     }
 
     /// Forgets a table and its indexes.
@@ -241,19 +267,29 @@ impl Schema {
 }
 
 impl Table {
+    fn usable(self: Arc<Self>) -> Result<Arc<Self>, Error> {
+        match self.fault {
+            Some(fault) => {
+                let reason = format!("table {} is unusable: {fault}", self.definition.name);
+                Err(Error::new(ErrorKind::Unsupported, reason))
+            }
+            None => Ok(self),
+        }
+    }
+
     /// The primary key's paths.
     pub(crate) fn primary_key(&self) -> Option<&[Path]> {
         self.definition.primary_key()
     }
 }
 
-/// Evaluates the DEFAULT clauses that are literals. A row that needs another one is refused when it comes.
-fn collect_defaults(document: &DocumentDefinition, defaults: &mut Defaults) {
+/// Parses the DEFAULT clauses. A row that needs one that cannot be read is refused when it comes.
+fn collect_defaults(document: &DocumentDefinition, defaults: &mut BTreeMap<String, Expression>) {
     for field in &document.fields {
         if let Some(text) = &field.default
-            && let Ok(value) = parse_expression(text).and_then(|expression| expression.constant(&[]))
+            && let Ok(expression) = parse_expression(text)
         {
-            defaults.insert(text.clone(), value);
+            defaults.insert(text.clone(), expression);
         }
         if let FieldType::Document(nested) = &field.field_type {
             collect_defaults(nested, defaults);

@@ -10,8 +10,8 @@ use super::memtable::Version;
 use super::merge::{Found, Live};
 use super::row::{self, Document};
 use super::schema::{Index, Schema, Table};
-use super::sequence::{self, Position, Positions};
 use super::spill::Spilled;
+use super::sequence::{self, Position, Positions};
 use crate::batch::BatchWriter;
 use crate::catalog::Path;
 use crate::{Error, ErrorKind, key};
@@ -21,7 +21,8 @@ const DOCID: &str = crate::relation::DOCID;
 /// The name under which a caller gives a document of undeclared fields.
 const EXTRA: &str = crate::relation::EXTRA;
 
-/// An open write transaction. Dropping it undoes everything; each call either takes effect whole or not at all.
+/// An open write transaction. Dropping it undoes everything; each call for one row either takes effect whole or not at all,
+/// but for the values that it took from sequences.
 pub struct WriteTransaction<'a> {
     pub(crate) database: &'a Database,
     pub(crate) writer: MutexGuard<'a, Writer>,
@@ -50,10 +51,10 @@ impl Write {
 }
 
 /// A row as it is stored now.
-struct Stored {
-    key: Vec<u8>,
+pub(crate) struct Stored {
+    pub(crate) key: Vec<u8>,
     bytes: Vec<u8>,
-    document: Document,
+    pub(crate) document: Document,
 }
 
 impl<'a> WriteTransaction<'a> {
@@ -116,7 +117,7 @@ impl<'a> WriteTransaction<'a> {
         if table.primary_key().is_none() && fields.iter().any(|(name, _)| name == DOCID) {
             return Err(Error::new(ErrorKind::Unsupported, "docids are given by the database"));
         }
-        self.insert_into(&table, &expand(&table, fields)?)
+        self.insert_into(&table, expand(&table, fields)?)
     }
 
     /// Inserts a row or replaces the whole row of the same key; returns the key.
@@ -126,17 +127,17 @@ impl<'a> WriteTransaction<'a> {
     pub fn upsert(&mut self, table: &str, fields: &[(String, Value)]) -> Result<Vec<Value>, Error> {
         let table = self.schema.user_table(table)?;
         let document = expand(&table, fields)?;
-        let Ok(key) = self.key_in(&table, fields) else { return self.insert_into(&table, &document) };
+        let Ok(key) = self.key_in(&table, fields) else { return self.insert_into(&table, document) };
         match self.stored(&table, &key)? {
             Some(stored) => {
-                let document = row::validate(&table.definition.document, &document, Some(&table.defaults))?;
+                let document = self.validated(&table, document)?;
                 self.replace(&table, stored, document)?;
                 Ok(key)
             }
             None if table.primary_key().is_none() => {
                 Err(Error::new(ErrorKind::NotFound, "no row has this docid"))
             }
-            None => self.insert_into(&table, &document),
+            None => self.insert_into(&table, document),
         }
     }
 
@@ -197,13 +198,22 @@ impl<'a> WriteTransaction<'a> {
         Ok(self.stored(&table, key)?.map(|stored| stored.document))
     }
 
-    fn insert_into(&mut self, table: &Table, fields: &[(String, Value)]) -> Result<Vec<Value>, Error> {
-        let document = row::validate(&table.definition.document, fields, Some(&table.defaults))?;
-        let bytes = row::encode(&table.definition.document, &document)?;
+    fn insert_into(&mut self, table: &Table, document: Document) -> Result<Vec<Value>, Error> {
+        let document = self.validated(table, document)?;
+        self.put_new(table, &document)
+    }
+
+    /// Writes a validated document as a new row; returns its key.
+    pub(crate) fn put_new(
+        &mut self,
+        table: &Table,
+        document: &[(String, Value)],
+    ) -> Result<Vec<Value>, Error> {
+        let bytes = row::encode(&table.definition.document, document)?;
         let mut writes = Vec::with_capacity(2 + table.indexes.len());
         let mut docid = None;
         let values = match table.primary_key() {
-            Some(paths) => row::values_at(&table.definition, paths, &document),
+            Some(paths) => row::values_at(&table.definition, paths, document),
             None => {
                 let (name, position, stored) = self.next_docid(table)?;
                 if let Some(lease) = stored {
@@ -218,9 +228,9 @@ impl<'a> WriteTransaction<'a> {
             let reason = format!("table {} has a row of this key", table.definition.name);
             return Err(Error::new(ErrorKind::AlreadyExists, reason));
         }
-        let entries = self.index_entries(table, &document, &key)?;
+        let entries = self.index_entries(table, document, &key)?;
         for (index, entry) in table.indexes.iter().zip(&entries) {
-            self.check_unique(table, index, &document, entry)?;
+            self.check_unique(table, index, document, entry)?;
         }
         writes.push(Write::Set(key, bytes));
         writes.extend(entries.into_iter().map(index_set));
@@ -237,7 +247,8 @@ impl<'a> WriteTransaction<'a> {
         let name =
             name.ok_or_else(|| Error::new(ErrorKind::Corrupt, "table has neither key nor docid sequence"))?;
         let mut position = self.position_of(name);
-        let (_, stored) = position.next_docid()?;
+        let definition = self.schema.sequence_definition(name)?;
+        let (_, stored) = position.next(&definition)?;
         Ok((name, position, stored))
     }
 
@@ -247,19 +258,35 @@ impl<'a> WriteTransaction<'a> {
         for (path, value) in changes {
             row::set_at(&mut document, path, value)?;
         }
-        let document = row::validate(&table.definition.document, &document, None)?;
-        if let Some(paths) = table.primary_key() {
-            let values = row::values_at(&table.definition, paths, &document);
-            if key::encode(table.namespace, &values)? != stored.key {
-                return Err(Error::new(ErrorKind::Unsupported, "an update cannot change the key"));
-            }
-        }
-        self.replace(table, stored, document)?;
+        let document = self.validated(table, document)?;
+        self.put_changed(table, stored, document)?;
         Ok(true)
     }
 
+    /// Puts a validated document in the place of a stored one, under another key if the key's fields changed.
+    pub(crate) fn put_changed(
+        &mut self,
+        table: &Table,
+        stored: Stored,
+        document: Document,
+    ) -> Result<(), Error> {
+        if let Some(paths) = table.primary_key() {
+            let key =
+                row::checked_key(table.namespace, &row::values_at(&table.definition, paths, &document))?;
+            if key != stored.key {
+                if self.value(&key)?.is_some() {
+                    let reason = format!("table {} has a row of this key", table.definition.name);
+                    return Err(Error::new(ErrorKind::AlreadyExists, reason));
+                }
+                self.remove(table, stored)?;
+                return self.put_new(table, &document).map(drop);
+            }
+        }
+        self.replace(table, stored, document)
+    }
+
     /// Puts a validated document in the place of a stored one; the key stays.
-    fn replace(&mut self, table: &Table, stored: Stored, document: Document) -> Result<(), Error> {
+    pub(crate) fn replace(&mut self, table: &Table, stored: Stored, document: Document) -> Result<(), Error> {
         let bytes = row::encode(&table.definition.document, &document)?;
         let old = self.index_entries(table, &stored.document, &stored.key)?;
         let new = self.index_entries(table, &document, &stored.key)?;
@@ -282,19 +309,28 @@ impl<'a> WriteTransaction<'a> {
 
     fn delete_row(&mut self, table: &Table, key: &[Value]) -> Result<bool, Error> {
         let Some(stored) = self.stored(table, key)? else { return Ok(false) };
+        self.remove(table, stored)?;
+        Ok(true)
+    }
+
+    /// Deletes a stored row with its index entries.
+    pub(crate) fn remove(&mut self, table: &Table, stored: Stored) -> Result<(), Error> {
         let mut writes: Vec<Write> = self
             .index_entries(table, &stored.document, &stored.key)?
             .into_iter()
             .map(Write::Delete)
             .collect();
         writes.push(Write::Delete(stored.key));
-        self.write(writes)?;
-        Ok(true)
+        self.write(writes)
     }
 
     /// The stored row of a key given by its values.
     fn stored(&self, table: &Table, key: &[Value]) -> Result<Option<Stored>, Error> {
-        let key = key::encode(table.namespace, &row::cast_key(&table.definition, key)?)?;
+        self.stored_at(table, key::encode(table.namespace, &row::cast_key(&table.definition, key)?)?)
+    }
+
+    /// The stored row of an encoded key.
+    pub(crate) fn stored_at(&self, table: &Table, key: Vec<u8>) -> Result<Option<Stored>, Error> {
         let Some(bytes) = self.value(&key)? else { return Ok(None) };
         let document = row::read(&table.definition.document, &bytes)?;
         Ok(Some(Stored { key, bytes, document }))
@@ -403,9 +439,14 @@ impl<'a> WriteTransaction<'a> {
         if self.batch.size() < self.database.options.spill_bytes { Ok(()) } else { self.spill() }
     }
 
-    fn size_error(&self) -> Error {
+    pub(crate) fn size_error(&self) -> Error {
         let limit = self.database.options.transaction_bytes;
         Error::new(ErrorKind::Unsupported, format!("one call changes more than {limit} bytes"))
+    }
+
+    /// Most bytes that a statement may hold in memory.
+    pub(crate) fn byte_limit(&self) -> usize {
+        self.database.options.transaction_bytes
     }
 
     /// Where a sequence stands for this transaction.

@@ -14,6 +14,7 @@ mod alternate;
 mod capture;
 mod foreign;
 mod recovery;
+mod sql;
 
 /// Options under which a few rows already fill the memtable.
 fn small() -> HostOptions {
@@ -209,9 +210,18 @@ fn refusals_name_place_and_reason() {
         "table __genji_catalog belongs to the engine",
     );
     check_error(
-        "DELETE FROM user WHERE age = 1",
-        "WHERE must compare each key field with a constant at line 1, column 28",
+        "DELETE FROM user WHERE COUNT(*) = 1",
+        "WHERE holds a function over rows at line 1, column 24",
     );
+    check_error("UPDATE user SET age = 1 WHERE id = ?", "parameter was not given at line 1, column 36");
+    check_error("UPDATE user UNSET id", "key field id cannot be unset");
+    check_error(
+        "SELECT id, COUNT(*) + 1 FROM user",
+        "a function over rows must stand alone at line 1, column 12",
+    );
+    check_error("DROP SEQUENCE log_seq", "table log needs sequence log_seq");
+    check_error("CREATE TABLE t (a INTEGER DEFAULT 'x')", "default of field a is of another type");
+    check_error("CREATE TABLE t (a BOOL CHECK (b))", "table t declares no field b");
     check_error("CREATE TABLE t (text TEXT)", "expected a name, found a keyword at line 1, column 17");
     check_error("CREATE TABLE t (`a b` TEXT)", "field name a b is not plain");
     check_error("CREATE TABLE user", "user exists already");

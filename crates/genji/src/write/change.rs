@@ -1,0 +1,261 @@
+//! INSERT, UPDATE and DELETE.
+
+use deltamesh_change::Value;
+
+use super::row;
+use super::row::Document;
+use super::rows::row_of_entry;
+use super::schema::Table;
+use super::select::{Sink, project};
+use super::transaction::WriteTransaction;
+use crate::catalog::{Path, PathSegment};
+use crate::sql::evaluate::Scope;
+use crate::sql::{Change, Expression, Insert, OnConflict, Parameters, Rows, Window};
+use crate::{Error, ErrorKind, key};
+
+impl WriteTransaction<'_> {
+    /// Runs an INSERT; what it returns of the rows goes to the sink. The result is the number of rows written.
+    pub(crate) fn insert_rows(
+        &mut self,
+        insert: &Insert,
+        parameters: Parameters<'_>,
+        sink: Sink<'_>,
+    ) -> Result<u64, Error> {
+        let table = self.schema.user_table(&insert.table)?;
+        let mut written = 0;
+        match &insert.rows {
+            Rows::Documents(rows) => {
+                for row in rows {
+                    let mut scope = Scope { row: None, key: None, parameters, sequences: Some(self) };
+                    let Value::Document(document) = row.evaluate(&mut scope)? else {
+                        return Err(Error::new(ErrorKind::Type, "inserted value is not a document"));
+                    };
+                    written += self.insert_row(&table, insert, document, parameters, sink)?;
+                }
+            }
+            Rows::Lists(lists) => {
+                for list in lists {
+                    let fields = &table.definition.document.fields;
+                    if list.len() > fields.len() {
+                        let reason = format!("too many values for table {}", insert.table);
+                        return Err(Error::new(ErrorKind::Syntax, reason));
+                    }
+                    let mut document = Document::with_capacity(list.len());
+                    for (field, value) in fields.iter().zip(list) {
+                        let mut scope = Scope { row: None, key: None, parameters, sequences: Some(self) };
+                        document.push((field.name.clone(), value.evaluate(&mut scope)?));
+                    }
+                    written += self.insert_row(&table, insert, document, parameters, sink)?;
+                }
+            }
+            Rows::Query(select, names) => {
+                if select.table.as_deref() == Some(insert.table.as_str()) {
+                    let reason = "cannot read and write the same table";
+                    return Err(Error::new(ErrorKind::Unsupported, reason));
+                }
+                for document in self.selected(select, parameters)? {
+                    let document = renamed(document, names.as_deref())?;
+                    written += self.insert_row(&table, insert, document, parameters, sink)?;
+                }
+            }
+        }
+        Ok(written)
+    }
+
+    fn insert_row(
+        &mut self,
+        table: &Table,
+        insert: &Insert,
+        document: Document,
+        parameters: Parameters<'_>,
+        sink: Sink<'_>,
+    ) -> Result<u64, Error> {
+        let document = self.validated(table, document)?;
+        if let Some(action) = insert.on_conflict {
+            let taken = self.in_the_way(table, &document)?;
+            if !taken.is_empty() {
+                return match action {
+                    OnConflict::Nothing => Ok(0),
+                    OnConflict::Replace => self.replace_taken(table, taken, document).map(|()| 1),
+                };
+            }
+        }
+        let values = self.put_new(table, &document)?;
+        if !insert.returning.is_empty() {
+            let read = row::document_as_read(&table.definition.document, &document);
+            let mut scope = Scope { row: Some(&read), key: Some(&values), parameters, sequences: Some(self) };
+            sink(project(&insert.returning, &mut scope)?)?;
+        }
+        Ok(1)
+    }
+
+    /// The keys of the rows that hold the document's key or one of its unique values, that of the key last.
+    fn in_the_way(&self, table: &Table, document: &[(String, Value)]) -> Result<Vec<Vec<u8>>, Error> {
+        let mut taken = Vec::new();
+        for index in table.indexes.iter().filter(|index| index.definition.unique) {
+            let values = row::values_at(&table.definition, &index.definition.paths, document);
+            if values.iter().any(Value::is_null) {
+                continue;
+            }
+            for entry in self.prefix(&key::encode(index.namespace, &values)?)?.keys() {
+                taken.extend(row_of_entry(entry)?.filter(|key| !taken.contains(key)));
+            }
+        }
+        if let Some(paths) = table.primary_key() {
+            let key = row::checked_key(table.namespace, &row::values_at(&table.definition, paths, document))?;
+            if self.value(&key)?.is_some() {
+                taken.retain(|other| *other != key);
+                taken.push(key);
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Puts a document in the place of the rows in its way. Unlike Genji it leaves no row under another row's key, and no
+    /// index entry of a replaced row.
+    fn replace_taken(
+        &mut self,
+        table: &Table,
+        mut taken: Vec<Vec<u8>>,
+        document: Document,
+    ) -> Result<(), Error> {
+        let own = match table.primary_key() {
+            Some(paths) => {
+                row::checked_key(table.namespace, &row::values_at(&table.definition, paths, &document))?
+            }
+            None => taken.first().cloned().unwrap_or_default(),
+        };
+        taken.retain(|key| *key != own);
+        for key in taken {
+            if let Some(stored) = self.stored_at(table, key)? {
+                self.remove(table, stored)?;
+            }
+        }
+        match self.stored_at(table, own)? {
+            Some(stored) => self.replace(table, stored, document),
+            None => self.put_new(table, &document).map(drop),
+        }
+    }
+
+    /// Runs an UPDATE; returns how many rows it wrote.
+    pub(crate) fn update_rows(
+        &mut self,
+        table: &str,
+        changes: &[Change],
+        filter: Option<&Expression>,
+        parameters: Parameters<'_>,
+    ) -> Result<u64, Error> {
+        let table = self.schema.user_table(table)?;
+        for change in changes {
+            if let Change::Unset(name) = change
+                && table.primary_key().unwrap_or_default().contains(&Path::field(name))
+            {
+                return Err(Error::new(ErrorKind::Constraint, format!("key field {name} cannot be unset")));
+            }
+        }
+        let mut written = 0;
+        for key in self.matching(&table, filter, parameters)? {
+            let values = key::split(&key)?.values()?;
+            let Some(stored) = self.stored_at(&table, key)? else { continue };
+            let mut document = stored.document.clone();
+            let mut is_whole = true;
+            for change in changes {
+                is_whole = self.change(&mut document, &values, change, parameters)?;
+                if !is_whole {
+                    break;
+                }
+            }
+            // A path that leads nowhere leaves the row as it is.
+            if is_whole {
+                let document = self.validated(&table, document)?;
+                self.put_changed(&table, stored, document)?;
+                written += 1;
+            }
+        }
+        Ok(written)
+    }
+
+    /// Makes one change; false if its path leads nowhere.
+    fn change(
+        &mut self,
+        document: &mut Document,
+        key: &[Value],
+        change: &Change,
+        parameters: Parameters<'_>,
+    ) -> Result<bool, Error> {
+        match change {
+            Change::Unset(name) => {
+                document.retain(|(field, _)| field != name);
+                Ok(true)
+            }
+            Change::Set(path, expression) => {
+                let mut scope =
+                    Scope { row: Some(document), key: Some(key), parameters, sequences: Some(self) };
+                let value = expression.evaluate(&mut scope)?;
+                Ok(set(document, &path.0, value))
+            }
+        }
+    }
+
+    /// Runs a DELETE; returns how many rows it removed.
+    pub(crate) fn delete_rows(
+        &mut self,
+        table: &str,
+        filter: Option<&Expression>,
+        window: &Window,
+        parameters: Parameters<'_>,
+    ) -> Result<u64, Error> {
+        let table = self.schema.user_table(table)?;
+        let mut removed = 0;
+        for key in self.windowed_keys(&table, filter, window, parameters)? {
+            if let Some(stored) = self.stored_at(&table, key)? {
+                self.remove(&table, stored)?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+}
+
+/// The document with its fields under other names.
+fn renamed(document: Document, names: Option<&[String]>) -> Result<Document, Error> {
+    let Some(names) = names else { return Ok(document) };
+    if names.len() != document.len() {
+        let reason = format!("{} values for {} fields", document.len(), names.len());
+        return Err(Error::new(ErrorKind::Syntax, reason));
+    }
+    Ok(names.iter().cloned().zip(document.into_iter().map(|(_, value)| value)).collect())
+}
+
+/// Sets what a path leads to; the last field of it may be new. False if the path leads nowhere.
+fn set(document: &mut Document, path: &[PathSegment], value: Value) -> bool {
+    let Some((PathSegment::Field(name), rest)) = path.split_first() else { return false };
+    let slot = document.iter_mut().find(|(field, _)| field == name).map(|(_, value)| value);
+    match (slot, rest.is_empty()) {
+        (Some(slot), true) => {
+            *slot = value;
+            true
+        }
+        (None, true) => {
+            document.push((name.clone(), value));
+            true
+        }
+        (Some(slot), false) => set_in(slot, rest, value),
+        (None, false) => false,
+    }
+}
+
+fn set_in(container: &mut Value, path: &[PathSegment], value: Value) -> bool {
+    match (container, path.split_first()) {
+        (Value::Document(fields), _) => set(fields, path, value),
+        (Value::Array(items), Some((PathSegment::Index(index), rest))) => {
+            let Some(slot) = items.get_mut(*index) else { return false };
+            if rest.is_empty() {
+                *slot = value;
+                return true;
+            }
+            set_in(slot, rest, value)
+        }
+        _ => false,
+    }
+}
