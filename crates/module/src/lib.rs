@@ -7,7 +7,7 @@
 //! # Types
 //! | proto | column | value |
 //! |---|---|---|
-//! | `bool`; integers; `float`, `double`; `string`; `bytes` | bool; int; float; text; bytes | unsigned 64-bit values above 2^63-1 are refused |
+//! | `bool`; integers; `float`, `double`; `string`; `bytes` | bool; int; float; text; bytes | unsigned 64-bit values above 2^63-1 and NaN are refused |
 //! | enum | text | the name of the value; an unknown number in decimal |
 //! | `google.protobuf.Timestamp` | text | RFC 3339, UTC, always nine fractional digits, so that it sorts as time |
 //! | `google.protobuf.Duration` | text | seconds with `s`, as in the Protobuf JSON mapping |

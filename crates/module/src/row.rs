@@ -150,8 +150,8 @@ fn value(proto: &Proto, kind: &Kind, place: Place) -> Result<Value, Reason> {
         Proto::I64(value) => integer(i128::from(*value), place)?,
         Proto::U32(value) => integer(i128::from(*value), place)?,
         Proto::U64(value) => integer(i128::from(*value), place)?,
-        Proto::F32(value) => Value::Float(f64::from(*value)),
-        Proto::F64(value) => Value::Float(*value),
+        Proto::F32(value) => double(f64::from(*value), place)?,
+        Proto::F64(value) => double(*value, place)?,
         Proto::String(value) => Value::Text(value.clone()),
         Proto::Bytes(value) => Value::Bytes(value.to_vec()),
         Proto::EnumNumber(number) => Value::Text(enum_name(*number, kind)),
@@ -181,6 +181,14 @@ fn integer(value: i128, place: Place) -> Result<Value, Reason> {
         return Ok(Value::Text(value.to_string()));
     }
     i64::try_from(value).map(Value::Int).map_err(|_| Reason::Here("exceeds a signed 64-bit integer"))
+}
+
+/// A double. As a column of its own NaN would be NULL in a replica, and so become zero.
+fn double(value: f64, place: Place) -> Result<Value, Reason> {
+    if place == Place::Column && value.is_nan() {
+        return Err(Reason::Here("is NaN, which no column holds"));
+    }
+    Ok(Value::Float(value))
 }
 
 fn enum_name(number: i32, kind: &Kind) -> String {

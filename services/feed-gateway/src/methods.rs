@@ -6,7 +6,7 @@ use bytes::Bytes;
 use deltamesh_change::SourcePosition;
 use deltamesh_module::{
     ConvertError, MethodBinding, MethodDefinition, ModuleDefinition, MutationKind, field_value, fields_of,
-    message_from_row,
+    message_from_row, update_of,
 };
 use deltamesh_nats_grpc::{Call, Code, Handler, Service, Status};
 use deltamesh_wire::proto::source::v1::MutateResponse;
@@ -136,11 +136,9 @@ async fn mutate(
         let mut mutations = Vec::with_capacity(messages.len());
         for message in messages {
             let request = decode(&method.input, message)?;
-            let mut row = fields_of(&request).map_err(|error| bad_request(&error))?;
-            if kind == MutationKind::Update {
-                // A field that is absent keeps its value.
-                row.retain(|(_, value)| !value.is_null());
-            }
+            // A field that is absent from an update keeps its value.
+            let row = if kind == MutationKind::Update { update_of(&request) } else { fields_of(&request) };
+            let row = row.map_err(|error| bad_request(&error))?;
             mutations.push(mutation(relation, kind, row));
             last = Some(request);
         }

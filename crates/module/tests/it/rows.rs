@@ -152,6 +152,8 @@ fn values_that_do_not_fit() {
     check(json!({"r": 1}), "field r needs an array");
     let huge = message(all(), json!({"u": "18446744073709551615"}));
     assert_eq!(fields_of(&huge).unwrap_err().to_string(), "field u exceeds a signed 64-bit integer");
+    let nan = message(all(), json!({"d": "NaN"}));
+    assert_eq!(fields_of(&nan).unwrap_err().to_string(), "field d is NaN, which no column holds");
 }
 
 fn chat() -> ModuleDefinition {
