@@ -11,6 +11,8 @@ const DELETE: u8 = 0;
 const SET: u8 = 1;
 const LOG_DATA: u8 = 3;
 const RANGE_DELETE: u8 = 15;
+/// Sequence numbers have 56 bits: in tables they share eight bytes with the kind of the entry.
+pub(crate) const SEQUENCES: u64 = 1 << 56;
 
 /// One operation of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,10 +50,14 @@ pub struct Batch<'a> {
 /// The sequence number and the operation count of a record, without decoding the operations.
 ///
 /// # Errors
-/// [`ErrorKind::Decode`] when the record is shorter than its header.
+/// [`ErrorKind::Decode`] when the record is shorter than its header, or the sequence number has more than 56 bits.
 pub fn header(record: &[u8]) -> Result<(u64, u32), Error> {
     let mut input = record;
-    Ok((u64::from_le_bytes(take_array(&mut input)?), u32::from_le_bytes(take_array(&mut input)?)))
+    let sequence = u64::from_le_bytes(take_array(&mut input)?);
+    if sequence >= SEQUENCES {
+        return Err(Error::decode("sequence number is too large"));
+    }
+    Ok((sequence, u32::from_le_bytes(take_array(&mut input)?)))
 }
 
 impl<'a> Batch<'a> {

@@ -288,7 +288,9 @@ impl Follower {
     /// A process writes its manifest right after its first log, with the next file number.
     fn is_new_process(&self, log: u64) -> Result<bool, Error> {
         let manifests = directory::list(&self.dir)?.manifests;
-        Ok(manifests.iter().any(|&manifest| manifest > self.last_log + 1 && manifest <= log + 1))
+        Ok(manifests
+            .iter()
+            .any(|&manifest| manifest > self.last_log.saturating_add(1) && manifest <= log.saturating_add(1)))
     }
 
     /// Whether the host process of the last record is gone: another has opened the database since.

@@ -15,6 +15,9 @@ mod directory;
 mod error;
 mod fault;
 mod follower;
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod history;
 pub mod key;
 mod log;

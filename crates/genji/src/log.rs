@@ -57,7 +57,12 @@ impl LogReader {
     pub(crate) fn open(dir: &Path, number: u64) -> Result<Self, Error> {
         let path = log_path(dir, number);
         let file = File::open(&path).map_err(|error| Error::io("open log", &path, error))?;
-        Ok(Self { number, path, file, offset: 0, window: Window::default() })
+        Ok(Self::of_file(number, path, file))
+    }
+
+    /// Starts at the beginning of an open file.
+    pub(crate) fn of_file(number: u64, path: PathBuf, file: File) -> Self {
+        Self { number, path, file, offset: 0, window: Window::default() }
     }
 
     pub(crate) fn number(&self) -> u64 {

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::batch::SEQUENCES;
 use crate::chunk::{BLOCK, LEGACY_HEADER, Part, masked_crc};
 use crate::directory::{current_manifest, manifest_path};
 use crate::varint::{take, take_array, take_bytes, take_string};
@@ -41,14 +42,19 @@ impl Version {
         let manifest = current_manifest(dir)?;
         let path = manifest_path(dir, manifest);
         let bytes = std::fs::read(&path).map_err(|error| Error::io("read manifest", &path, error))?;
+        Self::decode(manifest, &bytes).map_err(|error| error.in_file(&path))
+    }
+
+    /// The state that the bytes of a manifest describe.
+    pub(crate) fn decode(manifest: u64, bytes: &[u8]) -> Result<Self, Error> {
         let mut version = Self { manifest, ..Self::default() };
         let mut edits = 0;
-        for record in records(&bytes) {
-            let (offset, record) = record.map_err(|error| error.in_file(&path))?;
+        for record in records(bytes) {
+            let (offset, record) = record?;
             version.apply(&record).map_err(|error| {
                 let kind =
                     if error.kind() == ErrorKind::Unsupported { error.kind() } else { ErrorKind::Corrupt };
-                Error::new(kind, "manifest edit cannot be read").in_file(&path).at(offset).caused_by(error)
+                Error::new(kind, "manifest edit cannot be read").at(offset).caused_by(error)
             })?;
             edits += 1;
             if edits <= 2 {
@@ -57,7 +63,7 @@ impl Version {
             }
         }
         if version.min_log == 0 {
-            return Err(Error::new(ErrorKind::Corrupt, "manifest names no log").in_file(&path));
+            return Err(Error::new(ErrorKind::Corrupt, "manifest names no log"));
         }
         Ok(version)
     }
@@ -76,7 +82,7 @@ impl Version {
                 3 | 9 => {
                     take(input)?;
                 }
-                4 => self.last_sequence = take(input)?,
+                4 => self.last_sequence = take_sequence(input)?,
                 5 => {
                     take(input)?;
                     take_string(input)?;
@@ -92,6 +98,13 @@ impl Version {
         // A moved table is deleted on one level and added on another in the same edit.
         self.tables.extend(added);
         Ok(())
+    }
+}
+
+fn take_sequence(input: &mut &[u8]) -> Result<u64, Error> {
+    match take(input)? {
+        sequence @ ..SEQUENCES => Ok(sequence),
+        _ => Err(Error::decode("sequence number is too large")),
     }
 }
 

@@ -20,6 +20,8 @@ use block::BlockCursor;
 const FOOTER: u64 = 53;
 const MAGIC: [u8; 8] = [0xf7, 0xcf, 0xf4, 0x85, 0xb7, 0x41, 0xe2, 0x88];
 const BLOCK_TRAILER: u64 = 5;
+/// No byte of Snappy stands for more: 3 bytes copy at most 64.
+const SNAPPY_RATIO: usize = 64;
 
 /// Place of a block in its file, without the block's trailer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +69,11 @@ impl Table {
     pub(crate) fn open(dir: &Path, number: u64) -> Result<Self, Error> {
         let path = table_path(dir, number);
         let file = File::open(&path).map_err(|error| Error::io("open table", &path, error))?;
+        Self::of_file(path, file)
+    }
+
+    /// Reads footer and properties of an open file.
+    pub(crate) fn of_file(path: PathBuf, file: File) -> Result<Self, Error> {
         let size = file.metadata().map_err(|error| Error::io("read table size", &path, error))?.len();
         let index = Handle { offset: 0, length: 0 };
         let mut table = Self { path, file, size, index, two_level: false, range_deletes: None };
@@ -167,9 +174,15 @@ impl Table {
         bytes.truncate(bytes.len() - BLOCK_TRAILER as usize);
         let contents = match compression {
             Some(0) => bytes,
-            Some(1) => snap::raw::Decoder::new()
-                .decompress_vec(&bytes)
-                .map_err(|error| corrupt("block does not decompress").caused_by(error))?,
+            Some(1) => {
+                let length = snap::raw::decompress_len(&bytes);
+                if length.is_ok_and(|length| length / SNAPPY_RATIO > bytes.len()) {
+                    return Err(corrupt("block has an impossible length"));
+                }
+                snap::raw::Decoder::new()
+                    .decompress_vec(&bytes)
+                    .map_err(|error| corrupt("block does not decompress").caused_by(error))?
+            }
             _ => {
                 return Err(
                     Error::new(ErrorKind::Unsupported, "block has unknown compression").in_file(&self.path)

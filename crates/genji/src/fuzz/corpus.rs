@@ -1,0 +1,91 @@
+//! Inputs to start from: files of the real engine that are part of the project, and of our own writer.
+
+use std::path::{Path, PathBuf};
+
+use crate::batch::{Batch, Operation};
+use crate::catalog::CatalogEntry;
+use crate::log::{LogReader, Step};
+use crate::write::{Database, HostOptions};
+use crate::{directory, key};
+
+/// Longer files are cut: short inputs are mutated in more of their places.
+const LONGEST: usize = 6000;
+
+/// Inputs of each target.
+#[derive(Default)]
+pub(super) struct Corpus {
+    pub(super) logs: Vec<Vec<u8>>,
+    pub(super) records: Vec<Vec<u8>>,
+    pub(super) manifests: Vec<Vec<u8>>,
+    pub(super) tables: Vec<Vec<u8>>,
+    pub(super) documents: Vec<Vec<u8>>,
+    pub(super) catalog: Vec<Vec<u8>>,
+}
+
+impl Corpus {
+    pub(super) fn collect() -> Self {
+        let own = tempfile::tempdir().unwrap();
+        write(own.path());
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/genji");
+        let mut directories: Vec<PathBuf> =
+            std::fs::read_dir(fixtures).unwrap().map(|entry| entry.unwrap().path().join("db")).collect();
+        directories.sort();
+        directories.push(own.path().to_owned());
+        let mut corpus = Self::default();
+        directories.iter().filter(|directory| directory.exists()).for_each(|directory| corpus.add(directory));
+        corpus.documents.retain(|document| document.len() < LONGEST);
+        corpus
+    }
+
+    fn add(&mut self, dir: &Path) {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            let input = || [&[1][..], &std::fs::read(&path).unwrap()].concat();
+            if name.ends_with(".sst") {
+                self.tables.push(input());
+            } else if name.starts_with("MANIFEST") {
+                self.manifests.push(input());
+            } else if name.ends_with(".log") {
+                let mut log = input();
+                log.truncate(LONGEST);
+                self.logs.push(log);
+            }
+        }
+        for number in directory::list(dir).unwrap().logs {
+            let mut reader = LogReader::open(dir, number).unwrap();
+            let mut record = Vec::new();
+            while let Step::Record { .. } = reader.next(&mut record).unwrap() {
+                self.take(&record);
+            }
+        }
+    }
+
+    fn take(&mut self, record: &[u8]) {
+        for operation in Batch::decode(record).unwrap().operations {
+            let Operation::Set { key, value } = operation else { continue };
+            if key::namespace_of(key) == Some(key::CATALOG) {
+                self.catalog.push(value.to_vec());
+                self.catalog.push(CatalogEntry::decode(value).unwrap().sql.into_bytes());
+            }
+            if let Ok(length) = u8::try_from(key.len()) {
+                self.documents.push([&[length], key, value].concat());
+            }
+        }
+        if record.len() < LONGEST {
+            self.records.push(record.to_vec());
+        }
+    }
+}
+
+/// A small database with logs and tables.
+fn write(dir: &Path) {
+    let options = HostOptions { memtable_bytes: 4096, ..HostOptions::default() };
+    let database = Database::open(dir, &options).unwrap();
+    database.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, v TEXT UNIQUE)", &[]).unwrap();
+    for id in 0..100 {
+        let sql = format!("INSERT INTO t(id, v) VALUES ({id}, \"value number {id}\")");
+        database.execute(&sql, &[]).unwrap();
+    }
+    database.close().unwrap();
+}
