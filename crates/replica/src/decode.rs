@@ -31,6 +31,10 @@ impl Schemas {
             self.follow(&change);
             return Ok(vec![Item::Schema(change)]);
         }
+        if changes.relation.is_empty() && changes.transactions.is_empty() {
+            // Only a position: a source without relations, or a new writer.
+            return Ok(vec![]);
+        }
         let schema = self.0.get(&changes.relation);
         let schema = schema.ok_or_else(|| Error::new(ErrorKind::Decode, place(), "relation is unknown"))?;
         if schema.dsid != changes.dsid {

@@ -16,8 +16,10 @@ mod genji_host;
 mod nats;
 mod place;
 mod port;
+mod proxy;
 
 pub use genji_host::GenjiHost;
 pub use nats::NatsServer;
 pub use place::{nats_server, reference, tools_dir, workspace_root};
 pub use port::free_port;
+pub use proxy::Proxy;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use deltamesh_genji::GenjiTransaction;
-use deltamesh_jetstream::{Disposition, Error, Hop, StatusBoard, backoff};
+use deltamesh_jetstream::{Disposition, Error, ErrorKind, Hop, StatusBoard, backoff};
 use deltamesh_wire::subject;
 use serde_json::json;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, timeout_at};
@@ -89,7 +89,10 @@ struct Session {
 impl Session {
     /// Reads from the change log where to continue, and begins to read there.
     async fn open(service: &mut Service, snapshot: bool) -> Result<Self, String> {
-        let opened = ChangeLog::open(&service.client, &service.source.name).await;
+        let opened = ChangeLog::open(&service.client, &service.source.name, service.epoch()).await;
+        if opened.as_ref().is_err_and(|error| error.kind() == ErrorKind::Fenced) {
+            service.step_down().await;
+        }
         let (log, engine) = opened.map_err(|error| error.chain())?;
         let wants_snapshot = snapshot || !service.reconciles.is_empty();
         let start = match engine {
@@ -126,7 +129,8 @@ impl Session {
             if let Some(end) = self.handle(event, service).await {
                 return end;
             }
-            if service.is_drained() && self.log.is_idle() {
+            // What a host had not published when it lost its lease is set aside later.
+            if service.is_drained() && (service.is_lost() || self.log.is_idle()) {
                 return End::Stopped;
             }
         }

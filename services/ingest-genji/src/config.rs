@@ -12,9 +12,13 @@ use deltamesh_wire::subject;
 #[command(name = "ingest-genji", version)]
 pub struct Options {
     /// Source: `NAME=genji:PATH`, with `?mode=tap` (default: follow the directory beside the application that has it
-    /// open) or `?mode=host` (own the directory and serve writes).
-    #[arg(long, value_name = "NAME=genji:PATH[?mode=tap|host]")]
+    /// open), `?mode=host` (own the directory and serve writes) or `?mode=standby` (follow the change log of a host
+    /// into an empty directory, and take over when that host is gone).
+    #[arg(long, value_name = "NAME=genji:PATH[?mode=tap|host|standby]")]
     pub source: Source,
+    /// The same as `?mode=standby`.
+    #[arg(long)]
+    pub standby: bool,
     /// Servers, comma-separated.
     #[arg(long, env = "DELTAMESH_NATS", default_value = "nats://127.0.0.1:4222", value_name = "URL")]
     pub nats: String,
@@ -30,6 +34,8 @@ pub enum Mode {
     Tap,
     /// This program.
     Host,
+    /// This program, once the host that writes now is gone; until then it follows the change log.
+    Standby,
 }
 
 /// A Genji database under the name of its source.
@@ -56,7 +62,7 @@ pub enum SourceError {
     #[error("source {0} has an empty path")]
     Path(String),
     /// A parameter behind `?` that does not exist.
-    #[error("source {0} has the parameter {1:?}: known are mode=tap and mode=host")]
+    #[error("source {0} has the parameter {1:?}: known are mode=tap, mode=host and mode=standby")]
     Parameter(String, String),
 }
 
@@ -65,6 +71,7 @@ impl Mode {
         match self {
             Self::Tap => "tap",
             Self::Host => "host",
+            Self::Standby => "standby",
         }
     }
 }
@@ -86,6 +93,7 @@ impl FromStr for Source {
         let mode = match parameters {
             "" | "mode=tap" => Mode::Tap,
             "mode=host" => Mode::Host,
+            "mode=standby" => Mode::Standby,
             other => return Err(SourceError::Parameter(name.to_owned(), other.to_owned())),
         };
         Ok(Self { name: name.to_owned(), path: path.into(), mode })
@@ -99,6 +107,13 @@ impl fmt::Display for Source {
 }
 
 impl Options {
+    /// The source as all options together name it.
+    #[must_use]
+    pub fn source(&self) -> Source {
+        let mode = if self.standby { Mode::Standby } else { self.source.mode };
+        Source { mode, ..self.source.clone() }
+    }
+
     /// The configuration in force, as JSON, for `--print-config`.
     #[must_use]
     pub fn to_json(&self) -> serde_json::Value {
@@ -107,7 +122,7 @@ impl Options {
             "source": {
                 "name": self.source.name,
                 "path": self.source.path,
-                "mode": self.source.mode.name(),
+                "mode": self.source().mode.name(),
             },
         })
     }
@@ -122,6 +137,7 @@ mod tests {
         let source = |mode| Source { name: "app".into(), path: "/data/app".into(), mode };
         assert_eq!("app=genji:/data/app".parse(), Ok(source(Mode::Tap)));
         assert_eq!("app=genji:/data/app?mode=host".parse(), Ok(source(Mode::Host)));
+        assert_eq!("app=genji:/data/app?mode=standby".parse(), Ok(source(Mode::Standby)));
         assert_eq!(source(Mode::Tap).to_string().parse(), Ok(source(Mode::Tap)));
         let check = |text: &str, expected: &str| {
             assert_eq!(text.parse::<Source>().expect_err("refused").to_string(), expected);
@@ -132,7 +148,7 @@ mod tests {
         check("app=genji:", "source app has an empty path");
         check(
             "app=genji:x?mode=own",
-            "source app has the parameter \"mode=own\": known are mode=tap and mode=host",
+            "source app has the parameter \"mode=own\": known are mode=tap, mode=host and mode=standby",
         );
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use deltamesh_change::EnginePosition;
+use deltamesh_genji::catalog::TableDefinition;
 use deltamesh_genji::{Database, Error, HostOptions};
 use deltamesh_jetstream::{Code, Request, ServiceError};
 use deltamesh_wire::proto::source::v1::MutateRequest;
@@ -37,6 +38,8 @@ pub(crate) enum Job {
 /// What became of it.
 pub(crate) enum HostEvent {
     Opened,
+    /// The statements that define the tables, where they have changed.
+    Tables(Vec<String>),
     Failed {
         place: String,
         reason: String,
@@ -77,6 +80,7 @@ impl Host {
             modules: tables::Modules::default(),
             jobs: job_queue,
             events: sender,
+            tables: vec![],
         };
         std::thread::Builder::new().name("genji-host".into()).spawn(move || thread.run())?;
         Ok(Self { jobs: Some(jobs), events })
@@ -107,6 +111,8 @@ struct Thread {
     modules: tables::Modules,
     jobs: mpsc::Receiver<Job>,
     events: mpsc::Sender<HostEvent>,
+    /// The definitions that were told last.
+    tables: Vec<TableDefinition>,
 }
 
 /// Why serving ended.
@@ -173,14 +179,19 @@ impl Thread {
     }
 
     fn serve(&mut self, database: &Database) -> End {
+        self.tell_tables(database);
         while let Some(job) = self.jobs.blocking_recv() {
             let mut next = Some(job);
             while let Some(job) = next.take() {
                 match job {
                     Job::Mutate(request) => next = self.mutate_group(database, request),
-                    Job::Execute(request) => self.execute(database, request),
+                    Job::Execute(request) => {
+                        self.execute(database, request);
+                        self.tell_tables(database);
+                    }
                     Job::Module { name, value } => {
                         let result = self.modules.apply(database, &self.source, &value);
+                        self.tell_tables(database);
                         self.tell(HostEvent::Module { name, version: tables::version(&value), result });
                     }
                 }
@@ -239,6 +250,15 @@ impl Thread {
         match mutate::execute(database, &request.payload) {
             Ok((position, rows)) => self.tell(HostEvent::Written { request, position, rows }),
             Err(error) => self.refuse(request, error),
+        }
+    }
+
+    /// A standby makes its tables like these.
+    fn tell_tables(&mut self, database: &Database) {
+        let tables = database.tables();
+        if tables != self.tables {
+            self.tell(HostEvent::Tables(tables.iter().map(ToString::to_string).collect()));
+            self.tables = tables;
         }
     }
 

@@ -16,12 +16,13 @@ mod mutate;
 mod progress;
 mod schemas;
 mod service;
+mod standby;
 mod tables;
 mod unreadable;
 mod watch;
 mod writers;
 
-use deltamesh_jetstream::{StatusBoard, answer_status, connect};
+use deltamesh_jetstream::{Client, StatusBoard, answer_status, connect};
 use tracing::{info, warn};
 
 pub use config::{Mode, Options, Source, SourceError};
@@ -34,7 +35,7 @@ use service::{SERVICE, Service};
 /// # Errors
 /// The service cannot start; while it runs, faults are shown in its status and mended as far as possible.
 pub async fn run(options: &Options, stop: impl Future<Output = ()> + Send + 'static) -> Result<(), Error> {
-    let source = options.source.clone();
+    let source = options.source();
     let name = format!("{SERVICE} {}", source.name);
     let mut stop = Box::pin(stop);
     let client = tokio::select! {
@@ -50,11 +51,38 @@ pub async fn run(options: &Options, stop: impl Future<Output = ()> + Send + 'sta
             }
         }
     });
-    let mut service = Service::start(source, client.clone(), board, stop).await?;
-    capture::run(&mut service).await;
-    service.close().await;
+    let (told, is_stopping) = tokio::sync::watch::channel(false);
+    tokio::spawn(async move {
+        stop.await;
+        told.send_replace(true);
+    });
+    let served = match source.mode {
+        Mode::Tap => tap(source, client.clone(), board, is_stopping).await,
+        Mode::Host | Mode::Standby => standby::run(source, client.clone(), board, is_stopping).await,
+    };
     status.abort();
+    served?;
     client.close().await;
     info!("stopped");
     Ok(())
+}
+
+async fn tap(
+    source: Source,
+    client: Client,
+    board: StatusBoard,
+    stop: tokio::sync::watch::Receiver<bool>,
+) -> Result<(), Error> {
+    let mut service = Service::start(source, client, board, Box::pin(stopped(stop)), None).await?;
+    capture::run(&mut service).await;
+    service.close().await;
+    Ok(())
+}
+
+/// Resolves when the service is to stop.
+async fn stopped(mut stop: tokio::sync::watch::Receiver<bool>) {
+    if stop.wait_for(|is_stopping| *is_stopping).await.is_err() {
+        // Who would say so is gone.
+        std::future::pending::<()>().await;
+    }
 }

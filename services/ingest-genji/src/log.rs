@@ -9,7 +9,7 @@ use deltamesh_change::{
 use deltamesh_genji::GenjiTransaction;
 use deltamesh_jetstream::{
     Client, Disposition, Error, ErrorKind, GroupPacker, Message, Publisher, Recovered, SnapshotPacker,
-    StreamJournal, ensure_changes, now_us, recover_changes,
+    StreamJournal, check_writer, ensure_changes, fence, now_us, recover_changes,
 };
 use deltamesh_wire::subject;
 use tracing::warn;
@@ -45,6 +45,8 @@ pub(crate) struct Durable {
 pub(crate) struct ChangeLog {
     source: String,
     publisher: Publisher,
+    /// Sequence of the writer message that the stream must end with, for a source with a lease.
+    epoch: Option<u64>,
     schemas: Schemas,
     /// Position behind the last transaction that was published.
     position: SourcePosition,
@@ -72,8 +74,12 @@ impl ChangeLog {
     /// engine position to continue from, if there is one.
     ///
     /// # Errors
-    /// From the server.
-    pub(crate) async fn open(client: &Client, source: &str) -> Result<(Self, Option<EnginePosition>), Error> {
+    /// From the server; [`ErrorKind::Fenced`] where another host has taken over since `epoch`.
+    pub(crate) async fn open(
+        client: &Client,
+        source: &str,
+        epoch: Option<u64>,
+    ) -> Result<(Self, Option<EnginePosition>), Error> {
         ensure_changes(client, source).await?;
         let journal = StreamJournal::open(client, &subject::changes_stream(source)).await?;
         let publisher = Publisher::open(journal.clone()).await?;
@@ -84,11 +90,16 @@ impl ChangeLog {
             }
             recovered => recovered?,
         };
+        // Engine positions of another writer mean nothing here.
+        if let Some(epoch) = epoch {
+            check_writer(client, source, epoch).await?;
+        }
         let engine = recovered.position.as_ref().map(|position| position.engine);
         let position = recovered.position.unwrap_or_else(new_incarnation);
         let log = Self {
             source: source.to_owned(),
             publisher,
+            epoch,
             schemas: Schemas::new(client, source, recovered.schemas),
             durable: position.clone(),
             position,
@@ -195,7 +206,10 @@ impl ChangeLog {
     }
 
     /// Hands messages to the publisher. It keeps them where the server is away; the error comes again with the next ack.
-    async fn send(&mut self, messages: Vec<Message>) -> Result<(), Error> {
+    async fn send(&mut self, mut messages: Vec<Message>) -> Result<(), Error> {
+        if let Some(epoch) = self.epoch {
+            fence(&mut messages, &self.source, epoch);
+        }
         match self.publisher.publish(messages).await {
             Err(error) if error.disposition() == Disposition::Stop => Err(error),
             _ => Ok(()),

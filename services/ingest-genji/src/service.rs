@@ -1,10 +1,12 @@
 //! What the service talks to besides engine and change log: requests, the hosted database, modules, the stop signal.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::time::Duration;
 
 use deltamesh_jetstream::{
-    Bucket, BucketEvent, BucketName, Client, Code, Error, Request, Requests, ServiceError, StatusBoard, Watch,
+    Bucket, BucketEvent, BucketName, Client, Code, Error, Leases, Request, Requests, ServiceError,
+    StatusBoard, Watch,
 };
 use deltamesh_wire::proto::module::v1::Outcome;
 use deltamesh_wire::subject;
@@ -13,6 +15,7 @@ use tracing::{debug, info, warn};
 
 use crate::config::{Mode, Source};
 use crate::host::{Host, HostEvent, Job};
+use crate::standby::{Keeper, Mastership};
 use crate::tables;
 use crate::writers::{Committed, Writers, respond};
 
@@ -24,6 +27,9 @@ const HOST: &str = "host";
 /// After this time a stop no longer waits for the database.
 const CLOSE: Duration = Duration::from_secs(10);
 
+/// Requests that may wait for the lease.
+const HELD: usize = 1024;
+
 /// What arrives from outside.
 pub(crate) enum Outside {
     Stop,
@@ -31,6 +37,8 @@ pub(crate) enum Outside {
     Request(Option<Request>),
     Host(HostEvent),
     Module(Result<BucketEvent, Error>),
+    /// The lease was renewed, or is lost.
+    Lease,
 }
 
 /// What an arrival means for the capture loop.
@@ -59,6 +67,12 @@ pub(crate) struct Service {
     host: Option<Host>,
     modules: Watch,
     outcomes: Bucket,
+    /// The right to write a hosted source.
+    mastership: Option<Mastership>,
+    /// Requests that wait until the lease is confirmed.
+    held: VecDeque<Request>,
+    /// Whether the stream has another writer.
+    is_fenced: bool,
 }
 
 impl Service {
@@ -67,14 +81,19 @@ impl Service {
         client: Client,
         board: StatusBoard,
         stop: Stop,
+        mastership: Option<Mastership>,
     ) -> Result<Self, crate::Error> {
         let requests = subject::source_request(&source.name, "*");
-        let requests = Requests::subscribe(&client, &requests, Some(SERVICE)).await?;
+        // Of two hosts each hears everything, and the one that holds the lease answers.
+        let queue = mastership.is_none().then_some(SERVICE);
+        let requests = Requests::subscribe(&client, &requests, queue).await?;
         let modules = Bucket::open(&client, BucketName::Modules).await?.watch();
         let outcomes = Bucket::open(&client, BucketName::ModuleStatus).await?;
         let host = match source.mode {
             Mode::Tap => None,
-            Mode::Host => Some(Host::spawn(&source.name, &source.path).map_err(crate::Error::Thread)?),
+            Mode::Host | Mode::Standby => {
+                Some(Host::spawn(&source.name, &source.path).map_err(crate::Error::Thread)?)
+            }
         };
         let mut service = Self {
             writers: Writers::new(&source.name),
@@ -88,6 +107,9 @@ impl Service {
             host,
             modules,
             outcomes,
+            mastership,
+            held: VecDeque::new(),
+            is_fenced: false,
         };
         if let Some(host) = service.host.as_mut() {
             // The reader begins when there is something to read.
@@ -104,6 +126,7 @@ impl Service {
             request = self.requests.next(), if !self.is_stopping => Outside::Request(request),
             event = next_host_event(&mut self.host) => Outside::Host(event),
             event = self.modules.next(), if !self.is_stopping => Outside::Module(event),
+            () = lease_changed(&mut self.mastership), if !self.is_stopping => Outside::Lease,
         }
     }
 
@@ -113,7 +136,12 @@ impl Service {
                 self.drain().await;
                 Command::Nothing
             }
-            Outside::Request(Some(request)) => self.on_request(request).await,
+            Outside::Request(Some(request)) if self.may_write() => self.on_request(request).await,
+            Outside::Request(Some(request)) => {
+                self.hold(request).await;
+                Command::Nothing
+            }
+            Outside::Lease => self.on_lease().await,
             Outside::Host(event) => self.on_host(event).await,
             Outside::Module(Ok(BucketEvent::Entry(entry))) => {
                 if let Some(value) = entry.value {
@@ -135,7 +163,60 @@ impl Service {
     }
 
     pub(crate) fn is_host(&self) -> bool {
-        self.source.mode == Mode::Host
+        self.source.mode != Mode::Tap
+    }
+
+    /// Sequence of the writer message that must be the stream's last one; nothing where the source has no lease.
+    pub(crate) fn epoch(&self) -> Option<u64> {
+        self.mastership.as_ref().map(|mastership| mastership.epoch)
+    }
+
+    /// Whether another host writes the source now.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.is_fenced || self.mastership.as_ref().is_some_and(|mastership| mastership.keeper.is_lost())
+    }
+
+    /// The lease, for the time after the service.
+    pub(crate) fn into_keeper(self) -> Option<Keeper> {
+        self.mastership.map(|mastership| mastership.keeper)
+    }
+
+    fn may_write(&self) -> bool {
+        self.mastership.as_ref().is_none_or(|mastership| mastership.keeper.is_current())
+    }
+
+    /// Keeps a request until the lease is confirmed. If it is lost instead, whoever holds it then has answered.
+    async fn hold(&mut self, request: Request) {
+        if self.held.len() < HELD {
+            self.held.push_back(request);
+        } else {
+            let reason = format!("source {} waits for its lease", self.source.name);
+            refuse(&request, Code::Unavailable, reason).await;
+        }
+    }
+
+    /// The stream has another writer: nothing of this one can be published any more.
+    pub(crate) async fn step_down(&mut self) {
+        self.is_fenced = true;
+        self.held.clear();
+        self.writers.abandon().await;
+        self.drain().await;
+    }
+
+    async fn on_lease(&mut self) -> Command {
+        if self.is_lost() {
+            self.step_down().await;
+            return Command::Nothing;
+        }
+        let mut command = Command::Nothing;
+        while self.may_write() {
+            let Some(request) = self.held.pop_front() else { break };
+            match self.on_request(request).await {
+                Command::Nothing => {}
+                other => command = other,
+            }
+        }
+        command
     }
 
     /// Waits until the database of a hosted source is closed.
@@ -216,8 +297,15 @@ impl Service {
     async fn on_host(&mut self, event: HostEvent) -> Command {
         match event {
             HostEvent::Opened => self.board.clear(HOST),
+            HostEvent::Tables(statements) => self.publish_tables(&statements).await,
             HostEvent::Failed { place, reason } => self.board.raise(HOST, place, reason),
             HostEvent::Written { request, position: Some(position), rows } => {
+                if self.is_fenced {
+                    let committed = Committed { request, position, rows };
+                    self.writers.committed(committed).await;
+                    self.writers.abandon().await;
+                    return Command::Nothing;
+                }
                 self.writers.committed(Committed { request, position, rows }).await;
                 return Command::Wake;
             }
@@ -243,6 +331,15 @@ impl Service {
         }
     }
 
+    /// Puts the definitions of the tables where standbys find them.
+    async fn publish_tables(&mut self, statements: &[String]) {
+        let put =
+            async { Leases::open(&self.client).await?.put_definitions(&self.source.name, statements).await };
+        if let Err(error) = put.await {
+            warn!(error = %error.chain(), "standbys cannot see the definitions of the tables");
+        }
+    }
+
     async fn report(&mut self, module: &str, version: u64, result: Result<(), String>) {
         if let Err(reason) = &result {
             warn!(module, version, reason, "module is refused");
@@ -261,6 +358,13 @@ impl Service {
 async fn next_host_event(host: &mut Option<Host>) -> HostEvent {
     match host {
         Some(host) => host.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn lease_changed(mastership: &mut Option<Mastership>) {
+    match mastership {
+        Some(mastership) => mastership.keeper.changed().await,
         None => std::future::pending().await,
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use deltamesh_change::{EnginePosition, SourcePosition};
-use deltamesh_jetstream::Request;
+use deltamesh_jetstream::{Code, Request, ServiceError};
 use deltamesh_wire::proto::source::v1::MutateResponse;
 use prost::Message as _;
 use tracing::debug;
@@ -66,6 +66,17 @@ impl Writers {
     pub(crate) async fn reached(&mut self, position: &SourcePosition) {
         self.durable = position.clone();
         self.answer().await;
+    }
+
+    /// Another host writes the change log now: whether it has these transactions is not known here.
+    pub(crate) async fn abandon(&mut self) {
+        let reason =
+            format!("source {} is written by another host now; look before writing again", self.source);
+        for Committed { request, .. } in std::mem::take(&mut self.waiting).into_values().flatten() {
+            if let Err(error) = request.fail(&ServiceError::new(Code::Aborted, reason.clone())).await {
+                debug!(%error, "nobody took the answer to a mutation");
+            }
+        }
     }
 
     async fn answer(&mut self) {

@@ -5,6 +5,7 @@ mod host;
 mod inspect;
 mod mirror;
 mod program;
+mod standby;
 mod tap;
 mod tap_history;
 mod tap_schema;
@@ -33,7 +34,7 @@ struct Ingest {
 impl Ingest {
     fn start(nats: &NatsServer, dir: &Path, mode: Mode) -> Self {
         let source = Source { name: "app".into(), path: dir.to_owned(), mode };
-        let options = Options { source, nats: nats.url(), print_config: false };
+        let options = Options { source, nats: nats.url(), standby: false, print_config: false };
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(async move {
             let stopped = async move {

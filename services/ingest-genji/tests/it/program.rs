@@ -11,10 +11,19 @@ pub(crate) struct Program {
 
 impl Program {
     pub(crate) fn start(nats: &NatsServer, dir: &Path, mode: Mode) -> Self {
+        Self::start_at(&nats.url(), dir, mode)
+    }
+
+    /// With the server at that address.
+    pub(crate) fn start_at(url: &str, dir: &Path, mode: Mode) -> Self {
         let source = Source { name: "app".into(), path: dir.to_owned(), mode };
         let child = Command::new(env!("CARGO_BIN_EXE_ingest-genji"))
-            .args(["--source", &source.to_string(), "--nats", &nats.url()])
-            .stderr(Stdio::null())
+            .args(["--source", &source.to_string(), "--nats", url])
+            .stderr(if std::env::var_os("DELTAMESH_SHOW_LOGS").is_some() {
+                Stdio::inherit()
+            } else {
+                Stdio::null()
+            })
             .spawn()
             .expect("program");
         Self { child }

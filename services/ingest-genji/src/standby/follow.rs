@@ -1,0 +1,344 @@
+//! A standby: follows the change log, and takes over when the writer has gone.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use deltamesh_genji::catalog::{Definition, TableDefinition};
+use deltamesh_jetstream::{
+    Consumer, ErrorKind, GroupReader, Hop, Journal as _, Lease, Stored, StreamJournal, Writer, decode,
+    now_us, publish_writer,
+};
+use deltamesh_wire::proto::change::v1::Changes;
+use deltamesh_wire::subject;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tracing::{debug, info, warn};
+
+use super::apply::Applier;
+use super::keeper::{Keeper, LOOK, Observer};
+use super::state::{Follows, State};
+use super::{Mastership, Node, text};
+
+/// Messages that are read at once.
+const MESSAGES: usize = 512;
+/// Payload bytes that are read at once.
+const BYTES: usize = 4 << 20;
+/// How long an answer to a request for a snapshot may take before it is asked for again.
+const SNAPSHOT: Duration = Duration::from_secs(20);
+/// How long a definition may take to arrive behind the change log.
+const DEFINITION: Duration = Duration::from_secs(2);
+
+/// A directory on its way behind the change log.
+pub(super) struct Follower<'a> {
+    node: &'a Node,
+    state: State,
+    follows: Follows,
+    applier: Option<Applier>,
+    reader: GroupReader,
+    consumer: Consumer,
+    /// First sequence and capture time of a snapshot that has begun.
+    snapshot: Option<(u64, i64)>,
+    captured_us: i64,
+    asked: Option<Instant>,
+}
+
+impl<'a> Follower<'a> {
+    /// Opens the directory and the change log at the state's position.
+    pub(super) async fn open(node: &'a Node, state: State) -> Result<Self, String> {
+        let mut follows = state.follows.clone().unwrap_or_default();
+        let stream = subject::changes_stream(&node.source.name);
+        let consumer = match Consumer::open(&node.client, &stream, follows.sequence + 1).await {
+            Err(error) if matches!(error.kind(), ErrorKind::Trimmed | ErrorKind::Lost) => {
+                follows.awaits_snapshot = true;
+                let journal = StreamJournal::open(&node.client, &stream).await.map_err(text)?;
+                let first = journal.bounds().await.map_err(text)?.first;
+                Consumer::open(&node.client, &stream, first).await.map_err(text)?
+            }
+            consumer => consumer.map_err(text)?,
+        };
+        let (dir, schemas) = (node.source.path.clone(), follows.schemas.clone());
+        let mut applier = blocking(move || Applier::open(&dir, schemas)).await??;
+        applier.definitions = definitions(node).await?;
+        let mut reader = GroupReader::new(follows.position.clone());
+        if follows.awaits_snapshot {
+            reader.await_snapshot();
+        }
+        info!(source = node.source.name, sequence = follows.sequence, "follows the change log");
+        Ok(Self {
+            node,
+            state,
+            follows,
+            applier: Some(applier),
+            reader,
+            consumer,
+            snapshot: None,
+            captured_us: 0,
+            asked: None,
+        })
+    }
+
+    /// Follows until this node is the writer.
+    pub(super) async fn run(mut self) -> Result<Mastership, String> {
+        let mut observer = Observer::new();
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                batch = self.consumer.next_batch(MESSAGES, BYTES) => match batch {
+                    Ok(batch) => self.apply(batch).await?,
+                    Err(error) if error.kind() == ErrorKind::Unavailable => {}
+                    Err(error) => return Err(error.chain()),
+                },
+                _ = look.tick() => {
+                    if let Some((lease, revision)) = self.lapsed(&mut observer).await
+                        && let Some(mastership) = self.take_over(lease, revision).await?
+                    {
+                        return Ok(mastership);
+                    }
+                    self.ask_snapshot();
+                }
+            }
+        }
+    }
+
+    /// The lease, where nobody renews it and this directory could continue.
+    async fn lapsed(&mut self, observer: &mut Observer) -> Option<(Lease, u64)> {
+        let lease = match self.node.leases.get(&self.node.source.name).await {
+            Ok(lease) => lease?,
+            Err(error) => {
+                debug!(error = %error.chain(), "cannot read the lease");
+                return None;
+            }
+        };
+        self.node.board.set_hop(Hop {
+            hop: "standby".to_owned(),
+            subject: self.node.source.name.clone(),
+            position: self.follows.position.as_ref().map(ToString::to_string).unwrap_or_default(),
+            lag: 0,
+            ..Hop::default()
+        });
+        let has_lapsed = observer.has_lapsed(lease.1) || lease.0.released;
+        (has_lapsed && self.follows.position.is_some() && !self.follows.awaits_snapshot).then_some(lease)
+    }
+
+    /// Asks the writer for a snapshot where only that continues.
+    fn ask_snapshot(&mut self) {
+        if !self.follows.awaits_snapshot || self.asked.is_some_and(|asked| asked.elapsed() < SNAPSHOT) {
+            return;
+        }
+        self.asked = Some(Instant::now());
+        let client = self.node.client.clone();
+        let subject = subject::source_request(&self.node.source.name, "reconcile");
+        tokio::spawn(async move {
+            if let Err(error) = client.request(&subject, "", SNAPSHOT).await {
+                debug!(%error, "no snapshot yet");
+            }
+        });
+    }
+
+    /// Applies messages, and notes how far the directory is.
+    async fn apply(&mut self, batch: Vec<Stored>) -> Result<(), String> {
+        let mut messages = vec![];
+        for stored in batch {
+            let changes = decode(&stored).map_err(text)?;
+            self.captured_us = self.captured_us.max(changes.captured_us);
+            if changes.snapshot {
+                self.write(std::mem::take(&mut messages)).await?;
+                self.on_snapshot(&stored, &changes).await?;
+                continue;
+            }
+            self.snapshot = None;
+            match self.reader.push(&stored) {
+                Ok(Some(group)) => {
+                    messages.extend(group.messages);
+                    self.follows.position = Some(group.position);
+                    self.follows.sequence = group.last_sequence;
+                }
+                Ok(None) => {}
+                Err(error) if error.kind() == ErrorKind::Hole => {
+                    warn!(error = %error.chain(), "only a snapshot continues");
+                    self.write(std::mem::take(&mut messages)).await?;
+                    self.follows.awaits_snapshot = true;
+                }
+                Err(error) => return Err(error.chain()),
+            }
+        }
+        self.write(messages).await?;
+        self.note()
+    }
+
+    /// Notes where the directory is. Before a crash it may be further.
+    fn note(&mut self) -> Result<(), String> {
+        if let Some(applier) = &self.applier {
+            self.follows.schemas = applier.schemas();
+        }
+        self.state.follows = Some(self.follows.clone());
+        self.state.save(&self.node.source.path)
+    }
+
+    async fn write(&mut self, messages: Vec<Changes>) -> Result<(), String> {
+        if messages.is_empty() {
+            return Ok(());
+        }
+        for changes in &messages {
+            self.define(changes).await?;
+        }
+        self.on_directory(move |applier| applier.apply(messages)).await
+    }
+
+    /// Looks up the definition of a table that a message defines; without one it is made from the columns.
+    async fn define(&mut self, changes: &Changes) -> Result<(), String> {
+        let until = Instant::now() + DEFINITION;
+        while let Some(applier) = self.applier.as_mut().filter(|applier| applier.lacks_definition(changes)) {
+            if Instant::now() >= until {
+                warn!(
+                    relation = changes.relation,
+                    "table is made from its columns: its definition is not known"
+                );
+                break;
+            }
+            applier.definitions = definitions(self.node).await?;
+            sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
+    }
+
+    /// Notes the beginning of a snapshot; applies it when its end is there. The stream keeps it meanwhile.
+    async fn on_snapshot(&mut self, stored: &Stored, changes: &Changes) -> Result<(), String> {
+        let first = match self.snapshot {
+            Some((first, captured_us)) if captured_us == changes.captured_us => first,
+            _ => stored.sequence,
+        };
+        self.snapshot = Some((first, changes.captured_us));
+        if !changes.end {
+            return Ok(());
+        }
+        self.snapshot = None;
+        let begins_here = changes.first_ordinal > 0;
+        let stream = subject::changes_stream(&self.node.source.name);
+        let mut again = Consumer::open(&self.node.client, &stream, first).await.map_err(text)?;
+        let mut diff = Some(self.on_directory(|applier| applier.begin_snapshot()).await?);
+        while again.next_sequence() <= stored.sequence && begins_here {
+            let left = usize::try_from(stored.sequence + 1 - again.next_sequence()).unwrap_or(MESSAGES);
+            let batch = again.next_batch(MESSAGES.min(left), BYTES).await.map_err(text)?;
+            for stored in batch {
+                let changes = decode(&stored).map_err(text)?;
+                self.define(&changes).await?;
+                let mut taken = diff.take().ok_or("snapshot is not open")?;
+                diff = Some(
+                    self.on_directory(move |applier| {
+                        applier.apply_snapshot(&mut taken, changes)?;
+                        Ok(taken)
+                    })
+                    .await?,
+                );
+            }
+        }
+        if let Some(diff) = diff {
+            self.on_directory(move |applier| applier.finish_snapshot(diff)).await?;
+        }
+        let position = changes.position.clone().map(Into::into);
+        self.reader = GroupReader::new(position.clone());
+        self.follows.position = position;
+        self.follows.sequence = stored.sequence;
+        self.follows.awaits_snapshot = false;
+        info!(source = self.node.source.name, sequence = stored.sequence, "snapshot is applied");
+        self.note()
+    }
+
+    async fn on_directory<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut Applier) -> Result<T, String> + Send + 'static,
+    ) -> Result<T, String> {
+        let mut applier = self.applier.take().ok_or("directory is closed")?;
+        let (applier, result) = blocking(move || {
+            let result = work(&mut applier);
+            (applier, result)
+        })
+        .await?;
+        self.applier = Some(applier);
+        result
+    }
+
+    /// Takes the lease and then the stream; nothing where another standby was faster or the stream is not applied to its
+    /// end.
+    async fn take_over(&mut self, lapsed: Lease, revision: u64) -> Result<Option<Mastership>, String> {
+        let source = self.node.source.name.clone();
+        let directory = self.state.directory.clone().unwrap_or_else(|| nuid::next().to_string());
+        info!(source, from = lapsed.directory, "takes over");
+        let lease = Lease { directory: directory.clone(), released: false, ..lapsed };
+        let since = Instant::now();
+        let revision = match self.node.leases.put(&source, &lease, revision).await {
+            Ok(revision) => revision,
+            Err(error) if error.kind() == ErrorKind::Fenced => return Ok(None),
+            Err(error) => return Err(error.chain()),
+        };
+        // Known to be this directory's before the stream says so.
+        self.state.directory = Some(directory.clone());
+        self.note()?;
+        loop {
+            let last = self.read_to_end().await?;
+            let (Some(continues), false) = (self.follows.position.clone(), self.follows.awaits_snapshot)
+            else {
+                return Ok(None);
+            };
+            let applier = self.applier.as_ref().ok_or("directory is closed")?;
+            let mut position = continues.clone();
+            position.ordinal += 1;
+            position.engine = applier.position()?;
+            let writer = Writer { sequence: last + 1, directory: directory.clone(), continues };
+            let captured_us = i64::try_from(now_us()).unwrap_or(i64::MAX).max(self.captured_us + 1);
+            let published =
+                publish_writer(&self.node.client, &source, last, &writer, &position, captured_us).await;
+            match published {
+                Ok(epoch) => return self.promoted(epoch, revision, since).await.map(Some),
+                Err(error) if error.kind() == ErrorKind::Fenced => {
+                    debug!("the writer before was still there, reading on");
+                }
+                // Whether it is published shows at the next look.
+                Err(error) => return Err(error.chain()),
+            }
+        }
+    }
+
+    /// Applies everything up to the last message; returns its sequence.
+    async fn read_to_end(&mut self) -> Result<u64, String> {
+        loop {
+            let last = self.consumer.bounds().await.map_err(text)?.last;
+            if self.consumer.next_sequence() > last {
+                return Ok(last);
+            }
+            let batch = self.consumer.next_batch(MESSAGES, BYTES).await.map_err(text)?;
+            self.apply(batch).await?;
+        }
+    }
+
+    async fn promoted(&mut self, epoch: u64, revision: u64, since: Instant) -> Result<Mastership, String> {
+        let directory = self.state.directory.clone().unwrap_or_default();
+        let keeper =
+            Keeper::spawn(self.node.leases.clone(), &self.node.source.name, &directory, revision, since);
+        self.state.since = epoch;
+        self.state.follows = None;
+        self.state.save(&self.node.source.path)?;
+        if let Some(applier) = self.applier.take() {
+            blocking(move || applier.close()).await??;
+        }
+        self.node.board.remove_hop("standby", &self.node.source.name);
+        warn!(source = self.node.source.name, sequence = epoch, "is the writer now");
+        Ok(Mastership { epoch, keeper })
+    }
+}
+
+/// The tables as the writer defines them.
+async fn definitions(node: &Node) -> Result<BTreeMap<String, TableDefinition>, String> {
+    let statements = node.leases.definitions(&node.source.name).await.map_err(text)?;
+    let parsed = statements.iter().map(|sql| Definition::parse(sql));
+    let tables = parsed.filter_map(|definition| match definition {
+        Ok(Definition::Table(table)) => Some((table.name.clone(), table)),
+        Ok(_) | Err(_) => None,
+    });
+    Ok(tables.collect())
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
+    tokio::task::spawn_blocking(work).await.map_err(|_ended| "work on the directory broke off".to_owned())
+}

@@ -1,0 +1,245 @@
+//! Two hosts of one source change places under load.
+//!
+//! `DELTAMESH_FAILOVER_ROUNDS` says how often each way of losing the writer is tried (default: once).
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use deltamesh_change::to_json;
+use deltamesh_genji::{ReadOptions, Snapshot};
+use deltamesh_ingest_genji::Mode;
+use deltamesh_jetstream::{Client, Consumer, Status, gather_status};
+use deltamesh_testkit::{GenjiHost, NatsServer, Proxy};
+use deltamesh_wire::proto::source::v1::ExecuteRequest;
+use prost::Message as _;
+
+use crate::program::Program;
+use crate::{LONG, Mirror, start};
+
+const WRITERS: usize = 6;
+const ANSWER: Duration = Duration::from_millis(1000);
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Loss {
+    Killed,
+    Frozen,
+    CutOff,
+}
+
+/// A host with its directory, behind a proxy of its own.
+struct Node {
+    dir: PathBuf,
+    proxy: Proxy,
+    program: Program,
+}
+
+impl Node {
+    fn start(nats: &NatsServer, dir: PathBuf, mode: Mode) -> Self {
+        let target = nats.url().rsplit(':').next().expect("port").parse().expect("port");
+        let proxy = Proxy::start(target).expect("proxy");
+        let program = Program::start_at(&url(&proxy), &dir, mode);
+        Self { dir, proxy, program }
+    }
+
+    fn lose(&mut self, loss: Loss) {
+        match loss {
+            Loss::Killed => self.program.kill(),
+            Loss::Frozen => self.program.signal("STOP"),
+            Loss::CutOff => self.proxy.cut(),
+        }
+    }
+
+    fn come_back(&mut self, loss: Loss) {
+        match loss {
+            Loss::Killed => self.program = Program::start_at(&url(&self.proxy), &self.dir, Mode::Host),
+            Loss::Frozen => self.program.signal("CONT"),
+            Loss::CutOff => self.proxy.heal(),
+        }
+    }
+}
+
+fn url(proxy: &Proxy) -> String {
+    format!("nats://127.0.0.1:{}", proxy.port())
+}
+
+async fn execute(client: &Client, statement: &str) -> Result<(), String> {
+    let request = ExecuteRequest { statement: statement.to_owned(), parameters: vec![] };
+    let reply = client.request("source.app.execute", request.encode_to_vec(), ANSWER).await;
+    reply.map(drop).map_err(|error| error.to_string())
+}
+
+async fn execute_in_time(client: &Client, statement: &str) {
+    let until = Instant::now() + LONG;
+    while let Err(error) = execute(client, statement).await {
+        assert!(Instant::now() < until, "{statement}: {error}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Writers that note what was acknowledged, and when.
+#[derive(Default)]
+struct Load {
+    next: AtomicU64,
+    is_over: AtomicBool,
+    /// Number of each acknowledged row, and when its request was sent and answered.
+    acknowledged: Mutex<Vec<(u64, Instant, Instant)>>,
+}
+
+impl Load {
+    fn run(self: &Arc<Self>, client: &Client) {
+        for _ in 0..WRITERS {
+            let (load, client) = (self.clone(), client.clone());
+            tokio::spawn(async move {
+                while !load.is_over.load(Ordering::Relaxed) {
+                    let number = load.next.fetch_add(1, Ordering::Relaxed);
+                    let sent = Instant::now();
+                    let row =
+                        format!("INSERT INTO t(id, tags, doc) VALUES ({number}, [1, 2], {{a: {number}}})");
+                    if execute(&client, &row).await.is_ok() {
+                        load.acknowledged.lock().expect("lock").push((number, sent, Instant::now()));
+                    }
+                }
+            });
+        }
+    }
+
+    /// Waits for an acknowledgement of what was sent after `since`; how long that took.
+    async fn first_after(&self, since: Instant) -> Duration {
+        let until = Instant::now() + LONG;
+        loop {
+            let first = {
+                let acknowledged = self.acknowledged.lock().expect("lock");
+                let after = acknowledged.iter().filter(|(_, sent, _)| *sent >= since);
+                after.map(|(_, _, answered)| *answered - since).min()
+            };
+            match first {
+                Some(first) => return first,
+                None => assert!(Instant::now() < until, "nobody takes over"),
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    fn acknowledged(&self) -> BTreeSet<u64> {
+        self.acknowledged.lock().expect("lock").iter().map(|(number, _, _)| *number).collect()
+    }
+}
+
+/// The status of the node that follows, once there is one that `wanted` holds for.
+async fn standby(client: &Client, wanted: impl Fn(&Status) -> bool) -> Status {
+    let until = Instant::now() + LONG;
+    loop {
+        let statuses = gather_status(client, Duration::from_millis(200)).await.expect("status");
+        let found = statuses.iter().find(|status| {
+            status.hops.iter().any(|hop| hop.hop == "standby" && !hop.position.is_empty()) && wanted(status)
+        });
+        if let Some(found) = found {
+            return found.clone();
+        }
+        assert!(Instant::now() < until, "nobody follows: {statuses:?}");
+    }
+}
+
+/// Every message demands the writer message that is the last one before it.
+async fn check_one_writer(client: &Client) {
+    let mut consumer = Consumer::open(client, "CHANGES_APP", 1).await.expect("stream");
+    let last = consumer.bounds().await.expect("bounds").last;
+    let mut writer = 0;
+    while consumer.next_sequence() <= last {
+        for stored in consumer.next_batch(512, 4 << 20).await.expect("messages") {
+            if stored.subject == "changes.app.__writer" {
+                writer = stored.sequence;
+            } else {
+                let demanded = stored.headers.get("Nats-Expected-Last-Subject-Sequence").expect("fence");
+                assert_eq!(demanded, writer.to_string(), "message {}", stored.sequence);
+            }
+        }
+    }
+}
+
+/// Rows of a directory, in the mirror's form.
+fn rows(dir: &Path) -> BTreeSet<String> {
+    let snapshot = Snapshot::open(dir, &ReadOptions::default()).expect("snapshot");
+    let rows = snapshot.rows("t").expect("rows").map(|row| {
+        let row = row.expect("row");
+        serde_json::Value::from(row.iter().map(to_json).collect::<Vec<_>>()).to_string()
+    });
+    rows.collect()
+}
+
+// Figures are for who runs many rounds.
+#[allow(clippy::print_stdout)]
+async fn check(loss: Loss) {
+    let rounds = std::env::var("DELTAMESH_FAILOVER_ROUNDS").ok().and_then(|rounds| rounds.parse().ok());
+    let (nats, client, dir) = start().await;
+    let mut writer = Node::start(&nats, dir.path().join("a"), Mode::Host);
+    execute_in_time(&client, "CREATE TABLE t(id INTEGER PRIMARY KEY, tags ARRAY, doc DOCUMENT)").await;
+    let mut follower = Node::start(&nats, dir.path().join("b"), Mode::Standby);
+    standby(&client, |_| true).await;
+    let load = Arc::new(Load::default());
+    load.run(&client);
+    let mut mirror = Mirror::new(&client);
+    for round in 0..rounds.unwrap_or(1) {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        let lost = Instant::now();
+        writer.lose(loss);
+        let taken = load.first_after(lost).await;
+        println!("{loss:?}, round {round}: writes are acknowledged again after {} ms", taken.as_millis());
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        writer.come_back(loss);
+        let status = standby(&client, |_| true).await;
+        println!("{loss:?}, round {round}: {:?}", status.faults);
+        for fault in &status.faults {
+            assert_eq!(fault.part, "unpublished", "{fault:?}");
+            let text = std::fs::read_to_string(&fault.place).expect("set aside");
+            assert!(text.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()));
+        }
+        std::mem::swap(&mut writer, &mut follower);
+    }
+    load.is_over.store(true, Ordering::Relaxed);
+    tokio::time::sleep(ANSWER).await;
+    let last =
+        Consumer::open(&client, "CHANGES_APP", 1).await.expect("stream").bounds().await.expect("bounds").last;
+    let until = Instant::now() + LONG;
+    while u64::try_from(mirror.messages).expect("count") < last {
+        mirror.read().await;
+        assert!(Instant::now() < until, "{mirror:?}");
+    }
+    // The standby has all of it.
+    let position = mirror.position.to_string();
+    standby(&client, |status| status.hops.iter().any(|hop| hop.position == position)).await;
+    let acknowledged = load.acknowledged();
+    println!("{loss:?}: {} acknowledged, {mirror:?}", acknowledged.len());
+    let mirrored = &mirror.relations["t"];
+    let missing: Vec<_> =
+        acknowledged.iter().filter(|id| !mirrored.contains_key(&format!("[{id}]"))).collect();
+    assert_eq!(missing, Vec::<&u64>::new(), "acknowledged rows are lost");
+    check_one_writer(&client).await;
+    for node in [&mut follower, &mut writer] {
+        assert!(node.program.terminate().success());
+    }
+    let truth: BTreeSet<String> = mirrored.values().cloned().collect();
+    assert_eq!(rows(&writer.dir), truth, "writer's directory");
+    assert_eq!(rows(&follower.dir), truth, "standby's directory");
+    if let Some(mut host) = GenjiHost::start(&follower.dir).expect("engine") {
+        assert_eq!(host.query("SELECT id FROM t").expect("query").len(), truth.len());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_writer_is_killed() {
+    check(Loss::Killed).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_writer_is_frozen() {
+    check(Loss::Frozen).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_writer_is_cut_off() {
+    check(Loss::CutOff).await;
+}
