@@ -9,6 +9,7 @@ use deltamesh_genji::{Database, HostOptions};
 
 mod alternation;
 mod compaction;
+mod fault;
 mod spill;
 
 /// Options under which a few rows already fill the memtable.
