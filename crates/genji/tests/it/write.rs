@@ -13,6 +13,7 @@ use serde_json::Value as Json;
 mod alternate;
 mod capture;
 mod foreign;
+mod random_sql;
 mod recovery;
 mod sql;
 
