@@ -61,12 +61,14 @@ impl Tap {
         for _ in 0..600 {
             let status = gather_status(client, Duration::from_millis(300)).await?;
             let hops = status.first().map(|status| status.hops.clone()).unwrap_or_default();
-            let of = |name: &str| hops.iter().find(|hop| hop.hop == name).map(|hop| hop.position.clone());
-            let now = of("publish");
-            if now.is_some() && now == of("capture") && now == before && of("snapshot").is_none() {
+            let is_busy = hops.iter().any(|hop| hop.lag > 0 || hop.hop == "snapshot");
+            let now: Vec<String> = hops.into_iter().map(|hop| hop.position).collect();
+            if !now.is_empty() && !is_busy && before.as_ref() == Some(&now) {
                 return Ok(());
             }
-            before = now;
+            before = Some(now);
+            // Before it answers, nobody does, and that is known at once.
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
         bail!("the tap does not come to rest")
     }
