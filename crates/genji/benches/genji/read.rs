@@ -17,7 +17,7 @@ pub(crate) fn run(plan: &Plan) -> Result<()> {
     let dir = tempfile::tempdir()?;
     let options = HostOptions { retained_log_bytes: u64::MAX, ..HostOptions::default() };
     let database = Database::open(dir.path(), &options)?;
-    database.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT)", &[])?;
+    database.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, pad TEXT)", &[])?;
     let position = database.position()?;
     for first in (0..plan.rows).step_by(ROWS as usize) {
         insert(&database, first..(first + ROWS).min(plan.rows))?;

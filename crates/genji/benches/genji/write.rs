@@ -14,7 +14,7 @@ use crate::Plan;
 /// Bytes of text in a row.
 const ROW: usize = 100;
 const WRITERS: usize = 16;
-const CREATE: &str = "CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT)";
+const CREATE: &str = "CREATE TABLE t (id INTEGER PRIMARY KEY, pad TEXT)";
 
 /// Prints the rates of all rounds and their ratios to the real engine's.
 pub(crate) fn run(plan: &Plan) -> Result<()> {
@@ -76,7 +76,7 @@ pub(crate) fn insert(database: &Database, ids: std::ops::Range<i64>) -> Result<(
     let mut transaction = database.begin();
     for id in ids {
         let text: Value = "v".repeat(ROW).into();
-        transaction.insert("t", &[("id".to_owned(), Value::Int(id)), ("v".to_owned(), text)])?;
+        transaction.insert("t", &[("id".to_owned(), Value::Int(id)), ("pad".to_owned(), text)])?;
     }
     transaction.commit()?;
     Ok(())
