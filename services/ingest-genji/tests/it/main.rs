@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod host;
+mod host_proto;
 mod inspect;
 mod mirror;
 mod program;
