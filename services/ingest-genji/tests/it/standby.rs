@@ -176,7 +176,11 @@ async fn check(loss: Loss) {
     let rounds = std::env::var("DELTAMESH_FAILOVER_ROUNDS").ok().and_then(|rounds| rounds.parse().ok());
     let (nats, client, dir) = start().await;
     let mut writer = Node::start(&nats, dir.path().join("a"), Mode::Host);
-    execute_in_time(&client, "CREATE TABLE t(id INTEGER PRIMARY KEY, tags ARRAY, doc DOCUMENT)").await;
+    execute_in_time(
+        &client,
+        "CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY, tags ARRAY, doc DOCUMENT)",
+    )
+    .await;
     let mut follower = Node::start(&nats, dir.path().join("b"), Mode::Standby);
     standby(&client, |_| true).await;
     let load = Arc::new(Load::default());
