@@ -202,16 +202,7 @@ fn list(names: &[String]) -> String {
 }
 
 fn type_name(field_type: &FieldType) -> &'static str {
-    match field_type {
-        FieldType::Any => "of any type",
-        FieldType::Integer => "INTEGER",
-        FieldType::Double => "DOUBLE",
-        FieldType::Text => "TEXT",
-        FieldType::Blob => "BLOB",
-        FieldType::Boolean => "BOOLEAN",
-        FieldType::Array => "ARRAY",
-        FieldType::Document(_) => "DOCUMENT",
-    }
+    if *field_type == FieldType::Any { "of any type" } else { field_type.name() }
 }
 
 fn create_indexes(

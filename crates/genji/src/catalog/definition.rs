@@ -56,6 +56,23 @@ pub enum FieldType {
     Document(DocumentDefinition),
 }
 
+impl FieldType {
+    /// Genji's word for it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Any => "ANY",
+            Self::Integer => "INTEGER",
+            Self::Double => "DOUBLE",
+            Self::Text => "TEXT",
+            Self::Blob => "BLOB",
+            Self::Boolean => "BOOLEAN",
+            Self::Array => "ARRAY",
+            Self::Document(_) => "DOCUMENT",
+        }
+    }
+}
+
 /// A named constraint of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableConstraint {

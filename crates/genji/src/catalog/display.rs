@@ -50,16 +50,10 @@ impl Display for Path {
 
 impl Display for FieldType {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Any => "ANY",
-            Self::Integer => "INTEGER",
-            Self::Double => "DOUBLE",
-            Self::Text => "TEXT",
-            Self::Blob => "BLOB",
-            Self::Boolean => "BOOLEAN",
-            Self::Array => "ARRAY",
-            Self::Document(document) => return write!(f, "({document})"),
-        })
+        match self {
+            Self::Document(document) => write!(f, "({document})"),
+            other => f.write_str(other.name()),
+        }
     }
 }
 

@@ -5,7 +5,6 @@ use deltamesh_change::Value;
 use super::SqlError;
 use super::expression::{Aggregate, Expression, Function, Operator, Parameters};
 use super::{arithmetic, compare, like, render};
-use crate::catalog::FieldType;
 use crate::write::cast;
 use crate::{Error, ErrorKind};
 
@@ -75,7 +74,7 @@ impl Expression {
             Self::Not(inner) => Ok(Value::Bool(!compare::is_true(&inner.evaluate(scope)?))),
             Self::Binary(left, operator, right) => binary(left, *operator, right, scope),
             Self::Between(parts) => between(parts, scope),
-            Self::Cast(inner, to, position) => cast_to(&inner.evaluate(scope)?, to)
+            Self::Cast(inner, to, position) => cast::to(&inner.evaluate(scope)?, to)
                 .ok_or_else(|| Error::new(ErrorKind::Type, SqlError::misfit(*position))),
             Self::Call(function, inner) => Ok(call(*function, &inner.evaluate(scope)?)),
             Self::Aggregate(aggregate, inner, position) => {
@@ -193,23 +192,6 @@ fn between([value, low, high]: &[Expression; 3], scope: &mut Scope<'_>) -> Resul
     let inside = compare::holds(Operator::GreaterOrEqual, &value, &low)
         && compare::holds(Operator::LessOrEqual, &value, &high);
     Ok(Value::Bool(inside))
-}
-
-/// The value as that type; NULL stays NULL, and `None` is what cannot be cast.
-pub(crate) fn cast_to(value: &Value, to: &FieldType) -> Option<Value> {
-    if value.is_null() {
-        return Some(Value::Null);
-    }
-    match to {
-        FieldType::Any => Some(value.clone()),
-        FieldType::Integer => cast::to_integer(value),
-        FieldType::Double => cast::to_double(value),
-        FieldType::Text => cast::to_text(value),
-        FieldType::Blob => cast::to_blob(value),
-        FieldType::Boolean => cast::to_boolean(value),
-        FieldType::Array => cast::to_array(value),
-        FieldType::Document(_) => cast::to_document(value),
-    }
 }
 
 fn call(function: Function, value: &Value) -> Value {

@@ -3,7 +3,7 @@
 use deltamesh_change::Value;
 
 use super::expression::{Aggregate, Expression, Function};
-use crate::catalog::{FieldType, Path, PathSegment};
+use crate::catalog::{Path, PathSegment};
 use crate::write::cast::{double_text, quote};
 
 /// The paths as they appear in generated names: joined by underscores.
@@ -63,7 +63,7 @@ pub(crate) fn expression(expression: &Expression) -> String {
             let [value, low, high] = parts.as_ref();
             format!("{} BETWEEN {} AND {}", text(value), text(low), text(high))
         }
-        Expression::Cast(inner, to, _) => format!("CAST({} AS {})", text(inner), type_name(to)),
+        Expression::Cast(inner, to, _) => format!("CAST({} AS {})", text(inner), to.name().to_lowercase()),
         Expression::Call(Function::TypeOf, inner) => format!("typeof({})", text(inner)),
         Expression::Call(Function::Length, inner) => format!("LEN({})", text(inner)),
         Expression::Aggregate(function, inner, _) => aggregate(*function, inner.as_deref()),
@@ -75,19 +75,6 @@ fn key(name: &str) -> String {
     let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     let begins = name.bytes().next().is_some_and(|byte| !byte.is_ascii_digit());
     if plain && begins && !super::scanner::is_keyword(name) { name.to_owned() } else { quote(name) }
-}
-
-fn type_name(field_type: &FieldType) -> &'static str {
-    match field_type {
-        FieldType::Any => "any",
-        FieldType::Integer => "integer",
-        FieldType::Double => "double",
-        FieldType::Text => "text",
-        FieldType::Blob => "blob",
-        FieldType::Boolean => "boolean",
-        FieldType::Array => "array",
-        FieldType::Document(_) => "document",
-    }
 }
 
 /// Whether Genji reads the text of the literals in the expression back: it knows no escapes of control characters, and no

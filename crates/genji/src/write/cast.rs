@@ -4,6 +4,25 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use deltamesh_change::{Value, from_json};
 
+use crate::catalog::FieldType;
+
+/// The value as that type; NULL stays NULL, and `None` is what cannot be cast.
+pub(crate) fn to(value: &Value, to: &FieldType) -> Option<Value> {
+    if value.is_null() {
+        return Some(Value::Null);
+    }
+    match to {
+        FieldType::Any => Some(value.clone()),
+        FieldType::Integer => to_integer(value),
+        FieldType::Double => to_double(value),
+        FieldType::Text => to_text(value),
+        FieldType::Blob => to_blob(value),
+        FieldType::Boolean => to_boolean(value),
+        FieldType::Array => to_array(value),
+        FieldType::Document(_) => to_document(value),
+    }
+}
+
 /// Casts to INTEGER: doubles and texts with a fraction are cut off.
 pub(crate) fn to_integer(value: &Value) -> Option<Value> {
     match value {

@@ -11,7 +11,7 @@ use crate::catalog::{
     CatalogEntry, ConstraintKind, DocumentDefinition, EntryKind, FieldDefinition, FieldType, IndexDefinition,
     Owner, Path, PathSegment, SequenceDefinition, TableConstraint, TableDefinition,
 };
-use crate::sql::evaluate::{Scope, cast_to};
+use crate::sql::evaluate::Scope;
 use crate::sql::render::joined;
 use crate::sql::{Parameters, parse_expression};
 use crate::{Error, ErrorKind, key};
@@ -479,7 +479,7 @@ fn require_defaults(document: &DocumentDefinition) -> Result<(), Error> {
                 )
             } else {
                 let value = default.evaluate(&mut Scope::constant(Parameters::Positional(&[])))?;
-                cast_to(&value, &field.field_type).is_some()
+                super::cast::to(&value, &field.field_type).is_some()
             };
             if !fits {
                 let reason = format!("default of field {} is of another type", field.name);

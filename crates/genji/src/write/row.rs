@@ -45,43 +45,20 @@ fn validate_field(field: &FieldDefinition, given: Option<&Value>) -> Result<Valu
         }
         return Ok(Value::Null);
     }
-    let cast = match &field.field_type {
-        FieldType::Any if matches!(value, Value::Document(_)) => {
-            // Genji crashes on it; it stores documents only where the type says so.
-            return Err(Error::new(ErrorKind::Type, format!("field {} cannot hold a document", field.name)));
-        }
-        FieldType::Any => Some(value.clone()),
-        FieldType::Integer => cast::to_integer(value),
-        FieldType::Double => cast::to_double(value),
-        FieldType::Text => cast::to_text(value),
-        FieldType::Blob => cast::to_blob(value),
-        FieldType::Boolean => cast::to_boolean(value),
-        FieldType::Array => cast::to_array(value),
-        FieldType::Document(_) => cast::to_document(value),
-    };
+    if let (FieldType::Any, Value::Document(_)) = (&field.field_type, value) {
+        // Genji crashes on it; it stores documents only where the type says so.
+        return Err(Error::new(ErrorKind::Type, format!("field {} cannot hold a document", field.name)));
+    }
     let misfit = || {
         let reason =
-            format!("{} does not fit field {} ({})", value.kind(), field.name, type_name(&field.field_type));
+            format!("{} does not fit field {} ({})", value.kind(), field.name, field.field_type.name());
         Error::new(ErrorKind::Type, reason)
     };
-    match (cast.ok_or_else(misfit)?, &field.field_type) {
+    match (cast::to(value, &field.field_type).ok_or_else(misfit)?, &field.field_type) {
         (Value::Document(fields), FieldType::Document(nested)) => {
             validate(nested, &fields).map(Value::Document)
         }
         (value, _) => storable(&field.name, &value),
-    }
-}
-
-fn type_name(field_type: &FieldType) -> &'static str {
-    match field_type {
-        FieldType::Any => "ANY",
-        FieldType::Integer => "INTEGER",
-        FieldType::Double => "DOUBLE",
-        FieldType::Text => "TEXT",
-        FieldType::Blob => "BLOB",
-        FieldType::Boolean => "BOOLEAN",
-        FieldType::Array => "ARRAY",
-        FieldType::Document(_) => "DOCUMENT",
     }
 }
 
