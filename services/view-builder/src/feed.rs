@@ -7,6 +7,7 @@
 //!   replica's unpublished changes are numbered behind them, under a new incarnation, and nothing of the stream is deleted;
 //! - it ends before what it had acknowledged: the changes are published again from there, where they are still retained.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -45,6 +46,8 @@ pub(crate) struct Feed {
     board: StatusBoard,
     /// Every change up to here is in the stream.
     published: u64,
+    /// Views whose feeds the stream captures.
+    captured: HashSet<String>,
     rate: Rate,
 }
 
@@ -57,7 +60,8 @@ impl Feed {
         board: StatusBoard,
     ) -> Self {
         let (replica, reading) = (replica.to_owned(), Reading::new(path));
-        Self { client, replica, writer, reading, board, published: 0, rate: Rate::default() }
+        let (captured, rate) = (HashSet::new(), Rate::default());
+        Self { client, replica, writer, reading, board, published: 0, captured, rate }
     }
 
     /// Publishes until the pipeline has gone and everything that it committed is out. Errors are faults, and tried again.
@@ -147,6 +151,10 @@ impl Feed {
         let rows = self.reading.read(move |reader| reader.changes_after(after, None, CHUNK)).await?;
         let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(false) };
         let (first, last, count) = (first.sequence, last.sequence, rows.len());
+        // The first rows of a new view can be read before the pipeline has told of it.
+        if rows.iter().any(|row| !self.captured.contains(&row.view)) {
+            self.ensure_stream().await?;
+        }
         let published = match publisher.publish(first, rows.into_iter().map(message).collect()).await {
             Ok(published) => published.min(last),
             Err(error) if error.kind() == ErrorKind::Diverged => {
@@ -203,6 +211,7 @@ impl Feed {
         };
         let views = self.reading.read(names).await?;
         ensure_feed(&self.client, &self.replica, &views, published + 1).await?;
+        self.captured = views.into_iter().collect();
         Ok(())
     }
 
