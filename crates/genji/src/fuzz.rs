@@ -3,13 +3,14 @@
 //! The programs in `fuzz/` run them under libFuzzer; the tests of this module run them on mutated real files.
 #![allow(clippy::panic, clippy::expect_used, reason = "a target fails by panicking")]
 
-use std::fs::File;
-use std::os::unix::fs::FileExt as _;
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use crate::batch::{Batch, BatchWriter, Operation};
 use crate::catalog::{CatalogEntry, CatalogState, Definition, EntryKind};
+use crate::chunk::BLOCK;
 use crate::fault::Faults;
 use crate::log::{LogReader, Step};
 use crate::manifest::Version;
@@ -30,44 +31,55 @@ mod tests;
 /// The number of the log that [`wal`] reads.
 pub const LOG: u32 = 2;
 
-/// An unlinked file that holds the bytes of one input after the other.
-#[derive(Debug)]
-pub struct Scratch(File);
+/// A file in memory that begins at an offset.
+struct Memory<'a> {
+    base: u64,
+    bytes: &'a [u8],
+}
 
-impl Scratch {
-    /// Makes the file.
-    ///
-    /// # Errors
-    /// The operating system's.
-    pub fn new() -> std::io::Result<Self> {
-        let path = std::env::temp_dir().join(format!("deltamesh-fuzz-{}", std::process::id()));
-        let file = File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
-        std::fs::remove_file(&path)?;
-        Ok(Self(file))
+impl FileExt for Memory<'_> {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let skip = offset.checked_sub(self.base).and_then(|skip| usize::try_from(skip).ok());
+        let rest = skip.and_then(|skip| self.bytes.get(skip..)).unwrap_or_default();
+        let length = rest.len().min(buffer.len());
+        buffer[..length].copy_from_slice(&rest[..length]);
+        Ok(length)
     }
 
-    fn hold(&self, bytes: &[u8]) -> File {
-        let held = self.0.write_all_at(bytes, 0).and_then(|()| self.0.set_len(bytes.len() as u64));
-        held.and_then(|()| self.0.try_clone()).expect("scratch file")
+    fn write_at(&self, _: &[u8], _: u64) -> io::Result<usize> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
     }
 }
 
-/// A log: records, and whether what stops the reader is damage. The first byte says whether checksums are mended.
-pub fn wal(scratch: &Scratch, input: &[u8]) {
+/// Where in its block a log of [`wal`] begins: small inputs reach the end of a block, too.
+fn log_base(mode: u8) -> usize {
+    (BLOCK - usize::from(mode >> 1) * 16) % BLOCK
+}
+
+/// A log: records, what they do to a database, and whether what stops the reader is damage. The lowest bit of the first byte
+/// says whether checksums are mended, the others how many times 16 bytes are left in the first block.
+pub fn wal(input: &[u8]) {
     let Some((&mode, bytes)) = input.split_first() else { return };
     let mut bytes = bytes.to_vec();
+    let base = log_base(mode);
     if mode & 1 == 1 {
-        repair::log(&mut bytes, LOG);
+        repair::log(&mut bytes, LOG, BLOCK - base);
     }
-    let mut reader = LogReader::of_file(u64::from(LOG), PathBuf::new(), scratch.hold(&bytes));
+    let base = base as u64;
+    let file = Memory { base, bytes: &bytes };
+    let mut reader = LogReader::of_file(u64::from(LOG), PathBuf::new(), file);
+    reader.rewind(base);
+    let (mut catalog, mut faults) = (catalog_state(), Faults::default());
     let mut record = Vec::new();
-    let mut end_before = 0;
+    let mut end_before = base;
     loop {
         match reader.next(&mut record).expect("readable file") {
             Step::Record { start, end } => {
-                assert!(start >= end_before && end > start && end <= bytes.len() as u64);
+                assert!(start >= end_before && end > start && end <= base + bytes.len() as u64);
                 end_before = end;
-                batch(&record);
+                if let Ok(batch) = Batch::decode(&record) {
+                    changes(&batch, &mut catalog, &mut faults);
+                }
             }
             Step::Finished => return,
             Step::Stopped(stop) => {
@@ -92,13 +104,13 @@ pub fn batch(record: &[u8]) {
     }
     let written = writer.finish(batch.sequence);
     assert_eq!(Batch::decode(&written).ok(), Some(batch.clone()));
-    let _either = spill::part(&batch);
-    let mut catalog = CatalogState::default();
-    let mut faults = Faults::default();
-    for row in catalog_rows() {
-        catalog.set(&[], row, &mut faults);
-    }
-    let mut assembly = Assembly::new(&mut catalog, &mut faults);
+    changes(&batch, &mut catalog_state(), &mut Faults::default());
+}
+
+/// What a batch does to a database.
+fn changes(batch: &Batch<'_>, catalog: &mut CatalogState, faults: &mut Faults) {
+    let _either = spill::part(batch);
+    let mut assembly = Assembly::new(catalog, faults);
     assembly.add(&batch.operations);
     for item in assembly.finish() {
         if let deltamesh_change::Item::Row(event) = item {
@@ -120,20 +132,19 @@ pub fn manifest(input: &[u8]) {
 }
 
 /// A table: all entries of a few namespaces. The first byte says whether checksums are mended.
-pub fn table(scratch: &Scratch, input: &[u8]) {
+pub fn table(input: &[u8]) {
     let Some((&mode, bytes)) = input.split_first() else { return };
     let mut bytes = bytes.to_vec();
     if mode & 1 == 1 {
         repair::table(&mut bytes);
     }
-    let Ok(table) = Table::of_file(PathBuf::new(), scratch.hold(&bytes)) else { return };
+    let file = Memory { base: 0, bytes: &bytes };
+    let Ok(table) = Table::of_file(PathBuf::new(), file, bytes.len() as u64) else { return };
     let _either = table.range_deletes();
     for namespace in [key::CATALOG, key::FIRST_USER] {
         let Ok(mut entries) = table.entries(key::prefix(namespace)) else { return };
-        let mut left = bytes.len();
         while let Ok(Some(entry)) = entries.next() {
             assert!(entry.sequence < crate::batch::SEQUENCES);
-            left = left.checked_sub(1).expect("an entry takes a byte and more");
         }
     }
     if let Ok(index) = table.index() {
@@ -164,20 +175,25 @@ fn relations() -> &'static [Relation] {
     })
 }
 
-/// Catalog rows that give the first two of [`TABLES`] the first two namespaces.
-fn catalog_rows() -> &'static [Vec<u8>] {
-    static ROWS: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
-    ROWS.get_or_init(|| {
-        let row = |(namespace, sql): (i64, &&str)| CatalogEntry {
-            name: format!("t{namespace}"),
-            kind: EntryKind::Table,
-            namespace: Some(namespace),
-            sql: (*sql).to_owned(),
-            docid_sequence: None,
-            owner: None,
-        };
-        (key::FIRST_USER..).zip(&TABLES[..2]).map(row).map(|entry| entry.encode()).collect()
-    })
+/// A catalog in which the first two of [`TABLES`] have the first two namespaces.
+fn catalog_state() -> CatalogState {
+    static CATALOG: OnceLock<CatalogState> = OnceLock::new();
+    let catalog = CATALOG.get_or_init(|| {
+        let mut catalog = CatalogState::default();
+        for (namespace, sql) in (key::FIRST_USER..).zip(&TABLES[..2]) {
+            let entry = CatalogEntry {
+                name: format!("t{namespace}"),
+                kind: EntryKind::Table,
+                namespace: Some(namespace),
+                sql: (*sql).to_owned(),
+                docid_sequence: None,
+                owner: None,
+            };
+            catalog.set(&[], &entry.encode(), &mut Faults::default());
+        }
+        catalog
+    });
+    catalog.clone()
 }
 
 /// A key and a row: the first byte says how long the key is, the rest is key and value.

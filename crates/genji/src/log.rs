@@ -5,7 +5,7 @@
 //! means "not written yet" until something proves otherwise: see [`LogReader::is_damaged`].
 
 use std::fs::File;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::{FileExt, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::Error;
@@ -37,10 +37,10 @@ pub(crate) struct Stop {
 
 /// A position in an open log.
 #[derive(Debug)]
-pub(crate) struct LogReader {
+pub(crate) struct LogReader<F = File> {
     number: u64,
     path: PathBuf,
-    file: File,
+    file: F,
     offset: u64,
     window: Window,
 }
@@ -60,19 +60,6 @@ impl LogReader {
         Ok(Self::of_file(number, path, file))
     }
 
-    /// Starts at the beginning of an open file.
-    pub(crate) fn of_file(number: u64, path: PathBuf, file: File) -> Self {
-        Self { number, path, file, offset: 0, window: Window::default() }
-    }
-
-    pub(crate) fn number(&self) -> u64 {
-        self.number
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Whether the directory still holds this log, as far as it was read: a backup that was put back replaces it.
     pub(crate) fn is_in_place(&self) -> Result<bool, Error> {
         let named = match std::fs::metadata(&self.path) {
@@ -85,13 +72,28 @@ impl LogReader {
         let (named, open) = (look(named)?, look(self.file.metadata())?);
         Ok((named.dev(), named.ino()) == (open.dev(), open.ino()) && open.len() >= self.offset)
     }
+}
+
+impl<F: FileExt> LogReader<F> {
+    /// Starts at the beginning of an open file.
+    pub(crate) fn of_file(number: u64, path: PathBuf, file: F) -> Self {
+        Self { number, path, file, offset: 0, window: Window::default() }
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
 
     /// Reads the next record into `record`, or says why there is none.
     pub(crate) fn next(&mut self, record: &mut Vec<u8>) -> Result<Step, Error> {
         let step = self.read_record(record);
         if !matches!(step, Ok(Step::Record { .. })) {
             // Bytes that did not make a record must be read afresh next time.
-            self.window = Window::default();
+            self.window.forget();
         }
         step
     }
@@ -107,7 +109,7 @@ impl LogReader {
     /// Goes back to the start of a record.
     pub(crate) fn rewind(&mut self, start: u64) {
         self.offset = start;
-        self.window = Window::default();
+        self.window.forget();
     }
 
     fn read_record(&mut self, record: &mut Vec<u8>) -> Result<Step, Error> {
@@ -181,11 +183,11 @@ impl LogReader {
             return Ok(false);
         }
         // Seen after the bytes behind it: now it must be readable, or it never will be.
+        self.window.forget();
         Ok(matches!(self.peek()?, Step::Stopped(again) if again.offset == stop.offset))
     }
 
     fn is_followed(&mut self, from: u64) -> Result<bool, Error> {
-        self.window = Window::default();
         let block = BLOCK as u64;
         let next_block = from.next_multiple_of(block);
         let length = (next_block - from) as usize;
@@ -235,45 +237,51 @@ fn is_chunk(bytes: &[u8], log: u64) -> bool {
 #[derive(Debug, Default)]
 struct Window {
     start: u64,
-    bytes: Vec<u8>,
+    buffer: Vec<u8>,
+    /// How much of the buffer was read.
+    filled: usize,
     size: usize,
 }
 
 impl Window {
+    /// Reads afresh next time, and little at first.
+    fn forget(&mut self) {
+        (self.filled, self.size) = (0, 0);
+    }
+
     /// `length` bytes at `at`, or none when the file is shorter.
-    fn get(&mut self, file: &File, at: u64, length: usize) -> std::io::Result<Option<&[u8]>> {
-        let held =
-            at.checked_sub(self.start).is_some_and(|skip| skip + length as u64 <= self.bytes.len() as u64);
+    fn get(&mut self, file: &impl FileExt, at: u64, length: usize) -> std::io::Result<Option<&[u8]>> {
+        let held = at.checked_sub(self.start).is_some_and(|skip| skip + length as u64 <= self.filled as u64);
         if !held {
             self.size = (self.size * 2).clamp(SMALLEST_READ, LARGEST_READ);
             self.fill(file, at, self.size.max(length))?;
         }
         let skip = (at - self.start) as usize;
-        Ok(self.bytes.get(skip..skip + length))
+        Ok(self.buffer[..self.filled].get(skip..skip + length))
     }
 
     /// Up to `length` bytes at `at`, read now.
-    fn upto(&mut self, file: &File, at: u64, length: usize) -> std::io::Result<&[u8]> {
+    fn upto(&mut self, file: &impl FileExt, at: u64, length: usize) -> std::io::Result<&[u8]> {
         self.fill(file, at, length)?;
-        Ok(&self.bytes)
+        Ok(&self.buffer[..self.filled])
     }
 
-    fn fill(&mut self, file: &File, at: u64, length: usize) -> std::io::Result<()> {
-        self.start = at;
-        self.bytes.resize(length, 0);
-        let mut filled = 0;
-        while filled < length {
-            match file.read_at(&mut self.bytes[filled..], at + filled as u64) {
+    fn fill(&mut self, file: &impl FileExt, at: u64, length: usize) -> std::io::Result<()> {
+        if self.buffer.len() < length {
+            self.buffer.resize(length, 0);
+        }
+        (self.start, self.filled) = (at, 0);
+        while self.filled < length {
+            match file.read_at(&mut self.buffer[self.filled..length], at + self.filled as u64) {
                 Ok(0) => break,
-                Ok(count) => filled += count,
+                Ok(count) => self.filled += count,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => {
-                    self.bytes.clear();
+                    self.filled = 0;
                     return Err(error);
                 }
             }
         }
-        self.bytes.truncate(filled);
         Ok(())
     }
 }

@@ -4,7 +4,7 @@
 //! Snappy-compressed and carry a checksum each. An entry's key is the user key, then sequence number and kind in 8 bytes.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::chunk::masked_crc;
@@ -38,9 +38,9 @@ impl Handle {
 
 /// An open table. It stays readable when the engine unlinks it.
 #[derive(Debug)]
-pub(crate) struct Table {
+pub(crate) struct Table<F = File> {
     path: PathBuf,
-    file: File,
+    file: F,
     size: u64,
     index: Handle,
     two_level: bool,
@@ -69,12 +69,14 @@ impl Table {
     pub(crate) fn open(dir: &Path, number: u64) -> Result<Self, Error> {
         let path = table_path(dir, number);
         let file = File::open(&path).map_err(|error| Error::io("open table", &path, error))?;
-        Self::of_file(path, file)
-    }
-
-    /// Reads footer and properties of an open file.
-    pub(crate) fn of_file(path: PathBuf, file: File) -> Result<Self, Error> {
         let size = file.metadata().map_err(|error| Error::io("read table size", &path, error))?.len();
+        Self::of_file(path, file, size)
+    }
+}
+
+impl<F: FileExt> Table<F> {
+    /// Reads footer and properties of an open file of that size.
+    pub(crate) fn of_file(path: PathBuf, file: F, size: u64) -> Result<Self, Error> {
         let index = Handle { offset: 0, length: 0 };
         let mut table = Self { path, file, size, index, two_level: false, range_deletes: None };
         let Some(footer_at) = size.checked_sub(FOOTER) else {
@@ -109,14 +111,18 @@ impl Table {
         let mut cursor = self.block(properties)?;
         while self.advance(&mut cursor, properties)? {
             if cursor.key() == b"rocksdb.block.based.table.index.type" {
-                self.two_level = cursor.value() == [2, 0, 0, 0];
+                self.two_level = match cursor.value() {
+                    [0, 0, 0, 0] => false,
+                    [2, 0, 0, 0] => true,
+                    _ => return Err(self.unsupported("table index is not genji's")),
+                };
             }
         }
         Ok(())
     }
 
     /// The entries whose keys start with `prefix` (a whole namespace), and perhaps others near them.
-    pub(crate) fn entries(&self, prefix: Vec<u8>) -> Result<Entries<'_>, Error> {
+    pub(crate) fn entries(&self, prefix: Vec<u8>) -> Result<Entries<'_, F>, Error> {
         let index = IndexCursor { top: self.block(self.index)?, second: None };
         Ok(Entries {
             table: self,
@@ -184,9 +190,7 @@ impl Table {
                     .map_err(|error| corrupt("block does not decompress").caused_by(error))?
             }
             _ => {
-                return Err(
-                    Error::new(ErrorKind::Unsupported, "block has unknown compression").in_file(&self.path)
-                );
+                return Err(self.unsupported("block has unknown compression"));
             }
         };
         BlockCursor::new(contents).map_err(|error| corrupt("block has no restarts").caused_by(error))
@@ -198,6 +202,10 @@ impl Table {
             .read_exact_at(&mut bytes, offset)
             .map_err(|error| Error::io("read table", &self.path, error).at(offset))?;
         Ok(bytes)
+    }
+
+    fn unsupported(&self, reason: &'static str) -> Error {
+        Error::new(ErrorKind::Unsupported, reason).in_file(&self.path)
     }
 
     fn corrupt(&self, reason: &'static str, offset: u64) -> Error {
@@ -213,7 +221,7 @@ struct IndexCursor {
 
 impl IndexCursor {
     /// The next data block and a key not below its last.
-    fn next(&mut self, table: &Table) -> Result<Option<(Vec<u8>, Handle)>, Error> {
+    fn next<F: FileExt>(&mut self, table: &Table<F>) -> Result<Option<(Vec<u8>, Handle)>, Error> {
         loop {
             let inner = self.second.is_some();
             let cursor = self.second.as_mut().unwrap_or(&mut self.top);
@@ -233,8 +241,8 @@ impl IndexCursor {
 /// The entries of the data blocks that may hold a namespace.
 ///
 /// Only the order of whole namespaces is relied upon: integers sort as bytes. Inside one, Genji's order is not total.
-pub(crate) struct Entries<'a> {
-    table: &'a Table,
+pub(crate) struct Entries<'a, F = File> {
+    table: &'a Table<F>,
     prefix: Vec<u8>,
     index: IndexCursor,
     data: Option<BlockCursor>,
@@ -243,7 +251,7 @@ pub(crate) struct Entries<'a> {
     finished: bool,
 }
 
-impl Entries<'_> {
+impl<F: FileExt> Entries<'_, F> {
     /// The next entry.
     pub(crate) fn next(&mut self) -> Result<Option<Entry<'_>>, Error> {
         loop {
@@ -263,8 +271,7 @@ impl Entries<'_> {
             0 => None,
             1 => Some(data.value()),
             _ => {
-                return Err(Error::new(ErrorKind::Unsupported, "table entry is not genji's")
-                    .in_file(&self.table.path));
+                return Err(self.table.unsupported("table entry is not genji's"));
             }
         };
         Ok(Some(Entry { key, sequence: trailer >> 8, value }))
@@ -302,24 +309,4 @@ fn cut<'k>(key: &'k [u8], prefix: &[u8]) -> &'k [u8] {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bounds_are_compared_by_namespace() {
-        assert!(may_hold(&[0x45, 1], &[0x4e, 9], &[0x4e]));
-        assert!(may_hold(&[0x45, 1], &[0xc4, 0x80, 1], &[0xc4, 0x80]));
-        assert!(!may_hold(&[0x45, 1], &[0x4d, 9], &[0x4e]));
-        assert!(!may_hold(&[0x4f, 1], &[0x50, 9], &[0x4e]));
-        assert!(!may_hold(&[0x45, 1], &[0xc4, 0x80, 1], &[0xc4, 0x81]));
-    }
-
-    #[test]
-    fn cut_tables_are_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        for length in [0, 10, 53, 200] {
-            std::fs::write(table_path(dir.path(), 4), vec![0x11; length]).unwrap();
-            assert_eq!(Table::open(dir.path(), 4).unwrap_err().kind(), ErrorKind::Corrupt);
-        }
-    }
-}
+pub(crate) mod tests;

@@ -30,7 +30,7 @@ struct Known {
 }
 
 /// Entries by name, and namespaces.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct CatalogState {
     entries: BTreeMap<String, Known>,
     spaces: HashMap<i64, Arc<Space>>,

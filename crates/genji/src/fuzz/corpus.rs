@@ -2,14 +2,21 @@
 
 use std::path::{Path, PathBuf};
 
+use super::{LOG, log_base};
 use crate::batch::{Batch, Operation};
 use crate::catalog::CatalogEntry;
+use crate::chunk::{Form, RecordWriter, trailer};
 use crate::log::{LogReader, Step};
+use crate::table::tests::of_index_type;
 use crate::write::{Database, HostOptions};
 use crate::{directory, key};
 
-/// Longer files are cut: short inputs are mutated in more of their places.
+/// Longer records and documents are left out: short inputs are mutated in more of their places.
 const LONGEST: usize = 6000;
+/// Bytes of records in the log of an input, about.
+const LOG_LENGTH: usize = 1000;
+/// First bytes of log inputs: at the start of a block, and at some places near its end.
+const LOG_MODES: [u8; 4] = [0x01, 0x03, 0x0B, 0x41];
 
 /// Inputs of each target.
 #[derive(Default)]
@@ -33,6 +40,8 @@ impl Corpus {
         directories.push(own.path().to_owned());
         let mut corpus = Self::default();
         directories.iter().filter(|directory| directory.exists()).for_each(|directory| corpus.add(directory));
+        let tables = [0, 2].map(|index_type| [vec![1], of_index_type(index_type)].concat());
+        corpus.tables.extend(tables);
         corpus.documents.retain(|document| document.len() < LONGEST);
         corpus
     }
@@ -46,19 +55,41 @@ impl Corpus {
                 self.tables.push(input());
             } else if name.starts_with("MANIFEST") {
                 self.manifests.push(input());
-            } else if name.ends_with(".log") {
-                let mut log = input();
-                log.truncate(LONGEST);
-                self.logs.push(log);
             }
         }
         for number in directory::list(dir).unwrap().logs {
             let mut reader = LogReader::open(dir, number).unwrap();
+            let mut records = Vec::new();
             let mut record = Vec::new();
             while let Step::Record { .. } = reader.next(&mut record).unwrap() {
                 self.take(&record);
+                records.push(record.clone());
+            }
+            self.lay(&records);
+        }
+    }
+
+    /// Lays records into short logs.
+    fn lay(&mut self, mut records: &[Vec<u8>]) {
+        while !records.is_empty() {
+            let mut length = 0;
+            let longer = records.iter().position(|record| {
+                length += record.len();
+                length > LOG_LENGTH
+            });
+            let (some, rest) = records.split_at(longer.unwrap_or(records.len()).max(1));
+            records = rest;
+            for mode in LOG_MODES {
+                let mut writer = RecordWriter::new(Form::Recyclable(LOG), log_base(mode) as u64);
+                let mut log = vec![mode];
+                some.iter().for_each(|record| writer.append(record, &mut log));
+                if rest.is_empty() {
+                    log.extend_from_slice(&trailer(u64::from(LOG)));
+                }
+                self.logs.push(log);
             }
         }
+        self.logs.retain(|log| log.len() < LONGEST);
     }
 
     fn take(&mut self, record: &[u8]) {

@@ -6,11 +6,14 @@ use crate::varint::take;
 const FOOTER: usize = 53;
 const TRAILER: usize = 5;
 
-/// Gives every chunk of a log its number and checksum.
-pub fn log(bytes: &mut [u8], number: u32) {
-    chunks(bytes, LOG_HEADER, |chunk| {
-        chunk[7..LOG_HEADER].copy_from_slice(&number.to_le_bytes());
-    });
+/// Gives every chunk of a log its number and checksum. There is so much room left in the first block.
+pub fn log(bytes: &mut [u8], number: u32, room: usize) {
+    let (first, rest) = bytes.split_at_mut(room.min(bytes.len()));
+    for part in [first, rest] {
+        chunks(part, LOG_HEADER, |chunk| {
+            chunk[7..LOG_HEADER].copy_from_slice(&number.to_le_bytes());
+        });
+    }
 }
 
 /// Gives every chunk of a manifest its checksum.

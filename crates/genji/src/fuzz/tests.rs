@@ -3,7 +3,7 @@
 //! `cargo test --release -p deltamesh-genji --lib -- --ignored --nocapture fuzz` runs ten million inputs of each target;
 //! `DELTAMESH_FUZZ_TARGET`, `DELTAMESH_FUZZ_INPUTS` and `DELTAMESH_FUZZ_SEED` say which target, how many, and other ones.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::time::Instant;
 
 use super::corpus::Corpus;
@@ -28,22 +28,21 @@ fn run(name: &str, corpus: &[Vec<u8>], inputs: u64, seed: u64, target: impl Fn(&
     }
     let rate = inputs as f64 / started.elapsed().as_secs_f64();
     let length = corpus.len();
-    writeln!(std::io::stderr().lock(), "{name}: {inputs} inputs from {length}, {rate:.0}/s").unwrap();
+    writeln!(io::stderr().lock(), "{name}: {inputs} inputs from {length}, {rate:.0}/s").unwrap();
 }
 
 fn run_all(inputs: u64, seed: u64) {
     let corpus = Corpus::collect();
     let chosen = std::env::var("DELTAMESH_FUZZ_TARGET").ok();
-    let scratch = Scratch::new().unwrap();
     let run = |name: &str, corpus: &[Vec<u8>], target: &dyn Fn(&[u8])| {
         if chosen.as_deref().is_none_or(|chosen| chosen == name) {
             run(name, corpus, inputs, seed, target);
         }
     };
-    run("wal", &corpus.logs, &|input| wal(&scratch, input));
+    run("wal", &corpus.logs, &wal);
     run("batch", &corpus.records, &batch);
     run("manifest", &corpus.manifests, &manifest);
-    run("table", &corpus.tables, &|input| table(&scratch, input));
+    run("table", &corpus.tables, &table);
     run("document", &corpus.documents, &document);
     run("catalog", &corpus.catalog, &catalog);
 }

@@ -1,9 +1,12 @@
 //! Access to single blocks, for a search by key.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
 use super::{BlockCursor, Entry, Handle, IndexCursor, Table};
 use crate::Error;
 
-impl Table {
+impl<F: FileExt> Table<F> {
     /// For each data block a key not below its last one, and its place.
     pub(crate) fn index(&self) -> Result<Vec<(Vec<u8>, Handle)>, Error> {
         let mut cursor = IndexCursor { top: self.block(self.index)?, second: None };
@@ -16,19 +19,19 @@ impl Table {
     }
 
     /// The entries of one data block.
-    pub(crate) fn block_entries(&self, at: Handle) -> Result<BlockEntries<'_>, Error> {
+    pub(crate) fn block_entries(&self, at: Handle) -> Result<BlockEntries<'_, F>, Error> {
         Ok(BlockEntries { table: self, block: self.block(at)?, at })
     }
 }
 
 /// The entries of one data block, in its order.
-pub(crate) struct BlockEntries<'a> {
-    table: &'a Table,
+pub(crate) struct BlockEntries<'a, F = File> {
+    table: &'a Table<F>,
     block: BlockCursor,
     at: Handle,
 }
 
-impl BlockEntries<'_> {
+impl<F: FileExt> BlockEntries<'_, F> {
     /// The next entry.
     pub(crate) fn next(&mut self) -> Result<Option<Entry<'_>>, Error> {
         if !self.table.advance(&mut self.block, self.at)? {
@@ -38,7 +41,7 @@ impl BlockEntries<'_> {
         let value = match trailer & 0xff {
             0 => None,
             1 => Some(self.block.value()),
-            _ => return Err(self.table.corrupt("table entry is not genji's", self.at.offset)),
+            _ => return Err(self.table.unsupported("table entry is not genji's")),
         };
         Ok(Some(Entry { key, sequence: trailer >> 8, value }))
     }
