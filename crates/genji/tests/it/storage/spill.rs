@@ -91,17 +91,33 @@ fn undone_it_leaves_no_trace() -> Result<()> {
     Ok(())
 }
 
+/// A copy of a directory as one moment shows it: taken again where a compaction changed files meanwhile.
+fn copied(dir: &Path) -> Result<tempfile::TempDir> {
+    let listing = || -> std::io::Result<BTreeMap<_, _>> {
+        std::fs::read_dir(dir)?
+            .map(|entry| entry.and_then(|entry| Ok((entry.path(), entry.metadata()?.len()))))
+            .collect()
+    };
+    loop {
+        let copy = tempfile::tempdir()?;
+        let Ok(before) = listing() else { continue };
+        for path in before.keys() {
+            std::fs::copy(path, copy.path().join(path.file_name().unwrap())).ok();
+        }
+        if listing().is_ok_and(|after| after == before) {
+            return Ok(copy);
+        }
+    }
+}
+
 /// Killed inside the transaction, as a copy of the directory shows it.
 #[test]
 fn cut_short_it_is_undone_by_the_next_open() -> Result<()> {
-    let (dir, killed) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let dir = tempfile::tempdir()?;
     let database = prepared(dir.path());
     let mut transaction = database.begin();
     change(&mut transaction)?;
-    for entry in std::fs::read_dir(dir.path())? {
-        let entry = entry?;
-        std::fs::copy(entry.path(), killed.path().join(entry.file_name())).ok();
-    }
+    let killed = copied(dir.path())?;
     let reopened = Database::open(killed.path(), &tight())?;
     assert_eq!(lengths(&reopened), unchanged());
     put(&reopened, 0..1, "before");
