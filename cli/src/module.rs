@@ -54,7 +54,7 @@ fn check(dir: &Path) -> Result<ExitCode> {
 }
 
 async fn apply(mesh: &Mesh, dir: &Path, module: &ModuleDefinition) -> Result<ExitCode> {
-    let applied = put(&mesh.client, module).await?;
+    let applied = put(&mesh.client, dir, module).await?;
     let verdict = applied.verdict(&mesh.client).await?;
     for (service, _) in verdict.accepted() {
         output::line(&format!("accepted by {service}"))?;

@@ -75,7 +75,7 @@ async fn start(
     let client = mesh::reach(&nats).await?;
     let mut applied = Vec::new();
     for (dir, definition) in modules {
-        applied.push((dir, module::put(&client, definition).await?));
+        applied.push((dir, module::put(&client, dir, definition).await?));
     }
     for program in plan.services(&nats, http) {
         fleet.add(program)?;

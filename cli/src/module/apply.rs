@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use bytes::Bytes;
 use deltamesh_jetstream::{Bucket, BucketEvent, BucketName, Client, gather_status};
 use deltamesh_module::ModuleDefinition;
@@ -55,13 +55,19 @@ impl Verdict {
     }
 }
 
-/// Puts the next version of a module into the bucket.
-pub(crate) async fn put(client: &Client, definition: &ModuleDefinition) -> Result<Applied> {
+/// Puts the next version of a module into the bucket, unless rows written under the former one could not be read under it.
+pub(crate) async fn put(client: &Client, dir: &Path, definition: &ModuleDefinition) -> Result<Applied> {
     let bucket = Bucket::open(client, BucketName::Modules).await?;
     let former = match bucket.get(&definition.name).await? {
         Some(value) => Some(Module::decode(value).context("read the former version of the module")?),
         None => None,
     };
+    if let Some(former) = &former {
+        let former = ModuleDefinition::from_wire(former).context("read the former version of the module")?;
+        definition
+            .check_successor_of(&former)
+            .map_err(|error| anyhow!("{}", in_folder(dir, &error.to_string())))?;
+    }
     let version = former.as_ref().map_or(1, |former| former.version + 1);
     let module = definition.to_wire(version);
     bucket.put(&module.name, module.encode_to_vec()).await?;

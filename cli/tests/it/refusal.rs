@@ -54,6 +54,8 @@ fn a_bad_module_changes_nothing() {
     fs::write(module.join("notes.proto"), proto.replace("string id", "strin id")).unwrap();
     check(&mesh.run(&["module", "apply", path]), 1, "notes.proto:4:16: ");
     check(&mesh.run(&["module", "check", path]), 1, "notes.proto:4:16: ");
+    fs::write(module.join("notes.proto"), proto.replace("string status = 2", "int64 status = 2")).unwrap();
+    check(&mesh.run(&["module", "apply", path]), 1, "notes.proto:4:");
     fs::write(module.join("notes.proto"), proto).unwrap();
     fs::write(module.join("views.sql"), sql.replace("SELECT status", "SELECT colour")).unwrap();
     check(&mesh.run(&["module", "apply", path]), 1, "views.sql:1:");

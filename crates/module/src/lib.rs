@@ -44,4 +44,4 @@ pub use definition::{
 };
 pub use error::{ConvertError, Error};
 pub use message::message_from_row;
-pub use row::{Filter, field_value, fields_of, update_of};
+pub use row::{Filter, field_value, fields_of, named_of, update_of};

@@ -106,14 +106,31 @@ pub fn field_value(message: &DynamicMessage, field: &FieldDescriptor) -> Result<
 /// [`ConvertError`] naming the field whose value no column can hold.
 pub fn update_of(message: &DynamicMessage) -> Result<Vec<(String, Value)>, ConvertError> {
     let descriptor = message.descriptor();
-    let displaced = |field: &FieldDescriptor| {
-        let members = field.containing_oneof();
-        members.is_some_and(|oneof| oneof.fields().any(|member| message.has_field(&member)))
+    let written = |field: &FieldDescriptor| {
+        !field.supports_presence() || message.has_field(field) || is_displaced(message, field)
     };
-    let written =
-        |field: &FieldDescriptor| !field.supports_presence() || message.has_field(field) || displaced(field);
     let value = |field: FieldDescriptor| Ok((field.name().to_owned(), field_value(message, &field)?));
     descriptor.fields().filter(written).map(value).collect()
+}
+
+/// The fields that a row named, whether set or not, and NULL for the members of a oneof that a named one displaces.
+///
+/// # Errors
+/// [`ConvertError`] naming the field whose value no column can hold.
+pub fn named_of(
+    message: &DynamicMessage,
+    named: impl Fn(&str) -> bool,
+) -> Result<Vec<(String, Value)>, ConvertError> {
+    let descriptor = message.descriptor();
+    let written = |field: &FieldDescriptor| named(field.name()) || is_displaced(message, field);
+    let value = |field: FieldDescriptor| Ok((field.name().to_owned(), field_value(message, &field)?));
+    descriptor.fields().filter(written).map(value).collect()
+}
+
+/// Whether a member of a oneof is to be NULL because another one is set.
+fn is_displaced(message: &DynamicMessage, field: &FieldDescriptor) -> bool {
+    let members = field.containing_oneof().filter(|_| !message.has_field(field));
+    members.is_some_and(|oneof| oneof.fields().any(|member| message.has_field(&member)))
 }
 
 /// Where a value is kept: documents and arrays of the source hold every number as a double.

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json as JsonBody, Router};
 use deltamesh_change::{SourcePosition, Value, from_json};
-use deltamesh_module::{MutationKind, fields_of, message_from_row};
+use deltamesh_module::{MutationKind, message_from_row, named_of};
 use deltamesh_nats_grpc::{Code, Services, Status};
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
@@ -239,9 +239,8 @@ fn typed_row(
     }
     let bad = |error: deltamesh_module::ConvertError| Status::invalid_argument(error.to_string());
     let message = message_from_row(&declared.message, &row).map_err(bad)?;
-    let mut values = fields_of(&message).map_err(bad)?;
     // Only what was said: an update leaves the rest alone, a delete needs no more than the key.
-    values.retain(|(name, _)| row.contains_key(name));
+    let mut values = named_of(&message, |name| row.contains_key(name)).map_err(bad)?;
     if let Some(docid) = row.get(deltamesh_module::RelationDefinition::DOCID) {
         values.push((deltamesh_module::RelationDefinition::DOCID.to_owned(), from_json(docid)));
     }
