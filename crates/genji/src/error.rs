@@ -36,8 +36,13 @@ pub enum ErrorKind {
 }
 
 /// A failure with its place. Displays this level only; the cause is in `source()`.
+///
+/// As small as a pointer: what decodes a value returns one of the two, millions of times a second.
 #[derive(Debug)]
-pub struct Error {
+pub struct Error(Box<Failure>);
+
+#[derive(Debug)]
+struct Failure {
     kind: ErrorKind,
     reason: Cow<'static, str>,
     file: Option<PathBuf>,
@@ -48,17 +53,18 @@ pub struct Error {
 impl Error {
     /// A failure of that kind. The reason is lower-case, a few words, without row values.
     pub fn new(kind: ErrorKind, reason: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, reason: reason.into(), file: None, offset: None, source: None }
+        Self(Box::new(Failure { kind, reason: reason.into(), file: None, offset: None, source: None }))
     }
 
     /// Bytes that are not what they should be.
+    #[cold]
     pub(crate) fn decode(reason: &'static str) -> Self {
         Self::new(ErrorKind::Decode, reason)
     }
 
     /// The same failure once more, without its cause: for each row of a table that has one.
     pub(crate) fn decode_again(error: &Self) -> Self {
-        Self::new(error.kind, error.reason.clone())
+        Self::new(error.0.kind, error.0.reason.clone())
     }
 
     /// An operating system error while doing `action` (verb and object) with `file`.
@@ -69,51 +75,52 @@ impl Error {
     /// Names the file.
     #[must_use]
     pub(crate) fn in_file(mut self, file: &Path) -> Self {
-        self.file = Some(file.to_owned());
+        self.0.file = Some(file.to_owned());
         self
     }
 
     /// Names the byte offset in the file.
     #[must_use]
     pub(crate) fn at(mut self, offset: u64) -> Self {
-        self.offset = Some(offset);
+        self.0.offset = Some(offset);
         self
     }
 
     /// Keeps the cause.
     #[must_use]
     pub(crate) fn caused_by(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
-        self.source = Some(Box::new(source));
+        self.0.source = Some(Box::new(source));
         self
     }
 
     /// What kind of failure it is.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
-        self.kind
+        self.0.kind
     }
 
     /// The reason alone, without file and offset.
     #[must_use]
     pub fn reason(&self) -> &str {
-        &self.reason
+        &self.0.reason
     }
 
     /// The file concerned.
     #[must_use]
     pub fn file(&self) -> Option<&Path> {
-        self.file.as_deref()
+        self.0.file.as_deref()
     }
 
     /// The byte offset in the file.
     #[must_use]
     pub fn offset(&self) -> Option<u64> {
-        self.offset
+        self.0.offset
     }
 
     /// Whether the operating system said that the file does not exist.
     pub(crate) fn is_missing_file(&self) -> bool {
-        self.source
+        self.0
+            .source
             .as_deref()
             .and_then(|source| source.downcast_ref::<std::io::Error>())
             .is_some_and(|source| source.kind() == std::io::ErrorKind::NotFound)
@@ -122,11 +129,11 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.reason)?;
-        if let Some(file) = &self.file {
+        f.write_str(&self.0.reason)?;
+        if let Some(file) = &self.0.file {
             write!(f, " in {}", file.display())?;
         }
-        if let Some(offset) = self.offset {
+        if let Some(offset) = self.0.offset {
             write!(f, " at byte {offset}")?;
         }
         Ok(())
@@ -135,6 +142,6 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source.as_deref().map(|source| source as &(dyn std::error::Error + 'static))
+        self.0.source.as_deref().map(|source| source as &(dyn std::error::Error + 'static))
     }
 }

@@ -13,7 +13,7 @@ use crate::chunk::{BLOCK, LOG_HEADER, Part, masked_crc, trailer};
 use crate::directory::log_path;
 
 const SMALLEST_READ: usize = BLOCK;
-const LARGEST_READ: usize = 32 * BLOCK;
+const LARGEST_READ: usize = 8 * BLOCK;
 
 /// What a reader finds at its position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -75,8 +75,10 @@ impl Relation {
     /// The key's values.
     pub(crate) fn decode_key(&self, mut components: &[u8]) -> Result<Row, Error> {
         let input = &mut components;
-        let key = self.key_types.iter().map(|field_type| decode::take_typed(field_type, input, 0));
-        let key = key.collect::<Result<Row, Error>>()?;
+        let mut key = Row::with_capacity(self.key_types.len());
+        for field_type in &self.key_types {
+            key.push(decode::take_typed(field_type, input, 0)?);
+        }
         if input.is_empty() { Ok(key) } else { Err(Error::decode("key has too many components")) }
     }
 
@@ -90,16 +92,19 @@ impl Relation {
 
     /// The row's values: those of the key from `key`, the others from the stored value.
     pub(crate) fn decode_row(&self, key: &Row, value: &[u8]) -> Result<Row, Error> {
-        let (fields, extra) = take_row(&self.definition.document, value)?;
-        let mut row = vec![Value::Null; self.schema.columns.len()];
-        for (column, field) in row[self.first_field..].iter_mut().zip(fields) {
-            *column = field;
-        }
-        if let Some(last) = row.last_mut().filter(|_| self.definition.document.extra && !extra.is_empty()) {
+        let columns = self.schema.columns.len();
+        let mut row = Row::with_capacity(columns);
+        row.resize(self.first_field, Value::Null);
+        let extra = decode::append_row(&self.definition.document, value, &mut row)?;
+        row.resize(columns, Value::Null);
+        if let Some(last) = row.last_mut().filter(|_| !extra.is_empty()) {
             *last = Value::Document(extra);
         }
         for (&column, value) in self.schema.key.iter().zip(key) {
-            row[column].clone_from(value);
+            // Where the row says the same, nothing is copied.
+            if row[column] != *value {
+                row[column].clone_from(value);
+            }
         }
         Ok(row)
     }

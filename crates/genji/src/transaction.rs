@@ -4,7 +4,7 @@
 //! row is read by the definition of its time; the rows of a dropped table are deleted after its catalog row, so its
 //! definition is kept to the end and the drop is reported behind them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use deltamesh_change::{ChangeEvent, EnginePosition, Item, Operation as ChangeOperation, SchemaChange};
@@ -13,7 +13,7 @@ use crate::Error;
 use crate::batch::Operation;
 use crate::catalog::{CatalogEntry, CatalogState, EntryKind, Space};
 use crate::fault::Faults;
-use crate::key;
+use crate::key::{self, Key};
 use crate::relation::Relation;
 
 /// One transaction of the engine.
@@ -27,10 +27,12 @@ pub struct GenjiTransaction {
     pub partial: bool,
 }
 
-/// The last operation on a key.
+/// An operation on a row.
 struct RowOperation<'a> {
     order: usize,
-    space: Arc<Space>,
+    /// Index into the spaces that were met.
+    space: usize,
+    key: &'a [u8],
     /// None: deleted.
     value: Option<&'a [u8]>,
 }
@@ -47,7 +49,11 @@ pub(crate) struct Assembly<'a> {
     catalog: &'a mut CatalogState,
     faults: &'a mut Faults,
     order: usize,
-    rows: HashMap<&'a [u8], RowOperation<'a>>,
+    rows: Vec<RowOperation<'a>>,
+    /// The namespaces of the rows, and what they held when they were written.
+    spaces: Vec<(i64, Arc<Space>)>,
+    /// Whether the catalog is still as it was for the last of them.
+    is_current: bool,
     schema: Vec<(usize, SchemaChange)>,
     dropped: HashMap<i64, Dropped>,
     retired: HashMap<i64, Arc<Space>>,
@@ -61,7 +67,9 @@ impl<'a> Assembly<'a> {
             catalog,
             faults,
             order: 0,
-            rows: HashMap::new(),
+            rows: Vec::new(),
+            spaces: Vec::new(),
+            is_current: false,
             schema: Vec::new(),
             dropped: HashMap::new(),
             retired: HashMap::new(),
@@ -71,6 +79,7 @@ impl<'a> Assembly<'a> {
 
     /// Adds the operations of a batch.
     pub(crate) fn add(&mut self, operations: &[Operation<'a>]) {
+        self.rows.reserve(operations.len());
         for operation in operations {
             self.order += 1;
             let (key, value) = match *operation {
@@ -79,40 +88,45 @@ impl<'a> Assembly<'a> {
                 // Only the rollback segment is deleted by range.
                 Operation::RangeDelete { .. } => continue,
             };
-            match (key::namespace_of(key), value) {
-                (Some(key::CATALOG), Some(value)) => self.set_entry(key, value),
-                (Some(key::CATALOG), None) => self.delete_entry(key),
-                (Some(namespace @ key::FIRST_USER..key::FIRST_TRANSIENT), _) => {
-                    self.row(namespace, key, value)
+            match (key::split(key), value) {
+                (Ok(Key { namespace: key::CATALOG, .. }), Some(value)) => self.set_entry(key, value),
+                (Ok(Key { namespace: key::CATALOG, .. }), None) => self.delete_entry(key),
+                (Ok(Key { namespace: namespace @ key::FIRST_USER..key::FIRST_TRANSIENT, .. }), _) => {
+                    if let Some(space) = self.space(namespace, key, value) {
+                        self.rows.push(RowOperation { order: self.order, space, key, value });
+                    }
                 }
-                (Some(_), _) => {}
-                (None, _) => self.faults.add("database", Some(key.len()), "key has no namespace"),
+                (Ok(_), _) => {}
+                (Err(_), _) => self.faults.add("database", Some(key.len()), "key has no namespace"),
             }
         }
     }
 
-    fn row(&mut self, namespace: i64, key: &'a [u8], value: Option<&'a [u8]>) {
-        let space = self.catalog.space(namespace).or_else(|| self.retired.get(&namespace));
-        match space {
+    /// The index of what the namespace of a row holds; none where the key is no row's.
+    fn space(&mut self, namespace: i64, key: &[u8], value: Option<&[u8]>) -> Option<usize> {
+        if self.is_current && self.spaces.last().is_some_and(|&(last, _)| last == namespace) {
+            return Some(self.spaces.len() - 1);
+        }
+        match self.catalog.space(namespace).or_else(|| self.retired.get(&namespace)) {
             // Entries of an index, or rows of a table whose definition is a fault of its own.
-            Some(space) if space.tables.is_empty() => {}
+            Some(space) if space.tables.is_empty() => None,
             Some(space) => {
-                let space = space.clone();
-                self.rows.insert(key, RowOperation { order: self.order, space, value });
+                self.spaces.push((namespace, space.clone()));
+                self.is_current = true;
+                Some(self.spaces.len() - 1)
             }
             // Entries of an index that is gone from the catalog are no rows.
-            None if value.is_none() || value == Some(&[0]) => {}
+            None if value.is_none() || value == Some(&[0]) => None,
             None => {
-                self.faults.add(
-                    &format!("namespace {namespace}"),
-                    Some(key.len()),
-                    "row belongs to no known table",
-                );
+                let place = format!("namespace {namespace}");
+                self.faults.add(&place, Some(key.len()), "row belongs to no known table");
+                None
             }
         }
     }
 
     fn set_entry(&mut self, key: &[u8], value: &[u8]) {
+        self.is_current = false;
         let before = self.catalog.set(key, value, self.faults);
         let Ok(entry) = CatalogEntry::decode(value) else { return };
         let Some(relation) = self.catalog.relation(&entry.name).filter(|_| entry.kind == EntryKind::Table)
@@ -135,6 +149,7 @@ impl<'a> Assembly<'a> {
     }
 
     fn delete_entry(&mut self, key: &[u8]) {
+        self.is_current = false;
         let Ok(name) = CatalogEntry::name_of_key(key) else { return };
         let spaces = self.catalog.relation(&name).map(|relation| relation.namespace);
         if let Some((namespace, space)) =
@@ -156,50 +171,69 @@ impl<'a> Assembly<'a> {
 
     /// The changes in order.
     pub(crate) fn finish(self) -> Vec<Item> {
-        let mut items: Vec<(usize, Item)> = Vec::with_capacity(self.rows.len() + self.schema.len());
-        let mut dropped: HashMap<i64, Dropped> = self.dropped;
-        for (key, operation) in self.rows {
-            if let Some(dropped) = key::namespace_of(key).and_then(|namespace| dropped.get_mut(&namespace)) {
-                dropped.order = dropped.order.max(operation.order);
+        let Self { mut rows, mut schema, mut dropped, spaces, faults, .. } = self;
+        keep_last(&mut rows);
+        if !dropped.is_empty() {
+            for row in &rows {
+                if let Some(dropped) = dropped.get_mut(&spaces[row.space].0) {
+                    dropped.order = dropped.order.max(row.order);
+                }
             }
-            row_items(key, &operation, self.faults, |item| items.push((operation.order, item)));
         }
-        items.extend(self.schema.into_iter().map(|(order, change)| (order, Item::Schema(change))));
-        items.extend(dropped.into_values().map(|dropped| {
-            (dropped.order, Item::Schema(SchemaChange::Drop { relation: dropped.name, dsid: 0 }))
-        }));
         // A drop has the order of its table's last row, and stands behind it.
-        items.sort_by_key(|(order, item)| (*order, matches!(item, Item::Schema(SchemaChange::Drop { .. }))));
-        items.into_iter().map(|(_, item)| item).collect()
+        schema.extend(
+            dropped
+                .into_values()
+                .map(|dropped| (dropped.order, SchemaChange::Drop { relation: dropped.name, dsid: 0 })),
+        );
+        schema.sort_by_key(|(order, _)| *order);
+        let mut items = Vec::with_capacity(rows.len() + schema.len());
+        let mut schema = schema.into_iter().peekable();
+        for row in &rows {
+            while let Some((_, change)) = schema.next_if(|(order, _)| *order < row.order) {
+                items.push(Item::Schema(change));
+            }
+            row_items(&spaces[row.space].1, row, faults, &mut items);
+        }
+        items.extend(schema.map(|(_, change)| Item::Schema(change)));
+        items
     }
+}
+
+/// Keeps the last operation on each key.
+fn keep_last(rows: &mut Vec<RowOperation<'_>>) {
+    if rows.is_sorted_by(|one, next| one.key < next.key) {
+        return;
+    }
+    let mut seen = HashSet::with_capacity(rows.len());
+    rows.reverse();
+    rows.retain(|row| seen.insert(row.key));
+    rows.reverse();
 }
 
 /// The change of one key in every table that may own it.
-fn row_items(key: &[u8], operation: &RowOperation<'_>, faults: &mut Faults, mut emit: impl FnMut(Item)) {
-    let space = &operation.space;
+fn row_items(space: &Space, row: &RowOperation<'_>, faults: &mut Faults, items: &mut Vec<Item>) {
     // A shared namespace: real Genji shows a row in each table of it that can decode the row.
     let is_shared = space.tables.len() > 1 || space.indexed || space.unreadable;
     let mut failure = None;
-    let mut found = false;
+    let before = items.len();
     for relation in &space.tables {
-        match change(relation, key, operation.value) {
-            Ok(event) => {
-                found = true;
-                emit(Item::Row(event));
-            }
+        match change(relation, row) {
+            Ok(event) => items.push(Item::Row(event)),
             Err(error) => failure = Some((&relation.schema.relation, error)),
         }
     }
+    let found = items.len() > before;
     // The end of a key that never was a row's changes nothing: spilled transactions of Genji delete such keys.
-    let is_no_row = operation.value.is_none_or(|value| space.indexed && value == [0]);
+    let is_no_row = row.value.is_none_or(|value| space.indexed && value == [0]);
     if let Some((relation, error)) = failure.filter(|_| !(is_no_row || found && is_shared)) {
-        faults.add(relation, Some(key.len()), error);
+        faults.add(relation, Some(row.key.len()), error);
     }
 }
 
-fn change(relation: &Relation, key: &[u8], value: Option<&[u8]>) -> Result<ChangeEvent, Error> {
-    let key = relation.decode_key(key::split(key)?.components)?;
-    let after = value.map(|value| relation.decode_row(&key, value)).transpose()?;
+fn change(relation: &Relation, row: &RowOperation<'_>) -> Result<ChangeEvent, Error> {
+    let key = relation.decode_key(key::split(row.key)?.components)?;
+    let after = row.value.map(|value| relation.decode_row(&key, value)).transpose()?;
     let operation = if after.is_some() { ChangeOperation::Upsert } else { ChangeOperation::Delete };
     Ok(ChangeEvent { schema: relation.schema.clone(), operation, key, before: None, after })
 }

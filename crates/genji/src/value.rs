@@ -20,6 +20,8 @@ pub(crate) const ARRAY: u8 = 0xE6;
 pub(crate) const DOCUMENT: u8 = 0xF0;
 
 const SMALL_ZERO: i64 = 0x44;
+/// Elements that room is made for at once: a count of damaged bytes may claim as many as there are bytes.
+const AT_ONCE: usize = 64;
 /// Nesting beyond this is refused, so that damaged bytes cannot exhaust the stack.
 pub(crate) const MAX_DEPTH: usize = 200;
 
@@ -111,10 +113,20 @@ pub fn encode(out: &mut Vec<u8>, value: &Value) -> Result<(), Error> {
 /// # Errors
 /// [`crate::ErrorKind::Decode`] when the bytes are not a value.
 pub fn decode(input: &mut &[u8]) -> Result<Value, Error> {
-    decode_nested(input, 0)
+    decode_nested(input, 0, Integers::Kept)
 }
 
-pub(crate) fn decode_nested(input: &mut &[u8], depth: usize) -> Result<Value, Error> {
+/// How integers read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Integers {
+    /// As they are stored.
+    Kept,
+    /// As the doubles that they are the compact form of, outside INTEGER fields.
+    Doubles,
+}
+
+/// Takes one value that stands so deep in others.
+pub(crate) fn decode_nested(input: &mut &[u8], depth: usize, integers: Integers) -> Result<Value, Error> {
     if depth > MAX_DEPTH {
         return Err(Error::decode("value is nested too deep"));
     }
@@ -123,7 +135,10 @@ pub(crate) fn decode_nested(input: &mut &[u8], depth: usize) -> Result<Value, Er
         NULL => Value::Null,
         FALSE => Value::Bool(false),
         TRUE => Value::Bool(true),
-        INT_MIN_TAG..=INT_MAX_TAG => Value::Int(take_int(tag, input)?),
+        INT_MIN_TAG..=INT_MAX_TAG => match (take_int(tag, input)?, integers) {
+            (value, Integers::Kept) => Value::Int(value),
+            (value, Integers::Doubles) => Value::Float(value as f64),
+        },
         DOUBLE => {
             let bits = u64::from_be_bytes(take_array(input)?);
             Value::Float(f64::from_bits(if bits >> 63 == 1 { bits ^ (1 << 63) } else { !bits }))
@@ -132,15 +147,29 @@ pub(crate) fn decode_nested(input: &mut &[u8], depth: usize) -> Result<Value, Er
         BLOB => Value::Bytes(take_string(input)?.to_vec()),
         ARRAY => {
             let count = take_count(input)?;
-            (0..count).map(|_| decode_nested(input, depth + 1)).collect::<Result<_, _>>().map(Value::Array)?
+            let mut values = Vec::with_capacity(count.min(AT_ONCE));
+            for _ in 0..count {
+                values.push(decode_nested(input, depth + 1, integers)?);
+            }
+            Value::Array(values)
         }
-        DOCUMENT => {
-            let count = take_count(input)?;
-            let field = |_| Ok::<_, Error>((take_name(input)?, decode_nested(input, depth + 1)?));
-            (0..count).map(field).collect::<Result<_, _>>().map(Value::Document)?
-        }
+        DOCUMENT => Value::Document(take_fields(input, depth, integers)?),
         _ => return Err(Error::decode("unknown value tag")),
     })
+}
+
+/// Takes the fields of a document whose tag has been read already.
+pub(crate) fn take_fields(
+    input: &mut &[u8],
+    depth: usize,
+    integers: Integers,
+) -> Result<Vec<(String, Value)>, Error> {
+    let count = take_count(input)?;
+    let mut fields = Vec::with_capacity(count.min(AT_ONCE));
+    for _ in 0..count {
+        fields.push((take_name(input)?, decode_nested(input, depth + 1, integers)?));
+    }
+    Ok(fields)
 }
 
 /// Takes an integer whose tag has been read already.
@@ -170,7 +199,7 @@ pub(crate) fn take_count(input: &mut &[u8]) -> Result<usize, Error> {
 }
 
 /// Takes the name of a document's field: a text value.
-pub(crate) fn take_name(input: &mut &[u8]) -> Result<String, Error> {
+fn take_name(input: &mut &[u8]) -> Result<String, Error> {
     match take_array(input)? {
         [TEXT] => take_utf8(input),
         _ => Err(Error::decode("field name is not text")),

@@ -6,52 +6,65 @@ use deltamesh_change::Value;
 
 use crate::Error;
 use crate::catalog::{DocumentDefinition, FieldType};
-use crate::value::{self, MAX_DEPTH};
+use crate::value::{self, Integers, MAX_DEPTH};
 use crate::varint::take_array;
 
 type Fields = Vec<(String, Value)>;
 
 /// The declared fields in order, and the undeclared ones, of a whole stored row.
+pub(crate) fn take_row(definition: &DocumentDefinition, bytes: &[u8]) -> Result<(Vec<Value>, Fields), Error> {
+    let mut declared = Vec::with_capacity(definition.fields.len());
+    let extra = append_row(definition, bytes, &mut declared)?;
+    Ok((declared, extra))
+}
+
+/// Appends the declared fields in order to `row`, and returns the undeclared ones.
 ///
-/// A row written before ALTER TABLE ADD FIELD is shorter than the definition: its missing fields read as NULL. Where
+/// A row written before ALTER TABLE ADD FIELD is shorter than the definition: its missing fields are not appended. Where
 /// undeclared fields are allowed, the shorter form shows in that their document stands where the new field would, so the
 /// declaration is shortened until the bytes fit exactly.
-pub(crate) fn take_row(definition: &DocumentDefinition, bytes: &[u8]) -> Result<(Vec<Value>, Fields), Error> {
-    let declared = definition.fields.len();
-    let whole = take_declared(definition, declared, bytes);
+pub(super) fn append_row(
+    definition: &DocumentDefinition,
+    bytes: &[u8],
+    row: &mut Vec<Value>,
+) -> Result<Fields, Error> {
+    let (start, declared) = (row.len(), definition.fields.len());
+    let whole = append_declared(definition, declared, bytes, row);
     if whole.is_ok() || !definition.extra {
         return whole;
     }
-    (0..declared).rev().find_map(|count| take_declared(definition, count, bytes).ok()).map_or(whole, Ok)
+    for count in (0..declared).rev() {
+        row.truncate(start);
+        if let Ok(extra) = append_declared(definition, count, bytes, row) {
+            return Ok(extra);
+        }
+    }
+    whole
 }
 
-fn take_declared(
+fn append_declared(
     definition: &DocumentDefinition,
     count: usize,
     mut bytes: &[u8],
-) -> Result<(Vec<Value>, Fields), Error> {
+    row: &mut Vec<Value>,
+) -> Result<Fields, Error> {
     let input = &mut bytes;
-    let mut values = Vec::with_capacity(definition.fields.len());
     for field in &definition.fields[..count] {
         if input.is_empty() && !definition.extra {
             break;
         }
-        values.push(take_typed(&field.field_type, input, 0)?);
+        row.push(take_typed(&field.field_type, input, 0)?);
     }
     let extra = if definition.extra { take_extra(input, 0)? } else { Vec::new() };
-    if input.is_empty() {
-        Ok((values, extra))
-    } else {
-        Err(Error::decode("row is longer than its definition"))
-    }
+    if input.is_empty() { Ok(extra) } else { Err(Error::decode("row is longer than its definition")) }
 }
 
 fn take_extra(input: &mut &[u8], depth: usize) -> Result<Fields, Error> {
-    match input.first() {
-        Some(&value::DOCUMENT) => match undeclared(value::decode_nested(input, depth)?) {
-            Value::Document(fields) => Ok(fields),
-            _ => Err(Error::decode("undeclared fields are no document")),
-        },
+    match input.split_first() {
+        Some((&value::DOCUMENT, rest)) => {
+            *input = rest;
+            value::take_fields(input, depth, Integers::Doubles)
+        }
         _ => Err(Error::decode("undeclared fields are missing")),
     }
 }
@@ -59,11 +72,12 @@ fn take_extra(input: &mut &[u8], depth: usize) -> Result<Fields, Error> {
 /// Takes a value of a declared type.
 pub(super) fn take_typed(field_type: &FieldType, input: &mut &[u8], depth: usize) -> Result<Value, Error> {
     let tag = input.first().copied().ok_or_else(|| Error::decode("row is cut"))?;
+    let is_integer = (value::INT_MIN_TAG..=value::INT_MAX_TAG).contains(&tag);
     let fits = match field_type {
         _ if tag == value::NULL => true,
         FieldType::Any => true,
-        FieldType::Integer => (value::INT_MIN_TAG..=value::INT_MAX_TAG).contains(&tag),
-        FieldType::Double => tag == value::DOUBLE || (value::INT_MIN_TAG..=value::INT_MAX_TAG).contains(&tag),
+        FieldType::Integer => is_integer,
+        FieldType::Double => tag == value::DOUBLE || is_integer,
         FieldType::Text => tag == value::TEXT,
         FieldType::Blob => tag == value::BLOB,
         FieldType::Boolean => matches!(tag, value::FALSE | value::TRUE),
@@ -75,8 +89,8 @@ pub(super) fn take_typed(field_type: &FieldType, input: &mut &[u8], depth: usize
     }
     match field_type {
         FieldType::Document(definition) if tag == value::ARRAY => take_document(definition, input, depth),
-        FieldType::Integer => value::decode_nested(input, depth),
-        _ => value::decode_nested(input, depth).map(undeclared),
+        FieldType::Integer => value::decode_nested(input, depth, Integers::Kept),
+        _ => value::decode_nested(input, depth, Integers::Doubles),
     }
 }
 
@@ -101,16 +115,4 @@ fn take_document(definition: &DocumentDefinition, input: &mut &[u8], depth: usiz
         fields.extend(take_extra(input, depth + 1)?);
     }
     Ok(Value::Document(fields))
-}
-
-/// A value outside INTEGER fields: integers are only the compact form of doubles there.
-fn undeclared(value: Value) -> Value {
-    match value {
-        Value::Int(value) => Value::Float(value as f64),
-        Value::Array(values) => Value::Array(values.into_iter().map(undeclared).collect()),
-        Value::Document(fields) => {
-            Value::Document(fields.into_iter().map(|(name, value)| (name, undeclared(value))).collect())
-        }
-        other => other,
-    }
 }
