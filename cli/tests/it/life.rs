@@ -82,7 +82,7 @@ async fn life_of_one_update() {
 }
 
 async fn execute(client: &Client, statement: &str) -> MutateResponse {
-    let request = ExecuteRequest { statement: statement.to_owned(), parameters: vec![] };
+    let request = ExecuteRequest { statement: statement.to_owned(), ..ExecuteRequest::default() };
     let subject = subject::source_request("app", "execute");
     let answer = client.request(&subject, request.encode_to_vec(), WITHIN).await.unwrap();
     MutateResponse::decode(answer).unwrap()

@@ -32,11 +32,13 @@ pub struct Tail {
     catalog: CatalogState,
     pending: Pending,
     faults: Faults,
+    /// Sequence number behind the last finished transaction that was read, whether or not it changed a relation.
+    passed: u64,
 }
 
 impl Tail {
     pub(crate) fn new(follower: Follower, catalog: CatalogState, pending: Pending, faults: Faults) -> Self {
-        Self { follower, catalog, pending, faults }
+        Self { follower, catalog, pending, faults, passed: 0 }
     }
 
     /// Continues behind a position that was recorded earlier.
@@ -69,13 +71,20 @@ impl Tail {
         }
         let mut faults = Faults::default();
         let catalog = read_catalog(tables, &overlay, &mut faults)?;
-        Ok(Self::new(follower, catalog, Pending::default(), faults))
+        let tail = Self::new(follower, catalog, Pending::default(), faults);
+        Ok(Self { passed: position.sequence, ..tail })
     }
 
     /// The relations by name, at the position behind the last transaction returned, with schema sequence id 0.
     #[must_use]
     pub fn relations(&self) -> Vec<Arc<RelationSchema>> {
         self.catalog.relations()
+    }
+
+    /// Sequence number up to which every transaction has been returned that changed a relation; 0 where none has been read.
+    #[must_use]
+    pub fn passed(&self) -> u64 {
+        self.passed
     }
 
     /// What could not be decoded since the last call.
@@ -125,6 +134,7 @@ impl Tail {
             Part::Temporary => {}
             Part::Plain if self.pending.is_empty() => {
                 let items = assemble(&mut self.catalog, &mut self.faults, &[], Some(&batch))?;
+                self.passed = position.sequence;
                 self.follower.pop();
                 return Ok(Some(GenjiTransaction { position, items, partial: false }));
             }
@@ -136,6 +146,7 @@ impl Tail {
                 let items =
                     assemble(&mut self.catalog, &mut self.faults, self.pending.records(), Some(&batch))?;
                 self.pending.clear();
+                self.passed = position.sequence;
                 self.follower.pop();
                 return Ok(Some(GenjiTransaction { position, items, partial: false }));
             }

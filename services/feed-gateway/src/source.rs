@@ -65,7 +65,7 @@ impl Sources {
             Some(_) => return Err(Status::invalid_argument("source name is not of [a-z0-9_]")),
             None => self.source_of(&first.relation).await?,
         };
-        let request = MutateRequest { source: source.clone(), mutations };
+        let request = MutateRequest { source: source.clone(), mutations, ..MutateRequest::default() };
         let subject = subject::source_request(&source, "mutate");
         let answer = self.client.request(&subject, request.encode_to_vec(), ANSWER_WITHIN).await;
         let answer = answer.map_err(|error| {

@@ -214,6 +214,9 @@ impl Session {
                 }
             }
             EngineEvent::Transactions(transactions) => self.publish(transactions, &service.board).await?,
+            EngineEvent::Passed(sequence) => {
+                service.writers.passed(sequence, self.log.position().ordinal).await;
+            }
             EngineEvent::Unreadable(faults) => {
                 self.unreadable.add(faults, &service.source.path, &service.board);
             }

@@ -7,6 +7,8 @@ use std::str::FromStr;
 use clap::Parser;
 use deltamesh_wire::subject;
 
+use crate::Limits;
+
 /// Captures the changes of a Genji database into the stream CHANGES_<SOURCE>, or hosts one.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "ingest-genji", version)]
@@ -22,6 +24,9 @@ pub struct Options {
     /// Servers, comma-separated.
     #[arg(long, env = "DELTAMESH_NATS", default_value = "nats://127.0.0.1:4222", value_name = "URL")]
     pub nats: String,
+    /// Sessions of a hosted source.
+    #[command(flatten)]
+    pub limits: Limits,
     /// Print the configuration as JSON and exit.
     #[arg(long)]
     pub print_config: bool,
@@ -124,6 +129,7 @@ impl Options {
                 "path": self.source.path,
                 "mode": self.source().mode.name(),
             },
+            "limits": self.limits.to_json(),
         })
     }
 }

@@ -63,6 +63,8 @@ pub(crate) enum EngineEvent {
     SnapshotEnd,
     /// Transactions in source order.
     Transactions(Vec<GenjiTransaction>),
+    /// Up to this sequence number the engine has written nothing else.
+    Passed(u64),
     /// Rows or definitions that could not be read; everything else goes on.
     Unreadable(Vec<Fault>),
     /// Nothing can be read at the moment.
@@ -90,6 +92,7 @@ impl EngineReader {
             watch: None,
             failed: false,
             healed: None,
+            passed: 0,
         };
         let handle = std::thread::Builder::new().name("genji-tail".into()).spawn(move || reader.run())?;
         Ok(Self { events, snapshot, thread: handle.thread().clone() })
@@ -139,6 +142,8 @@ struct Reader {
     failed: bool,
     /// When the last snapshot was complete, and how long it took.
     healed: Option<(Instant, Duration)>,
+    /// Sequence number up to which everything was handed on.
+    passed: u64,
 }
 
 impl Reader {
@@ -250,10 +255,15 @@ impl Reader {
             }
         }
         let is_quiet = batch.is_empty();
-        if !is_quiet {
+        if let Some(last) = batch.last() {
+            self.passed = last.position.sequence;
             self.send_reading(EngineEvent::Transactions(batch), || tail.read_ahead())?;
         }
         self.unreadable(tail.faults())?;
+        if tail.passed() != self.passed {
+            self.passed = tail.passed();
+            self.send_reading(EngineEvent::Passed(self.passed), || tail.read_ahead())?;
+        }
         outcome?;
         self.works()?;
         match &self.watch {

@@ -1,41 +1,31 @@
 //! The writing side of a hosted source: a thread that owns the database.
 //!
-//! Requests that arrive together become one transaction of the engine, and so share one flush. If one of them is refused,
-//! each is run by itself.
+//! It runs one request after the other (`sessions`), each in its transaction, and hands what it ran to a second thread, which
+//! makes it durable (`flush`): so requests that arrive together share a flush of the engine's log.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::time::Duration;
 
-use bytes::Bytes;
 use deltamesh_change::EnginePosition;
 use deltamesh_genji::catalog::TableDefinition;
-use deltamesh_genji::{Database, Error, HostOptions};
+use deltamesh_genji::{Database, Error, ErrorKind, HostOptions};
 use deltamesh_jetstream::{Code, Request, ServiceError};
-use deltamesh_wire::proto::source::v1::MutateRequest;
-use prost::Message as _;
 use tokio::sync::mpsc;
 
-use crate::{mutate, tables};
+use crate::answer::Answer;
+use crate::sessions::{Endings, Serving, Task, Waiting};
+use crate::{Limits, flush, tables};
 
 /// Requests that may wait for the database.
 const WAITING: usize = 1024;
-/// Requests that may share a transaction.
-const GROUP: usize = 256;
+/// Answers that may wait for their flush.
+const UNFLUSHED: usize = 256;
 /// Delay before the database is opened again after a failure.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// Work for the database.
-pub(crate) enum Job {
-    Mutate(Request),
-    Execute(Request),
-    /// A module, as the bucket holds it.
-    Module {
-        name: String,
-        value: Bytes,
-    },
-}
-
-/// What became of it.
+/// What became of a task.
 pub(crate) enum HostEvent {
     Opened,
     /// The statements that define the tables, where they have changed.
@@ -48,7 +38,7 @@ pub(crate) enum HostEvent {
     Written {
         request: Request,
         position: Option<EnginePosition>,
-        rows: u64,
+        answer: Answer,
     },
     Refused {
         request: Request,
@@ -66,19 +56,29 @@ pub(crate) enum HostEvent {
 
 /// The running thread; dropping it lets the thread finish what waits, close the database and end.
 pub(crate) struct Host {
-    jobs: Option<mpsc::Sender<Job>>,
+    jobs: Option<SyncSender<Task>>,
     events: mpsc::Receiver<HostEvent>,
 }
 
 impl Host {
-    pub(crate) fn spawn(source: &str, dir: &Path) -> std::io::Result<Self> {
-        let (jobs, job_queue) = mpsc::channel(WAITING);
+    /// Answers hold at most `max_message` bytes.
+    pub(crate) fn spawn(
+        source: &str,
+        dir: &Path,
+        limits: &Limits,
+        max_message: usize,
+    ) -> std::io::Result<Self> {
+        let (jobs, job_queue) = sync_channel(WAITING);
         let (sender, events) = mpsc::channel(WAITING);
         let thread = Thread {
             source: source.to_owned(),
             dir: dir.to_owned(),
+            limits: limits.clone(),
+            max_message,
             modules: tables::Modules::default(),
             jobs: job_queue,
+            waiting: VecDeque::new(),
+            endings: Endings::default(),
             events: sender,
             tables: vec![],
         };
@@ -86,11 +86,13 @@ impl Host {
         Ok(Self { jobs: Some(jobs), events })
     }
 
-    /// Hands on a job, or returns it where too many wait or the host is closing.
-    pub(crate) fn submit(&self, job: Job) -> Result<(), Job> {
+    /// Hands on a task, or returns it where too many wait or the host is closing.
+    pub(crate) fn submit(&self, task: Task) -> Result<(), Task> {
         match &self.jobs {
-            Some(jobs) => jobs.try_send(job).map_err(mpsc::error::TrySendError::into_inner),
-            None => Err(job),
+            Some(jobs) => jobs.try_send(task).map_err(|refused| match refused {
+                TrySendError::Full(task) | TrySendError::Disconnected(task) => task,
+            }),
+            None => Err(task),
         }
     }
 
@@ -105,19 +107,25 @@ impl Host {
     }
 }
 
-struct Thread {
+/// What the thread keeps while the database is opened and closed.
+pub(crate) struct Thread {
     source: String,
     dir: PathBuf,
+    pub(crate) limits: Limits,
+    pub(crate) max_message: usize,
     modules: tables::Modules,
-    jobs: mpsc::Receiver<Job>,
+    pub(crate) jobs: Receiver<Task>,
+    /// What waits for a session to end.
+    pub(crate) waiting: VecDeque<Waiting>,
+    pub(crate) endings: Endings,
     events: mpsc::Sender<HostEvent>,
     /// The definitions that were told last.
     tables: Vec<TableDefinition>,
 }
 
 /// Why serving ended.
-enum End {
-    /// There are no more jobs.
+pub(crate) enum End {
+    /// There are no more tasks.
     Done,
     /// The database takes no more writes until it is opened again.
     Broken,
@@ -126,17 +134,9 @@ enum End {
 impl Thread {
     fn run(mut self) {
         loop {
-            match Database::open(&self.dir, &HostOptions::default()) {
-                Ok(database) => {
-                    self.tell(HostEvent::Opened);
-                    let end = self.serve(&database);
-                    if let Err(error) = database.close() {
-                        self.failed(&error);
-                    }
-                    if matches!(end, End::Done) {
-                        break;
-                    }
-                }
+            match self.open_and_serve() {
+                Ok(End::Done) => break,
+                Ok(End::Broken) => {}
                 Err(error) => {
                     self.failed(&error);
                     if self.refuse_all(&error) {
@@ -147,6 +147,28 @@ impl Thread {
             }
         }
         self.tell(HostEvent::Closed);
+    }
+
+    fn open_and_serve(&mut self) -> Result<End, Error> {
+        let database = Database::open(&self.dir, &HostOptions::default())?;
+        self.tell(HostEvent::Opened);
+        let end = self.serve(&database)?;
+        if let Err(error) = database.close() {
+            self.failed(&error);
+        }
+        Ok(end)
+    }
+
+    fn serve(&mut self, database: &Database) -> Result<End, Error> {
+        let (sender, queue) = sync_channel(UNFLUSHED);
+        let events = self.events.clone();
+        std::thread::scope(|scope| {
+            let flushing = std::thread::Builder::new().name("genji-flush".into());
+            flushing
+                .spawn_scoped(scope, move || flush::run(database, &queue, &events))
+                .map_err(|error| Error::new(ErrorKind::Io, format!("cannot start a thread: {error}")))?;
+            Ok(Serving::new(self, database, sender)?.run())
+        })
     }
 
     /// Nobody listens only when the service is gone; then there is nobody to tell.
@@ -161,109 +183,46 @@ impl Thread {
 
     /// Refuses what waits while the database cannot be opened; returns whether nothing can come any more.
     fn refuse_all(&mut self, error: &Error) -> bool {
+        let error = ServiceError::new(Code::Unavailable, format!("database is not open: {error}"));
+        for Waiting { task, .. } in std::mem::take(&mut self.waiting) {
+            self.refuse_task(task, &error);
+        }
         loop {
             match self.jobs.try_recv() {
-                Ok(Job::Mutate(request) | Job::Execute(request)) => {
-                    let error =
-                        ServiceError::new(Code::Unavailable, format!("database is not open: {error}"));
-                    self.tell(HostEvent::Refused { request, error });
-                }
-                Ok(Job::Module { name, value }) => {
-                    let result = Err(format!("database is not open: {error}"));
-                    self.tell(HostEvent::Module { name, version: tables::version(&value), result });
-                }
-                Err(mpsc::error::TryRecvError::Empty) => return false,
-                Err(mpsc::error::TryRecvError::Disconnected) => return true,
+                Ok(task) => self.refuse_task(task, &error),
+                Err(TryRecvError::Empty) => return false,
+                Err(TryRecvError::Disconnected) => return true,
             }
         }
     }
 
-    fn serve(&mut self, database: &Database) -> End {
+    pub(crate) fn refuse_task(&self, task: Task, error: &ServiceError) {
+        match task {
+            Task::Call(call) => self.refuse(call.request, error.clone()),
+            Task::Module { name, value } => {
+                let (version, result) = (tables::version(&value), Err(error.message.clone()));
+                self.tell(HostEvent::Module { name, version, result });
+            }
+        }
+    }
+
+    pub(crate) fn refuse(&self, request: Request, error: ServiceError) {
+        self.tell(HostEvent::Refused { request, error });
+    }
+
+    pub(crate) fn apply_module(&mut self, database: &Database, name: String, value: &[u8]) {
+        let result = self.modules.apply(database, &self.source, value);
         self.tell_tables(database);
-        while let Some(job) = self.jobs.blocking_recv() {
-            let mut next = Some(job);
-            while let Some(job) = next.take() {
-                match job {
-                    Job::Mutate(request) => next = self.mutate_group(database, request),
-                    Job::Execute(request) => {
-                        self.execute(database, request);
-                        self.tell_tables(database);
-                    }
-                    Job::Module { name, value } => {
-                        let result = self.modules.apply(database, &self.source, &value);
-                        self.tell_tables(database);
-                        self.tell(HostEvent::Module { name, version: tables::version(&value), result });
-                    }
-                }
-            }
-            // A failed write closes the database for writing.
-            if database.position().is_err() {
-                return End::Broken;
-            }
-        }
-        End::Done
-    }
-
-    /// Runs a mutation together with those that wait behind it; returns the first job that is no mutation.
-    fn mutate_group(&mut self, database: &Database, first: Request) -> Option<Job> {
-        let mut next = None;
-        let mut requests = vec![first];
-        while requests.len() < GROUP {
-            match self.jobs.try_recv() {
-                Ok(Job::Mutate(request)) => requests.push(request),
-                Ok(job) => {
-                    next = Some(job);
-                    break;
-                }
-                Err(_) => break,
-            }
-        }
-        let mut group = vec![];
-        for request in requests {
-            match MutateRequest::decode(request.payload.clone()) {
-                Ok(mutation) => group.push((request, mutation.mutations)),
-                Err(_) => {
-                    self.refuse(request, ServiceError::new(Code::InvalidArgument, "not a MutateRequest"));
-                }
-            }
-        }
-        if group.len() > 1
-            && let Ok((position, rows)) = mutate::run(database, group.iter().map(|(_, list)| list.as_slice()))
-        {
-            for ((request, _), rows) in group.into_iter().zip(rows) {
-                self.tell(HostEvent::Written { request, position, rows });
-            }
-            return next;
-        }
-        for (request, mutations) in group {
-            match mutate::run(database, [mutations.as_slice()]) {
-                Ok((position, rows)) => {
-                    self.tell(HostEvent::Written { request, position, rows: rows.iter().sum() });
-                }
-                Err(error) => self.refuse(request, error),
-            }
-        }
-        next
-    }
-
-    fn execute(&self, database: &Database, request: Request) {
-        match mutate::execute(database, &request.payload) {
-            Ok((position, rows)) => self.tell(HostEvent::Written { request, position, rows }),
-            Err(error) => self.refuse(request, error),
-        }
+        self.tell(HostEvent::Module { name, version: tables::version(value), result });
     }
 
     /// A standby makes its tables like these.
-    fn tell_tables(&mut self, database: &Database) {
+    pub(crate) fn tell_tables(&mut self, database: &Database) {
         let tables = database.tables();
         if tables != self.tables {
             self.tell(HostEvent::Tables(tables.iter().map(ToString::to_string).collect()));
             self.tables = tables;
         }
-    }
-
-    fn refuse(&self, request: Request, error: ServiceError) {
-        self.tell(HostEvent::Refused { request, error });
     }
 }
 

@@ -3,19 +3,27 @@
 //! A thread follows the directory (`engine`) and hands transactions to one loop (`capture`), which gives them ordinals and schema
 //! ids and publishes them in groups (`log`). Nothing is kept between two runs: the last message of the stream says where to
 //! continue. A hosted source has a second thread that owns the database (`host`) and runs the requests of others on it
-//! (`mutate`, `tables`); its changes take the same way back, and the answer goes out when the stream has them (`writers`).
+//! (`call`, `mutate`, `tables`), one after the other or in sessions (`sessions`, `commits`); its changes take the same way back,
+//! and the answer (`answer`, `pages`) goes out when disk (`flush`) and stream (`writers`) have them.
 
+mod answer;
+mod call;
 mod capture;
+mod commits;
 mod config;
 mod engine;
 mod error;
+mod flush;
 mod host;
+mod limits;
 mod log;
 mod meter;
 mod mutate;
+mod pages;
 mod progress;
 mod schemas;
 mod service;
+mod sessions;
 mod standby;
 mod tables;
 mod unreadable;
@@ -27,6 +35,7 @@ use tracing::{info, warn};
 
 pub use config::{Mode, Options, Source, SourceError};
 pub use error::Error;
+pub use limits::Limits;
 
 use service::{SERVICE, Service};
 
@@ -57,8 +66,10 @@ pub async fn run(options: &Options, stop: impl Future<Output = ()> + Send + 'sta
         told.send_replace(true);
     });
     let served = match source.mode {
-        Mode::Tap => tap(source, client.clone(), board, is_stopping).await,
-        Mode::Host | Mode::Standby => standby::run(source, client.clone(), board, is_stopping).await,
+        Mode::Tap => tap(source, client.clone(), board, is_stopping, &options.limits).await,
+        Mode::Host | Mode::Standby => {
+            standby::run(source, client.clone(), board, is_stopping, &options.limits).await
+        }
     };
     status.abort();
     served?;
@@ -72,8 +83,9 @@ async fn tap(
     client: Client,
     board: StatusBoard,
     stop: tokio::sync::watch::Receiver<bool>,
+    limits: &Limits,
 ) -> Result<(), Error> {
-    let mut service = Service::start(source, client, board, Box::pin(stopped(stop)), None).await?;
+    let mut service = Service::start(source, client, board, Box::pin(stopped(stop)), None, limits).await?;
     capture::run(&mut service).await;
     service.close().await;
     Ok(())

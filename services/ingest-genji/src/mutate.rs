@@ -1,75 +1,87 @@
-//! Mutations and statements of a request, run on the database.
+//! Row mutations inside a transaction, and how refusals of the engine are named to callers.
 
-use deltamesh_change::{EnginePosition, Value};
-use deltamesh_genji::{Database, Error, ErrorKind, WriteTransaction};
+use deltamesh_change::Value;
+use deltamesh_genji::{Document, Error, ErrorKind, WriteTransaction};
 use deltamesh_jetstream::{Code, ServiceError};
+use deltamesh_wire::proto::source::v1::Mutation;
 use deltamesh_wire::proto::source::v1::mutation::Kind;
-use deltamesh_wire::proto::source::v1::{ExecuteRequest, Mutation};
-use prost::Message as _;
 
-/// Runs the mutations of several requests in one transaction, all or none. Returns the position behind it (none where
-/// nothing changed) and the number of rows of each request.
+use crate::commits::RESERVED;
+
+/// Applies mutations in order. Returns how many rows they wrote or deleted and, where wanted, the row behind each.
 ///
 /// # Errors
-/// The first mutation that is refused, or the commit; then nothing has changed.
-pub(crate) fn run<'a>(
-    database: &Database,
-    requests: impl IntoIterator<Item = &'a [Mutation]>,
-) -> Result<(Option<EnginePosition>, Vec<u64>), ServiceError> {
-    let mut transaction = database.begin();
-    let mut rows = vec![];
-    for mutations in requests {
-        let mut changed = 0;
-        for mutation in mutations {
-            changed += u64::from(apply(&mut transaction, mutation)?);
+/// The first mutation that is refused; those before it are in the transaction.
+pub(crate) fn apply(
+    transaction: &mut WriteTransaction<'_>,
+    mutations: Vec<Mutation>,
+    returning: bool,
+) -> Result<(u64, Vec<Document>), ServiceError> {
+    let mut rows = 0;
+    let mut documents = vec![];
+    for mutation in mutations {
+        let written = apply_one(transaction, mutation, returning)?;
+        rows += u64::from(written.is_some());
+        if returning {
+            documents.push(written.unwrap_or_default());
         }
-        rows.push(changed);
     }
-    let position = transaction.commit().map_err(|error| refusal(&error))?;
-    Ok((position, rows))
+    Ok((rows, documents))
 }
 
-/// Whether a row was written or deleted.
-fn apply(transaction: &mut WriteTransaction<'_>, mutation: &Mutation) -> Result<bool, ServiceError> {
+/// The row that was written (without fields if that is not wanted, or behind a delete); nothing where there was none to delete.
+fn apply_one(
+    transaction: &mut WriteTransaction<'_>,
+    mutation: Mutation,
+    returning: bool,
+) -> Result<Option<Document>, ServiceError> {
     let relation = mutation.relation.as_str();
+    check_table(relation)?;
     let invalid = |reason: String| ServiceError::new(Code::InvalidArgument, reason);
-    let row = mutation.row.clone().unwrap_or_default();
-    let row: Vec<(String, Value)> =
-        row.try_into().map_err(|error| invalid(format!("row of relation {relation}: {error}")))?;
-    let refused = |error: Error| refusal_of(relation, &error);
-    match Kind::try_from(mutation.kind) {
-        Ok(Kind::Upsert) => transaction.upsert(relation, &row).map(|_key| true).map_err(refused),
-        Ok(Kind::Insert) => transaction.insert(relation, &row).map(|_key| true).map_err(refused),
-        Ok(Kind::Update) => match transaction.update(relation, &row).map_err(refused)? {
-            true => Ok(true),
-            false => Err(ServiceError::new(Code::NotFound, format!("relation {relation} has no such row"))),
-        },
-        Ok(Kind::Delete) => transaction.delete(relation, &row).map_err(refused),
-        Err(_) => Err(invalid(format!("mutation kind {} is unknown", mutation.kind))),
+    let row: Vec<(String, Value)> = mutation
+        .row
+        .unwrap_or_default()
+        .try_into()
+        .map_err(|error| invalid(format!("row of relation {relation}: {error}")))?;
+    let refused = |error: Error| {
+        let ServiceError { code, message } = refusal(&error);
+        ServiceError::new(code, format!("relation {relation}: {message}"))
+    };
+    let key = match Kind::try_from(mutation.kind) {
+        Ok(Kind::Upsert) => transaction.upsert(relation, &row).map_err(refused)?,
+        Ok(Kind::Insert) => transaction.insert(relation, &row).map_err(refused)?,
+        Ok(Kind::Update) => {
+            if !transaction.update(relation, &row).map_err(refused)? {
+                let reason = format!("relation {relation} has no such row");
+                return Err(ServiceError::new(Code::NotFound, reason));
+            }
+            transaction.key_of(relation, &row).map_err(refused)?
+        }
+        Ok(Kind::Delete) => {
+            let deleted = transaction.delete(relation, &row).map_err(refused)?;
+            return Ok(deleted.then(Document::new));
+        }
+        Err(_) => return Err(invalid(format!("mutation kind {} is unknown", mutation.kind))),
+    };
+    if !returning {
+        return Ok(Some(Document::new()));
     }
+    transaction.get_with_docid(relation, &key).map_err(refused)
 }
 
-/// Runs one statement of the source's own SQL.
+/// Refuses to write a table of the host's own.
 ///
 /// # Errors
-/// The statement is refused; then nothing has changed.
-pub(crate) fn execute(
-    database: &Database,
-    payload: &[u8],
-) -> Result<(Option<EnginePosition>, u64), ServiceError> {
-    let invalid = |reason: String| ServiceError::new(Code::InvalidArgument, reason);
-    let request = ExecuteRequest::decode(payload).map_err(|_| invalid("not an ExecuteRequest".into()))?;
-    let parameters = request.parameters.into_iter().map(Value::try_from).collect::<Result<Vec<_>, _>>();
-    let parameters = parameters.map_err(|error| invalid(error.to_string()))?;
-    let executed = database.execute(&request.statement, &parameters).map_err(|error| refusal(&error))?;
-    Ok((executed.position, executed.rows))
+/// It is one.
+pub(crate) fn check_table(name: &str) -> Result<(), ServiceError> {
+    if name.starts_with(RESERVED) {
+        let reason = format!("table {name} is written by the host only");
+        return Err(ServiceError::new(Code::PermissionDenied, reason));
+    }
+    Ok(())
 }
 
-fn refusal_of(relation: &str, error: &Error) -> ServiceError {
-    ServiceError::new(code(error.kind()), format!("relation {relation}: {error}"))
-}
-
-fn refusal(error: &Error) -> ServiceError {
+pub(crate) fn refusal(error: &Error) -> ServiceError {
     ServiceError::new(code(error.kind()), error.to_string())
 }
 

@@ -9,15 +9,19 @@ use deltamesh_jetstream::{
     StatusBoard, Watch,
 };
 use deltamesh_wire::proto::module::v1::Outcome;
+use deltamesh_wire::proto::source::v1::FetchRequest;
 use deltamesh_wire::subject;
 use prost::Message as _;
 use tracing::{debug, info, warn};
 
+use crate::answer::send_page;
+use crate::call::{Call, Work};
 use crate::config::{Mode, Source};
-use crate::host::{Host, HostEvent, Job};
+use crate::host::{Host, HostEvent};
+use crate::sessions::Task;
 use crate::standby::{Keeper, Mastership};
-use crate::tables;
-use crate::writers::{Committed, Writers, respond};
+use crate::writers::{Committed, Writers};
+use crate::{Limits, tables};
 
 /// Name of the program, as status and module outcomes carry it.
 pub(crate) const SERVICE: &str = "ingest-genji";
@@ -39,6 +43,8 @@ pub(crate) enum Outside {
     Module(Result<BucketEvent, Error>),
     /// The lease was renewed, or is lost.
     Lease,
+    /// Rows that nobody fetched were dropped.
+    Expired,
 }
 
 /// What an arrival means for the capture loop.
@@ -82,6 +88,7 @@ impl Service {
         board: StatusBoard,
         stop: Stop,
         mastership: Option<Mastership>,
+        limits: &Limits,
     ) -> Result<Self, crate::Error> {
         let requests = subject::source_request(&source.name, "*");
         // Of two hosts each hears everything, and the one that holds the lease answers.
@@ -92,7 +99,8 @@ impl Service {
         let host = match source.mode {
             Mode::Tap => None,
             Mode::Host | Mode::Standby => {
-                Some(Host::spawn(&source.name, &source.path).map_err(crate::Error::Thread)?)
+                let host = Host::spawn(&source.name, &source.path, limits, client.max_payload());
+                Some(host.map_err(crate::Error::Thread)?)
             }
         };
         let mut service = Self {
@@ -127,6 +135,7 @@ impl Service {
             event = next_host_event(&mut self.host) => Outside::Host(event),
             event = self.modules.next(), if !self.is_stopping => Outside::Module(event),
             () = lease_changed(&mut self.mastership), if !self.is_stopping => Outside::Lease,
+            () = self.writers.results.expire() => Outside::Expired,
         }
     }
 
@@ -142,6 +151,7 @@ impl Service {
                 Command::Nothing
             }
             Outside::Lease => self.on_lease().await,
+            Outside::Expired => Command::Nothing,
             Outside::Host(event) => self.on_host(event).await,
             Outside::Module(Ok(BucketEvent::Entry(entry))) => {
                 if let Some(value) = entry.value {
@@ -257,12 +267,12 @@ impl Service {
 
     async fn on_request(&mut self, request: Request) -> Command {
         let operation = request.subject.rsplit('.').next().unwrap_or_default();
-        let job = match (operation, &self.host) {
+        let work = match (operation, &self.host) {
             ("reconcile", _) => {
                 self.reconciles.push(request);
                 return Command::Snapshot;
             }
-            ("mutate" | "execute", None) => {
+            ("mutate" | "execute" | "fetch", None) => {
                 let reason = format!(
                     "source {} is tapped: its application holds the database; write there, or host it with mode=host",
                     self.source.name
@@ -270,26 +280,48 @@ impl Service {
                 refuse(&request, Code::FailedPrecondition, reason).await;
                 return Command::Nothing;
             }
-            ("mutate", Some(_)) => Job::Mutate(request),
-            ("execute", Some(_)) => Job::Execute(request),
+            ("mutate", Some(_)) => Work::mutate(&request.payload),
+            ("execute", Some(_)) => Work::execute(&request.payload),
+            ("fetch", Some(_)) => {
+                self.fetch(&request).await;
+                return Command::Nothing;
+            }
             (other, _) => {
-                let reason = format!("a source has no operation {other:?}: mutate, execute, reconcile");
+                let reason =
+                    format!("a source has no operation {other:?}: mutate, execute, fetch, reconcile");
                 refuse(&request, Code::Unimplemented, reason).await;
                 return Command::Nothing;
             }
         };
-        self.submit(job).await;
+        match work {
+            Ok((session, work)) => {
+                self.submit(Task::Call(Box::new(Call { request, session, work }))).await;
+            }
+            Err(error) => refuse(&request, error.code, error.message).await,
+        }
         Command::Nothing
     }
 
-    async fn submit(&mut self, job: Job) {
+    /// Answers with more of what a statement returned.
+    async fn fetch(&mut self, request: &Request) {
+        let page = match FetchRequest::decode(request.payload.clone()) {
+            Ok(FetchRequest { next }) => self.writers.results.fetch(&next),
+            Err(_) => Err(ServiceError::new(Code::InvalidArgument, "not a FetchRequest")),
+        };
+        match page {
+            Ok(page) => send_page(request, &self.source.name, page).await,
+            Err(error) => refuse(request, error.code, error.message).await,
+        }
+    }
+
+    async fn submit(&mut self, task: Task) {
         let Some(host) = &self.host else { return };
         let busy = format!("source {} has too many requests waiting", self.source.name);
-        match host.submit(job) {
-            Err(Job::Mutate(request) | Job::Execute(request)) => {
-                refuse(&request, Code::ResourceExhausted, busy).await;
+        match host.submit(task) {
+            Err(Task::Call(call)) => refuse(&call.request, Code::ResourceExhausted, busy).await,
+            Err(Task::Module { name, value }) => {
+                self.report(&name, tables::version(&value), Err(busy)).await;
             }
-            Err(Job::Module { name, value }) => self.report(&name, tables::version(&value), Err(busy)).await,
             Ok(()) => {}
         }
     }
@@ -299,18 +331,16 @@ impl Service {
             HostEvent::Opened => self.board.clear(HOST),
             HostEvent::Tables(statements) => self.publish_tables(&statements).await,
             HostEvent::Failed { place, reason } => self.board.raise(HOST, place, reason),
-            HostEvent::Written { request, position: Some(position), rows } => {
+            HostEvent::Written { request, position: Some(position), answer } => {
+                self.writers.committed(Committed { request, position, answer }).await;
                 if self.is_fenced {
-                    let committed = Committed { request, position, rows };
-                    self.writers.committed(committed).await;
                     self.writers.abandon().await;
                     return Command::Nothing;
                 }
-                self.writers.committed(Committed { request, position, rows }).await;
                 return Command::Wake;
             }
-            HostEvent::Written { request, position: None, rows } => {
-                respond(&request, &self.source.name, None, rows).await;
+            HostEvent::Written { request, position: None, answer } => {
+                self.writers.unchanged(&request, answer).await;
             }
             HostEvent::Refused { request, error } => refuse(&request, error.code, error.message).await,
             HostEvent::Module { name, version, result } => {
@@ -325,7 +355,7 @@ impl Service {
     /// A hosted source makes tables of a module's relations; a tapped one has those of its application.
     async fn on_module(&mut self, name: String, value: bytes::Bytes) {
         if self.host.is_some() {
-            self.submit(Job::Module { name, value }).await;
+            self.submit(Task::Module { name, value }).await;
         } else {
             self.report(&name, tables::version(&value), Ok(())).await;
         }

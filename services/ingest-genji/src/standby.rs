@@ -28,7 +28,7 @@ use tracing::{info, warn};
 
 use crate::config::{Mode, Source};
 use crate::service::Service;
-use crate::{capture, stopped};
+use crate::{Limits, capture, stopped};
 use aside::{Aside, set_aside};
 use follow::Follower;
 use keeper::{LOOK, Observer};
@@ -66,6 +66,7 @@ pub(crate) async fn run(
     client: Client,
     board: StatusBoard,
     stop: watch::Receiver<bool>,
+    limits: &Limits,
 ) -> Result<(), crate::Error> {
     let leases = Leases::open(&client).await?;
     let node = Node { source, client, board, leases };
@@ -80,6 +81,7 @@ pub(crate) async fn run(
             node.board.clone(),
             Box::pin(stopped(stop.clone())),
             Some(mastership),
+            limits,
         );
         let mut service = service.await?;
         capture::run(&mut service).await;

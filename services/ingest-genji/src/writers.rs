@@ -1,14 +1,14 @@
-//! Mutations that are committed and wait for the change log to have them.
+//! Requests whose transaction is committed, and that wait for the change log to have it.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use deltamesh_change::{EnginePosition, SourcePosition};
 use deltamesh_jetstream::{Code, Request, ServiceError};
-use deltamesh_wire::proto::source::v1::MutateResponse;
-use prost::Message as _;
 use tracing::debug;
 
+use crate::answer::Answer;
 use crate::log::Durable;
+use crate::pages::Results;
 
 /// Ordinals of transactions that became durable before the host said which request they belong to: the tail may be faster.
 const RECENT: usize = 4096;
@@ -17,8 +17,7 @@ const RECENT: usize = 4096;
 pub(crate) struct Committed {
     pub(crate) request: Request,
     pub(crate) position: EnginePosition,
-    /// Rows written or deleted.
-    pub(crate) rows: u64,
+    pub(crate) answer: Answer,
 }
 
 /// Answers requests once their transaction is durable in the change log.
@@ -28,6 +27,10 @@ pub(crate) struct Writers {
     /// Engine sequence and ordinal, of the newest durable transactions.
     recent: VecDeque<(u64, u64)>,
     durable: SourcePosition,
+    /// Engine sequence up to which nothing changed a relation behind the transaction of that ordinal.
+    passed: (u64, u64),
+    /// What is left of answers that did not fit a message.
+    pub(crate) results: Results,
 }
 
 impl Writers {
@@ -37,6 +40,8 @@ impl Writers {
             waiting: BTreeMap::new(),
             recent: VecDeque::new(),
             durable: SourcePosition::default(),
+            passed: (0, 0),
+            results: Results::default(),
         }
     }
 
@@ -68,10 +73,18 @@ impl Writers {
         self.answer().await;
     }
 
+    /// The engine has written nothing for the change log behind the transaction of that ordinal, up to that sequence.
+    pub(crate) async fn passed(&mut self, sequence: u64, ordinal: u64) {
+        self.passed = (sequence, ordinal);
+        self.answer().await;
+    }
+
     /// Another host writes the change log now: whether it has these transactions is not known here.
     pub(crate) async fn abandon(&mut self) {
-        let reason =
-            format!("source {} is written by another host now; look before writing again", self.source);
+        let reason = format!(
+            "source {} is written by another host now; look before writing again, or send COMMIT again",
+            self.source
+        );
         for Committed { request, .. } in std::mem::take(&mut self.waiting).into_values().flatten() {
             if let Err(error) = request.fail(&ServiceError::new(Code::Aborted, reason.clone())).await {
                 debug!(%error, "nobody took the answer to a mutation");
@@ -79,14 +92,22 @@ impl Writers {
         }
     }
 
+    /// Answers a request that changed nothing.
+    pub(crate) async fn unchanged(&mut self, request: &Request, answer: Answer) {
+        answer.send(request, &self.source, None, &mut self.results).await;
+    }
+
     async fn answer(&mut self) {
+        let (sequence, ordinal) = self.passed;
+        let reached = self.durable.engine.sequence;
+        let reached = if self.durable.ordinal >= ordinal { reached.max(sequence) } else { reached };
         while let Some(entry) = self.waiting.first_entry() {
-            if *entry.key() > self.durable.engine.sequence {
+            if *entry.key() > reached {
                 break;
             }
-            for Committed { request, position, rows } in entry.remove() {
+            for Committed { request, position, answer } in entry.remove() {
                 let position = self.position(position);
-                respond(&request, &self.source, Some(&position), rows).await;
+                answer.send(&request, &self.source, Some(&position), &mut self.results).await;
             }
         }
     }
@@ -98,13 +119,5 @@ impl Writers {
             || self.durable.clone(),
             |&(_, ordinal)| SourcePosition { ordinal, engine, ..self.durable.clone() },
         )
-    }
-}
-
-/// Answers a mutation.
-pub(crate) async fn respond(request: &Request, source: &str, position: Option<&SourcePosition>, rows: u64) {
-    let response = MutateResponse { source: source.to_owned(), position: position.map(Into::into), rows };
-    if let Err(error) = request.reply(response.encode_to_vec()).await {
-        debug!(%error, "nobody took the answer to a mutation");
     }
 }

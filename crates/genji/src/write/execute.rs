@@ -133,18 +133,18 @@ impl WriteTransaction<'_> {
 }
 
 /// Rows that are kept, up to a limit of bytes.
-struct Kept {
-    documents: Vec<Document>,
+pub(crate) struct Kept {
+    pub(crate) documents: Vec<Document>,
     size: usize,
     limit: usize,
 }
 
 impl Kept {
-    fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize) -> Self {
         Self { documents: Vec::new(), size: 0, limit }
     }
 
-    fn push(&mut self, row: Document) -> Result<bool, Error> {
+    pub(crate) fn push(&mut self, row: Document) -> Result<bool, Error> {
         self.size +=
             row.iter().map(|(name, value)| name.len() + super::aggregate::size(value)).sum::<usize>();
         if self.size > self.limit {

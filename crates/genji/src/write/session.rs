@@ -1,7 +1,8 @@
 //! A sequence of statements with transactions of their own making.
 
-use super::database::Database;
-use super::execute::Executed;
+use super::database::{Database, Submitted};
+use super::execute::{Executed, Kept};
+use super::row::Document;
 use super::transaction::WriteTransaction;
 use crate::sql::{Parameters, Statement, parse};
 use crate::{Error, ErrorKind};
@@ -38,39 +39,74 @@ impl<'a> Session<'a> {
     /// stands; statements of an open transaction have none.
     ///
     /// # Errors
-    /// [`ErrorKind::Syntax`] with line and column, [`ErrorKind::Unsupported`] for BEGIN in a transaction, COMMIT or ROLLBACK
-    /// outside of one and a write in a read-only one, or whatever the statement meets. An open transaction stays open,
-    /// unless COMMIT failed.
+    /// [`ErrorKind::Syntax`] with line and column, or as [`Self::run`].
     pub fn execute(&mut self, sql: &str, parameters: Parameters<'_>) -> Result<Executed, Error> {
+        let mut kept = Kept::new(self.database.options.transaction_bytes);
+        let (rows, submitted) = self.run(&parse(sql)?, parameters, &mut |row| kept.push(row))?;
+        if let Some(submitted) = &submitted {
+            self.database.wait(submitted)?;
+        }
+        let position = submitted.map(|submitted| submitted.position);
+        Ok(Executed { rows, position, documents: kept.documents })
+    }
+
+    /// Runs a parsed statement; returns how many rows it changed, and what was submitted: the transaction that COMMIT ends, or
+    /// the statement's own. [`Database::wait`] or [`Database::sync`] makes it durable. What the statement returns goes to the
+    /// sink, which ends a SELECT by returning false.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] for BEGIN in a transaction, COMMIT or ROLLBACK outside of one and a write in a read-only
+    /// one, or whatever the statement meets. An open transaction stays open, unless COMMIT failed.
+    pub fn run(
+        &mut self,
+        statement: &Statement,
+        parameters: Parameters<'_>,
+        sink: &mut dyn FnMut(Document) -> Result<bool, Error>,
+    ) -> Result<(u64, Option<Submitted>), Error> {
         let refuse = |reason| Err(Error::new(ErrorKind::Unsupported, reason));
-        let statement = parse(sql)?;
-        match (&statement, self.open.take()) {
+        match (statement, self.open.take()) {
             (Statement::Begin { read_only }, None) => {
                 let transaction = self.database.begin();
                 self.open = Some(Open { transaction, read_only: *read_only });
-                Ok(Executed::default())
+                Ok((0, None))
             }
             (Statement::Begin { .. }, open) => {
                 self.open = open;
                 refuse("a transaction is open already")
             }
-            (Statement::Commit, Some(open)) => {
-                Ok(Executed { position: open.transaction.commit()?, ..Executed::default() })
-            }
-            (Statement::Rollback, Some(_)) => Ok(Executed::default()),
+            (Statement::Commit, Some(open)) => Ok((0, open.transaction.submit()?)),
+            (Statement::Rollback, Some(_)) => Ok((0, None)),
             (Statement::Commit | Statement::Rollback, None) => refuse("no transaction is open"),
-            (statement, None) => self.database.run(statement, parameters),
+            (statement, None) => {
+                let mut transaction = self.database.begin();
+                let rows = transaction.run(statement, parameters, sink)?;
+                Ok((rows, transaction.submit()?))
+            }
             (statement, Some(open)) => {
                 let Open { transaction, read_only } = self.open.insert(open);
                 if *read_only && writes(statement) {
-                    return refuse("the transaction is read-only");
+                    return refuse(READ_ONLY);
                 }
-                let (rows, documents) = transaction.collect(statement, parameters)?;
-                Ok(Executed { rows, position: None, documents })
+                Ok((transaction.run(statement, parameters, sink)?, None))
             }
         }
     }
+
+    /// The open transaction, for writes that are no statements.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] where none is open, or a read-only one.
+    pub fn transaction(&mut self) -> Result<&mut WriteTransaction<'a>, Error> {
+        let refuse = |reason| Err(Error::new(ErrorKind::Unsupported, reason));
+        match &mut self.open {
+            Some(Open { transaction, read_only: false }) => Ok(transaction),
+            Some(_) => refuse(READ_ONLY),
+            None => refuse("no transaction is open"),
+        }
+    }
 }
+
+const READ_ONLY: &str = "the transaction is read-only";
 
 /// Whether a statement writes; a SELECT does when it takes values of a sequence.
 fn writes(statement: &Statement) -> bool {

@@ -107,6 +107,20 @@ impl<'a> WriteTransaction<'a> {
         Ok(Some(submitted))
     }
 
+    /// Whether committing it would change anything.
+    #[must_use]
+    pub fn has_changes(&self) -> bool {
+        !self.batch.is_empty() || self.spilled.is_some()
+    }
+
+    /// Whether the database still takes writes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`] after a failed write.
+    pub fn check(&mut self) -> Result<(), Error> {
+        self.writer.files().map(drop)
+    }
+
     /// Inserts a row; returns its key.
     ///
     /// # Errors
@@ -196,6 +210,28 @@ impl<'a> WriteTransaction<'a> {
     pub fn get(&self, table: &str, key: &[Value]) -> Result<Option<Document>, Error> {
         let table = self.schema.user_table(table)?;
         Ok(self.stored(&table, key)?.map(|stored| stored.document))
+    }
+
+    /// The key among named fields, as [`Self::update`] and [`Self::delete`] find their row.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] for an unknown table, [`ErrorKind::Type`] when the key is not complete.
+    pub fn key_of(&self, table: &str, fields: &[(String, Value)]) -> Result<Vec<Value>, Error> {
+        let table = self.schema.user_table(table)?;
+        self.key_in(&table, fields)
+    }
+
+    /// As [`Self::get`], with the docid as first field where that is the key.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn get_with_docid(&self, table: &str, key: &[Value]) -> Result<Option<Document>, Error> {
+        let table = self.schema.user_table(table)?;
+        let Some(Stored { mut document, .. }) = self.stored(&table, key)? else { return Ok(None) };
+        if let (None, [docid]) = (table.primary_key(), key) {
+            document.insert(0, (DOCID.to_owned(), docid.clone()));
+        }
+        Ok(Some(document))
     }
 
     fn insert_into(&mut self, table: &Table, document: Document) -> Result<Vec<Value>, Error> {

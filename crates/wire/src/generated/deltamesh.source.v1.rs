@@ -7,6 +7,12 @@ pub struct MutateRequest {
     /// Applied in order, all or nothing.
     #[prost(message, repeated, tag = "2")]
     pub mutations: ::prost::alloc::vec::Vec<Mutation>,
+    /// Session in whose transaction they are applied; empty for a transaction of their own.
+    #[prost(string, tag = "3")]
+    pub session: ::prost::alloc::string::String,
+    /// Whether the answer holds the rows.
+    #[prost(bool, tag = "4")]
+    pub returning: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Mutation {
@@ -67,23 +73,60 @@ pub mod mutation {
         }
     }
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct MutateResponse {
     #[prost(string, tag = "1")]
     pub source: ::prost::alloc::string::String,
-    /// Position after the transaction; absent where nothing changed.
+    /// Position after the transaction; absent where nothing changed, and inside a session.
     #[prost(message, optional, tag = "2")]
     pub position: ::core::option::Option<super::super::change::v1::Position>,
     /// Rows written or deleted.
     #[prost(uint64, tag = "3")]
     pub rows: u64,
+    /// If asked for: for each mutation the row as the source holds it now; without fields behind a delete.
+    #[prost(message, repeated, tag = "4")]
+    pub documents: ::prost::alloc::vec::Vec<super::super::change::v1::Document>,
 }
 /// Request on source.<name>.execute: a statement of the source's own SQL.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExecuteRequest {
     #[prost(string, tag = "1")]
     pub statement: ::prost::alloc::string::String,
-    /// Bound to the statement's parameters, in order.
+    /// Bound to `?`, in order. Never together with `named`.
     #[prost(message, repeated, tag = "2")]
     pub parameters: ::prost::alloc::vec::Vec<super::super::change::v1::Value>,
+    /// Bound to `$name`.
+    #[prost(message, repeated, tag = "3")]
+    pub named: ::prost::alloc::vec::Vec<super::super::change::v1::Field>,
+    /// Session that BEGIN answered, in whose transaction the statement runs; empty for a transaction of its own.
+    #[prost(string, tag = "4")]
+    pub session: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExecuteResponse {
+    #[prost(string, tag = "1")]
+    pub source: ::prost::alloc::string::String,
+    /// Position after the transaction; absent where nothing changed, and inside a session until COMMIT.
+    #[prost(message, optional, tag = "2")]
+    pub position: ::core::option::Option<super::super::change::v1::Position>,
+    /// Rows inserted, changed or deleted.
+    #[prost(uint64, tag = "3")]
+    pub rows: u64,
+    /// Answer to BEGIN: names the transaction until COMMIT or ROLLBACK.
+    #[prost(string, tag = "4")]
+    pub session: ::prost::alloc::string::String,
+    /// What SELECT or RETURNING returned, a JSON object each.
+    #[prost(string, repeated, tag = "5")]
+    pub documents: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Where there are more: what to ask source.<name>.fetch for.
+    #[prost(string, tag = "6")]
+    pub next: ::prost::alloc::string::String,
+}
+/// Request on source.<name>.fetch: more of what a statement returned. The answer is an ExecuteResponse. The same page may be asked
+/// for again until the next one is.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FetchRequest {
+    /// `next` of the answer before.
+    #[prost(string, tag = "1")]
+    pub next: ::prost::alloc::string::String,
 }

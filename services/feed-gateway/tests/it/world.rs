@@ -248,7 +248,12 @@ impl Source {
             items.push(Item::Row(ChangeEvent { schema, operation, key, before: None, after }));
         }
         let position = self.apply(items).await;
-        MutateResponse { source: "app".to_owned(), position: Some((&position).into()), rows }
+        MutateResponse {
+            source: "app".to_owned(),
+            position: Some((&position).into()),
+            rows,
+            ..MutateResponse::default()
+        }
     }
 }
 

@@ -48,14 +48,14 @@ fn note(kind: Kind, fields: &[(&str, Value)]) -> Mutation {
 }
 
 async fn mutate(client: &Client, mutations: Vec<Mutation>) -> Result<MutateResponse, ServiceError> {
-    let request = MutateRequest { source: String::new(), mutations };
+    let request = MutateRequest { mutations, ..Default::default() };
     let reply = client.request("source.app.mutate", request.encode_to_vec(), LONG).await?;
     Ok(MutateResponse::decode(reply).expect("response"))
 }
 
 async fn execute(client: &Client, sql: &str, parameters: &[Value]) -> Result<MutateResponse, ServiceError> {
     let parameters = parameters.iter().cloned().map(Into::into).collect();
-    let request = ExecuteRequest { statement: sql.to_owned(), parameters };
+    let request = ExecuteRequest { statement: sql.to_owned(), parameters, ..Default::default() };
     let reply = client.request("source.app.execute", request.encode_to_vec(), LONG).await?;
     Ok(MutateResponse::decode(reply).expect("response"))
 }

@@ -64,7 +64,8 @@ async fn mutate(
         kind: kind.into(),
         row: Some(row(message).expect("row").into()),
     };
-    let request = MutateRequest { source: String::new(), mutations: messages.iter().map(mutation).collect() };
+    let mutations = messages.iter().map(mutation).collect();
+    let request = MutateRequest { mutations, ..MutateRequest::default() };
     let reply = client.request("source.app.mutate", request.encode_to_vec(), LONG).await?;
     Ok(MutateResponse::decode(reply).expect("response"))
 }

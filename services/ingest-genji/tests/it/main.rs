@@ -3,9 +3,11 @@
 
 mod host;
 mod host_proto;
+mod host_session;
 mod inspect;
 mod mirror;
 mod program;
+mod sql;
 mod standby;
 mod tap;
 mod tap_history;
@@ -15,7 +17,7 @@ mod tap_soak;
 use std::path::Path;
 use std::time::Duration;
 
-use deltamesh_ingest_genji::{Mode, Options, Source, run};
+use deltamesh_ingest_genji::{Limits, Mode, Options, Source, run};
 use deltamesh_jetstream::{Client, connect};
 use deltamesh_testkit::NatsServer;
 use tokio::sync::oneshot;
@@ -34,8 +36,12 @@ struct Ingest {
 
 impl Ingest {
     fn start(nats: &NatsServer, dir: &Path, mode: Mode) -> Self {
+        Self::start_with(nats, dir, mode, Limits::default())
+    }
+
+    fn start_with(nats: &NatsServer, dir: &Path, mode: Mode, limits: Limits) -> Self {
         let source = Source { name: "app".into(), path: dir.to_owned(), mode };
-        let options = Options { source, nats: nats.url(), standby: false, print_config: false };
+        let options = Options { source, nats: nats.url(), standby: false, limits, print_config: false };
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(async move {
             let stopped = async move {

@@ -66,7 +66,7 @@ fn url(proxy: &Proxy) -> String {
 }
 
 async fn execute(client: &Client, statement: &str) -> Result<(), String> {
-    let request = ExecuteRequest { statement: statement.to_owned(), parameters: vec![] };
+    let request = ExecuteRequest { statement: statement.to_owned(), ..Default::default() };
     let reply = client.request("source.app.execute", request.encode_to_vec(), ANSWER).await;
     reply.map(drop).map_err(|error| error.to_string())
 }
