@@ -1,11 +1,16 @@
 //! A client of a hosted source's SQL.
 
+use std::time::Duration;
+
 use deltamesh_change::Value;
 use deltamesh_jetstream::{Client, Code, Replies, ServiceError};
 use deltamesh_wire::proto::source::v1::{ExecuteRequest, ExecuteResponse, FetchRequest};
 use prost::Message as _;
 
 use crate::LONG;
+
+/// After this time a request is asked again.
+const LOST: Duration = Duration::from_secs(2);
 
 /// Sends statements; those of a session name it.
 #[derive(Clone)]
@@ -19,7 +24,15 @@ impl Sql {
     }
 
     pub(crate) async fn send(&self, request: ExecuteRequest) -> Result<ExecuteResponse, ServiceError> {
-        let reply = self.client.request("source.app.execute", request.encode_to_vec(), LONG).await?;
+        self.send_within(request, LONG).await
+    }
+
+    async fn send_within(
+        &self,
+        request: ExecuteRequest,
+        wait: Duration,
+    ) -> Result<ExecuteResponse, ServiceError> {
+        let reply = self.client.request("source.app.execute", request.encode_to_vec(), wait).await?;
         Ok(ExecuteResponse::decode(reply).expect("response"))
     }
 
@@ -50,16 +63,20 @@ impl Sql {
         self.run("", "BEGIN").await.expect("begin").session
     }
 
-    /// As [`Self::run`], until a host answers.
+    /// As [`Self::run`], asked again until a host answers: a request can be lost with a host.
     pub(crate) async fn insist(
         &self,
         session: &str,
         statement: &str,
     ) -> Result<ExecuteResponse, ServiceError> {
+        let until = tokio::time::Instant::now() + LONG;
         loop {
-            match self.run(session, statement).await {
-                Err(error) if error.code == Code::Unavailable => {
-                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            let (statement, session) = (statement.to_owned(), session.to_owned());
+            let request = ExecuteRequest { statement, session, ..ExecuteRequest::default() };
+            match self.send_within(request, LOST).await {
+                Err(error) if [Code::Unavailable, Code::DeadlineExceeded].contains(&error.code) => {
+                    assert!(tokio::time::Instant::now() < until, "{error}");
+                    tokio::time::sleep(Duration::from_millis(20)).await;
                 }
                 result => return result,
             }
