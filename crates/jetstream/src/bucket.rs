@@ -1,8 +1,11 @@
 //! Buckets of current values: modules, their status, replicas.
 
+use std::time::Duration;
+
 use async_nats::jetstream::kv;
 use bytes::Bytes;
 use futures::StreamExt as _;
+use futures::future::BoxFuture;
 use tokio::sync::watch;
 
 use crate::client::backoff;
@@ -94,6 +97,7 @@ impl Bucket {
         Watch {
             store: self.store.clone(),
             watch: None,
+            opening: None,
             losses: self.losses.clone(),
             current: Progress::Reading,
             revision: 0,
@@ -115,6 +119,8 @@ enum Progress {
 pub struct Watch {
     store: kv::Store,
     watch: Option<kv::Watch>,
+    /// The next `watch`. Kept here, so that a caller who drops every future after a moment gets there too.
+    opening: Option<BoxFuture<'static, Result<Opened, Error>>>,
     losses: watch::Receiver<u64>,
     current: Progress,
     revision: u64,
@@ -159,24 +165,52 @@ impl Watch {
 
     /// Watches from the beginning or, after a loss, from behind the last revision that was returned.
     async fn reopen(&mut self) -> Result<(), Error> {
-        if self.attempt > 0 {
-            tokio::time::sleep(backoff(self.attempt)).await;
-        }
-        self.attempt += 1;
-        self.losses.mark_unchanged();
-        let action = || format!("watch bucket {}", self.store.name);
-        let watch = if self.current == Progress::Reading {
-            let info = self.store.stream.get_info().await;
-            let info = info.map_err(|error| Error::from_nats(action(), error))?;
-            if info.state.messages == 0 {
+        let opening = match &mut self.opening {
+            Some(opening) => opening,
+            None => {
+                let delay = if self.attempt > 0 { backoff(self.attempt) } else { Duration::ZERO };
+                self.attempt += 1;
+                // A loss from here on is found when entries are awaited.
+                self.losses.mark_unchanged();
+                let behind = (self.current != Progress::Reading).then_some(self.revision);
+                self.opening.insert(Box::pin(open(self.store.clone(), behind, delay)))
+            }
+        };
+        let opened = opening.await;
+        self.opening = None;
+        let Opened { watch, is_empty } = opened?;
+        if self.current == Progress::Reading {
+            self.revision = 0;
+            if is_empty {
                 self.current = Progress::Complete;
             }
-            self.revision = 0;
-            self.store.watch_with_history(">").await
-        } else {
-            self.store.watch_all_from_revision(self.revision + 1).await
-        };
-        self.watch = Some(watch.map_err(|error| Error::from_nats(action(), error))?);
+        }
+        self.watch = Some(watch);
         Ok(())
     }
+}
+
+/// A watch that has begun.
+struct Opened {
+    watch: kv::Watch,
+    /// Whether the bucket had no values before.
+    is_empty: bool,
+}
+
+/// Watches from behind a revision, or from the beginning.
+async fn open(store: kv::Store, behind: Option<u64>, delay: Duration) -> Result<Opened, Error> {
+    tokio::time::sleep(delay).await;
+    let action = || format!("watch bucket {}", store.name);
+    let watched = match behind {
+        Some(revision) => store.watch_all_from_revision(revision + 1).await,
+        None => {
+            let info = store.stream.get_info().await;
+            let info = info.map_err(|error| Error::from_nats(action(), error))?;
+            let watch = store.watch_with_history(">").await;
+            let watch = watch.map_err(|error| Error::from_nats(action(), error))?;
+            return Ok(Opened { watch, is_empty: info.state.messages == 0 });
+        }
+    };
+    let watch = watched.map_err(|error| Error::from_nats(action(), error))?;
+    Ok(Opened { watch, is_empty: false })
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::pull;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer};
+use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _};
 use tokio::sync::watch;
 
@@ -28,6 +29,8 @@ pub struct Consumer {
     /// Sequence of the next message to return.
     next: u64,
     messages: Option<pull::Stream>,
+    /// The next `messages`. Kept here, so that a caller who drops every future after a moment gets there too.
+    opening: Option<BoxFuture<'static, Result<pull::Stream, Error>>>,
     losses: watch::Receiver<u64>,
     /// Taken from the stream, but beyond the last batch's bounds.
     spare: Option<Stored>,
@@ -48,11 +51,12 @@ impl Consumer {
             journal,
             next,
             messages: None,
+            opening: None,
             losses: client.losses(),
             spare: None,
             attempt: 0,
         };
-        consumer.check().await?;
+        check(&consumer.journal, next).await?;
         Ok(consumer)
     }
 
@@ -66,8 +70,9 @@ impl Consumer {
     ///
     /// # Errors
     /// The server does not answer.
-    pub async fn bounds(&self) -> Result<crate::Bounds, Error> {
-        self.journal.bounds().await
+    pub fn bounds(&self) -> impl Future<Output = Result<crate::Bounds, Error>> + Send + use<> {
+        let journal = self.journal.clone();
+        async move { journal.bounds().await }
     }
 
     /// Waits for the next message and returns it with those that have already arrived behind it, in order and without a
@@ -122,7 +127,7 @@ impl Consumer {
             }
             if message.sequence > self.next {
                 self.messages = None;
-                self.check().await?;
+                check(&self.journal, self.next).await?;
                 continue;
             }
             self.attempt = 0;
@@ -131,56 +136,72 @@ impl Consumer {
         }
     }
 
-    /// Creates a consumer at the server that starts at the next message.
+    /// Reads on at the next message, after a delay that grows with each attempt.
     async fn reopen(&mut self) -> Result<(), Error> {
-        if self.attempt > 0 {
-            tokio::time::sleep(backoff(self.attempt)).await;
-        }
-        self.attempt += 1;
-        self.losses.mark_unchanged();
-        self.check().await?;
-        let action = || format!("read {} from {}", self.journal.name(), self.next);
-        let config = pull::Config {
-            deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: self.next },
-            ack_policy: AckPolicy::None,
-            inactive_threshold: INACTIVE,
-            memory_storage: true,
-            num_replicas: 1,
-            ..pull::Config::default()
+        let opening = match &mut self.opening {
+            Some(opening) => opening,
+            None => {
+                let delay = if self.attempt > 0 { backoff(self.attempt) } else { Duration::ZERO };
+                self.attempt += 1;
+                // A loss from here on is found when messages are awaited.
+                self.losses.mark_unchanged();
+                let (client, journal) = (self.client.clone(), self.journal.clone());
+                self.opening.insert(Box::pin(open(client, journal, self.next, delay)))
+            }
         };
-        let consumer: PullConsumer = self
-            .client
-            .context()
-            .create_consumer_on_stream(config, self.journal.name())
-            .await
-            .map_err(|error| Error::from_nats(action(), error))?;
-        let messages = consumer
-            .stream()
-            .max_messages_per_batch(PREFETCH_MESSAGES)
-            .max_bytes_per_batch(PREFETCH_BYTES.max(self.client.max_payload()))
-            .heartbeat(HEARTBEAT)
-            .expires(EXPIRES)
-            .messages()
-            .await
-            .map_err(|error| Error::from_nats(action(), error))?;
-        self.messages = Some(messages);
+        let opened = opening.await;
+        self.opening = None;
+        self.messages = Some(opened?);
         Ok(())
     }
+}
 
-    /// Whether the stream still has the next message, or will get it.
-    async fn check(&self) -> Result<(), Error> {
-        let bounds = self.journal.bounds().await?;
-        let kind = if bounds.first > self.next {
-            ErrorKind::Trimmed
-        } else if bounds.last + 1 < self.next {
-            ErrorKind::Lost
-        } else {
-            return Ok(());
-        };
-        let (name, next) = (self.journal.name(), self.next);
-        let action = format!("read {name} from {next}, it has {} to {}", bounds.first, bounds.last);
-        Err(Error::new(kind, action))
-    }
+/// Creates a consumer at the server that starts at message `next`.
+async fn open(
+    client: Client,
+    journal: StreamJournal,
+    next: u64,
+    delay: Duration,
+) -> Result<pull::Stream, Error> {
+    tokio::time::sleep(delay).await;
+    check(&journal, next).await?;
+    let action = || format!("read {} from {next}", journal.name());
+    let config = pull::Config {
+        deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: next },
+        ack_policy: AckPolicy::None,
+        inactive_threshold: INACTIVE,
+        memory_storage: true,
+        num_replicas: 1,
+        ..pull::Config::default()
+    };
+    let consumer: PullConsumer = client
+        .context()
+        .create_consumer_on_stream(config, journal.name())
+        .await
+        .map_err(|error| Error::from_nats(action(), error))?;
+    consumer
+        .stream()
+        .max_messages_per_batch(PREFETCH_MESSAGES)
+        .max_bytes_per_batch(PREFETCH_BYTES.max(client.max_payload()))
+        .heartbeat(HEARTBEAT)
+        .expires(EXPIRES)
+        .messages()
+        .await
+        .map_err(|error| Error::from_nats(action(), error))
+}
+
+/// Whether the stream still has message `next`, or will get it.
+async fn check(journal: &StreamJournal, next: u64) -> Result<(), Error> {
+    let bounds = journal.bounds().await?;
+    let kind = if bounds.first > next {
+        ErrorKind::Trimmed
+    } else if bounds.last + 1 < next {
+        ErrorKind::Lost
+    } else {
+        return Ok(());
+    };
+    let action = format!("read {} from {next}, it has {} to {}", journal.name(), bounds.first, bounds.last);
+    Err(Error::new(kind, action))
 }
 
 fn stored(message: &async_nats::jetstream::Message) -> Result<Stored, Error> {

@@ -7,7 +7,7 @@ use async_nats::jetstream::stream::{LastRawMessageErrorKind, RawMessageErrorKind
 use futures::future::BoxFuture;
 use nuid::NUIDStr;
 
-use crate::{ANSWER_TIMEOUT, Client, Error, ErrorKind, Message, Stored, topology};
+use crate::{ANSWER_TIMEOUT, Client, Error, ErrorKind, Limits, Message, Stored, topology};
 
 /// Most messages that one atomic append may have.
 pub const MAX_BATCH: usize = 1000;
@@ -64,6 +64,18 @@ impl StreamJournal {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What the stream keeps.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        let config = &self.stream.cached_info().config;
+        let count = |limit: i64| u64::try_from(limit).ok().filter(|limit| *limit > 0);
+        Limits {
+            messages: count(config.max_messages),
+            bytes: count(config.max_bytes),
+            age: Some(config.max_age).filter(|age| !age.is_zero()),
+        }
     }
 
     /// The newest message on a subject, which may have wildcards.

@@ -29,7 +29,9 @@ pub use feed::FeedPublisher;
 pub use group::{Group, GroupReader, decode};
 pub use headers::Headers;
 pub use journal::{Ack, Bounds, Journal, MAX_BATCH, StreamJournal};
-pub use lease::{Lease, Leases, Writer, check_writer, fence, last_writer, next_writer, publish_writer};
+pub use lease::{
+    Fence, Former, Lease, Leases, Limits, directory, last_directory, publish_writer, without_rows,
+};
 pub use message::{Message, Stored};
 pub use pack::{GroupPacker, SnapshotPacker};
 pub use publisher::Publisher;

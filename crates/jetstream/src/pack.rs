@@ -211,15 +211,24 @@ impl SnapshotPacker {
     }
 
     fn complete(&self, changes: Changes, end: bool) -> Message {
-        let changes = Changes {
+        message(&self.source, &self.part(changes, end))
+    }
+
+    /// A part of the group that says nothing.
+    #[must_use]
+    pub fn without_rows(&self) -> Changes {
+        self.part(Changes::default(), false)
+    }
+
+    fn part(&self, changes: Changes, end: bool) -> Changes {
+        Changes {
             first_ordinal: self.position.ordinal,
             position: Some((&self.position).into()),
             end,
             snapshot: true,
             captured_us: self.captured_us,
             ..changes
-        };
-        message(&self.source, &changes)
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use deltamesh_wire::subject;
 
 use crate::group::decode;
 use crate::journal::{Journal, StreamJournal};
+use crate::lease::directory;
 use crate::{Client, Error, ErrorKind, Stored};
 
 /// Header of a counter stream (ADR-49): what to add.
@@ -21,6 +22,8 @@ pub struct Recovered {
     pub sequence: u64,
     /// Position behind that group; absent where the stream holds none.
     pub position: Option<SourcePosition>,
+    /// Directory whose engine position that is, where the source has a lease.
+    pub directory: Option<String>,
     /// Newest capture time of any message, in microseconds since 1970-01-01 UTC. A writer that continues uses later ones.
     pub captured_us: i64,
     /// Schemas in force, by relation, as far as the stream still holds them.
@@ -48,15 +51,17 @@ async fn find_last_group(journal: &impl Journal, recovered: &mut Recovered) -> R
     let bounds = journal.bounds().await?;
     let mut sequence = bounds.last;
     while sequence >= bounds.first && sequence > 0 {
-        let changes = match journal.read(sequence).await {
-            Ok(stored) => decode(&stored)?,
+        let stored = match journal.read(sequence).await {
+            Ok(stored) => stored,
             Err(error) if error.kind() == ErrorKind::Trimmed => break,
             Err(error) => return Err(error),
         };
+        let changes = decode(&stored)?;
         recovered.captured_us = recovered.captured_us.max(changes.captured_us);
         if changes.end {
             recovered.sequence = sequence;
             recovered.position = changes.position.map(Into::into);
+            recovered.directory = directory(&stored).map(str::to_owned);
             break;
         }
         sequence -= 1;

@@ -89,21 +89,18 @@ struct Session {
 impl Session {
     /// Reads from the change log where to continue, and begins to read there.
     async fn open(service: &mut Service, snapshot: bool) -> Result<Self, String> {
-        let opened = ChangeLog::open(&service.client, &service.source.name, service.epoch()).await;
+        let opened = ChangeLog::open(&service.client, &service.source.name, service.mastership()).await;
         if opened.as_ref().is_err_and(|error| error.kind() == ErrorKind::Fenced) {
             service.step_down().await;
         }
-        let (log, engine) = opened.map_err(|error| error.chain())?;
-        let wants_snapshot = snapshot || !service.reconciles.is_empty();
-        let start = match engine {
-            None => Start::Snapshot { continues: false },
-            Some(_) if wants_snapshot => Start::Snapshot { continues: true },
-            Some(position) => Start::Resume(position),
-        };
-        info!(source = service.source.name, position = %log.position(), ?start, "capture begins");
-        if engine.is_some() {
+        let (log, mut start) = opened.map_err(|error| error.chain())?;
+        if matches!(start, Start::Resume(_)) {
             service.writers.reached(log.durable()).await;
+            if snapshot || !service.reconciles.is_empty() {
+                start = Start::Snapshot { continues: true };
+            }
         }
+        info!(source = service.source.name, position = %log.position(), ?start, "capture begins");
         let reader = EngineReader::spawn(&service.source.path, start)
             .map_err(|error| format!("cannot start the reading thread: {error}"))?;
         let mut tick = interval(TICK);
@@ -183,7 +180,7 @@ impl Session {
             }
             Event::Tick => {
                 self.show(service);
-                None
+                self.log.keep().await.err().map(|error| reopen(&error, service))
             }
             Event::Overdue => {
                 warn!(source = service.source.name, "the change log does not take what is left, stopping");

@@ -8,13 +8,16 @@ use deltamesh_change::{
 };
 use deltamesh_genji::GenjiTransaction;
 use deltamesh_jetstream::{
-    Client, Disposition, Error, ErrorKind, GroupPacker, Message, Publisher, Recovered, SnapshotPacker,
-    StreamJournal, check_writer, ensure_changes, fence, now_us, recover_changes,
+    Client, Disposition, Error, ErrorKind, Fence, GroupPacker, Message, Publisher, Recovered, SnapshotPacker,
+    StreamJournal, ensure_changes, now_us, recover_changes, without_rows,
 };
+use deltamesh_wire::proto::change::v1::Changes;
 use deltamesh_wire::subject;
 use tracing::warn;
 
+use crate::engine::Start;
 use crate::schemas::Schemas;
+use crate::standby::Mastership;
 
 /// A group takes no further transactions above this many rows.
 const GROUP_ROWS: usize = 4000;
@@ -45,8 +48,10 @@ pub(crate) struct Durable {
 pub(crate) struct ChangeLog {
     source: String,
     publisher: Publisher,
-    /// Sequence of the writer message that the stream must end with, for a source with a lease.
-    epoch: Option<u64>,
+    /// What keeps other writers out, for a source with a lease.
+    fence: Option<Fence>,
+    /// Whether the stream ends with a position in this directory.
+    is_placed: bool,
     schemas: Schemas,
     /// Position behind the last transaction that was published.
     position: SourcePosition,
@@ -70,19 +75,25 @@ struct Snapshot {
 }
 
 impl ChangeLog {
-    /// Opens the change log of `source` behind its last complete group; creates it where it is missing. Also returns the
-    /// engine position to continue from, if there is one.
+    /// Opens the change log of `source` behind its last complete group; creates it where it is missing. Also says where to
+    /// begin to read. With a lease, whatever an earlier writer has in flight is refused from now on.
     ///
     /// # Errors
-    /// From the server; [`ErrorKind::Fenced`] where another host has taken over since `epoch`.
+    /// From the server; [`ErrorKind::Fenced`] where another host has the lease.
     pub(crate) async fn open(
         client: &Client,
         source: &str,
-        epoch: Option<u64>,
-    ) -> Result<(Self, Option<EnginePosition>), Error> {
+        mastership: Option<&Mastership>,
+    ) -> Result<(Self, Start), Error> {
         ensure_changes(client, source).await?;
         let journal = StreamJournal::open(client, &subject::changes_stream(source)).await?;
         let publisher = Publisher::open(journal.clone()).await?;
+        let mut fence = None;
+        if let Some(mastership) = mastership {
+            // Whoever takes the lease behind this publishes behind the end that was just read, or takes its place.
+            mastership.keeper.confirm().await?;
+            fence = Some(Fence::new(source, &mastership.directory, journal.limits()));
+        }
         let recovered = match recover_changes(&journal, source).await {
             Err(error) if error.kind() == ErrorKind::Decode => {
                 warn!(source, error = %error.chain(), "change log ends damaged, a new history begins behind it");
@@ -90,16 +101,20 @@ impl ChangeLog {
             }
             recovered => recovered?,
         };
-        // Engine positions of another writer mean nothing here.
-        if let Some(epoch) = epoch {
-            check_writer(client, source, epoch).await?;
-        }
-        let engine = recovered.position.as_ref().map(|position| position.engine);
+        let start = match (&recovered.position, &recovered.directory, mastership) {
+            (None, ..) => Start::Snapshot { continues: false },
+            // Engine positions of another writer mean nothing here.
+            (_, Some(directory), Some(own)) if *directory != own.directory => {
+                Start::Snapshot { continues: true }
+            }
+            (Some(position), ..) => Start::Resume(position.engine),
+        };
         let position = recovered.position.unwrap_or_else(new_incarnation);
-        let log = Self {
+        let mut log = Self {
             source: source.to_owned(),
             publisher,
-            epoch,
+            fence,
+            is_placed: matches!(start, Start::Resume(_)),
             schemas: Schemas::new(client, source, recovered.schemas),
             durable: position.clone(),
             position,
@@ -109,7 +124,36 @@ impl ChangeLog {
             snapshot: None,
             max_message: client.max_payload(),
         };
-        Ok((log, engine))
+        log.renew_fence().await?;
+        Ok((log, start))
+    }
+
+    /// Publishes a writer message: everything behind it demands it. Where the stream has a position in this directory it is
+    /// a group of its own, so that the stream keeps a position as long as it keeps anything. Inside a snapshot it is a part
+    /// of it, and before the first one the beginning of a group that never ends.
+    async fn renew_fence(&mut self) -> Result<(), Error> {
+        let captured_us = self.next_captured_us();
+        let Some(fence) = &mut self.fence else { return Ok(()) };
+        let end = self.publisher.end() + 1;
+        let changes = if let Some(snapshot) = &self.snapshot {
+            snapshot.packer.without_rows()
+        } else {
+            let position = SourcePosition { ordinal: self.position.ordinal + 1, ..self.position.clone() };
+            let group = Changes { end: self.is_placed, ..without_rows(&position, captured_us) };
+            if group.end {
+                self.position = position.clone();
+                self.sent.push_back(Sent { end, position, transactions: vec![], rows: 0, snapshot: false });
+            }
+            group
+        };
+        let message = fence.renew(end, &changes);
+        self.hand_on(vec![message]).await
+    }
+
+    /// Renews the writer message before the stream lets it go.
+    pub(crate) async fn keep(&mut self) -> Result<(), Error> {
+        let is_due = self.fence.as_ref().is_some_and(Fence::is_due);
+        if is_due && self.group.is_none() { self.renew_fence().await } else { Ok(()) }
     }
 
     /// Position behind the last transaction that was published.
@@ -164,7 +208,13 @@ impl ChangeLog {
     }
 
     /// Goes on after an error of publishing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Fenced`] where the stream has another writer message than this log's, or none; else from the server.
     pub(crate) async fn recover(&mut self) -> Result<(), Error> {
+        if let Some(fence) = &self.fence {
+            fence.check(self.publisher.journal()).await?;
+        }
         self.publisher.recover().await
     }
 
@@ -177,6 +227,7 @@ impl ChangeLog {
 
     /// Adds transactions to the group that is being packed; returns whether it takes more.
     pub(crate) async fn add(&mut self, transactions: Vec<GenjiTransaction>) -> Result<bool, Error> {
+        self.keep().await?;
         let captured_us = self.next_captured_us();
         let (source, max_message) = (&self.source, self.max_message);
         let group = self.group.get_or_insert_with(|| Group {
@@ -207,9 +258,13 @@ impl ChangeLog {
 
     /// Hands messages to the publisher. It keeps them where the server is away; the error comes again with the next ack.
     async fn send(&mut self, mut messages: Vec<Message>) -> Result<(), Error> {
-        if let Some(epoch) = self.epoch {
-            fence(&mut messages, &self.source, epoch);
+        if let Some(fence) = &mut self.fence {
+            fence.seal(&mut messages);
         }
+        self.hand_on(messages).await
+    }
+
+    async fn hand_on(&mut self, messages: Vec<Message>) -> Result<(), Error> {
         match self.publisher.publish(messages).await {
             Err(error) if error.disposition() == Disposition::Stop => Err(error),
             _ => Ok(()),
@@ -249,6 +304,7 @@ impl ChangeLog {
         engine: &Arc<RelationSchema>,
         rows: Vec<Row>,
     ) -> Result<(), Error> {
+        self.keep().await?;
         let (schema, _) = self.schemas.schema(engine).await?;
         let Some(snapshot) = self.snapshot.as_mut() else { return Ok(()) };
         let mut messages = vec![];
@@ -265,10 +321,12 @@ impl ChangeLog {
     /// Ends the snapshot and says whether it was published: an empty one of a source that has no history yet is not.
     pub(crate) async fn end_snapshot(&mut self, is_empty: bool) -> Result<bool, Error> {
         let Some(Snapshot { packer, rows }) = self.snapshot.take() else { return Ok(false) };
-        if is_empty && self.publisher.end() == 0 {
+        // A standby takes over from a position, so a source with a lease always has one.
+        if is_empty && self.publisher.end() == 0 && self.fence.is_none() {
             self.position.ordinal -= 1;
             return Ok(false);
         }
+        self.is_placed = true;
         let end = self.publisher.end() + 1;
         let position = self.position.clone();
         self.sent.push_back(Sent { end, position, transactions: vec![], rows, snapshot: true });

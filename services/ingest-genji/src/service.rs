@@ -176,9 +176,9 @@ impl Service {
         self.source.mode != Mode::Tap
     }
 
-    /// Sequence of the writer message that must be the stream's last one; nothing where the source has no lease.
-    pub(crate) fn epoch(&self) -> Option<u64> {
-        self.mastership.as_ref().map(|mastership| mastership.epoch)
+    /// The right to write a hosted source.
+    pub(crate) fn mastership(&self) -> Option<&Mastership> {
+        self.mastership.as_ref()
     }
 
     /// Whether another host writes the source now.

@@ -4,11 +4,12 @@
 //! own (`follow`, `apply`) and watches the lease. When it lapses, the standby takes it, reads the change log to its end and
 //! publishes a writer message there: a group without rows, at the next ordinal of the same incarnation, whose engine
 //! position is one of the standby's directory. So consumers go on without a snapshot, and whatever the writer before has in
-//! flight is refused by the stream (`deltamesh_jetstream::fence`).
+//! flight is refused by the stream ([`deltamesh_jetstream::Fence`]). Then the lease names it as the writer, and only then it
+//! writes.
 //!
-//! A former writer finds another writer message behind its own. What it had committed and not published is written to a file
-//! beside its directory (`aside`), and the directory follows from then on. What each directory was is in a file of its own
-//! (`state`).
+//! A former writer finds another one in the lease, and how far it counts itself. What it had committed and not published is
+//! written to a file beside its directory (`aside`), and the directory follows from then on. What each directory was is in
+//! a file of its own (`state`).
 
 mod apply;
 mod aside;
@@ -19,9 +20,7 @@ mod state;
 use std::time::Duration;
 
 use deltamesh_genji::{Database, HostOptions};
-use deltamesh_jetstream::{
-    Client, Error, ErrorKind, Lease, Leases, StatusBoard, Writer, last_writer, next_writer,
-};
+use deltamesh_jetstream::{Client, Error, ErrorKind, Lease, Leases, StatusBoard, last_directory};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
@@ -47,8 +46,8 @@ const RETRY: Duration = Duration::from_millis(500);
 
 /// The right to write a source's change log.
 pub(crate) struct Mastership {
-    /// Stream sequence of the writer message; 0 where the first writer still writes.
-    pub(crate) epoch: u64,
+    /// Name of the directory's history.
+    pub(crate) directory: String,
     pub(crate) keeper: Keeper,
 }
 
@@ -127,44 +126,41 @@ impl Node {
         }
     }
 
-    /// Finds out whose the end of the change log is, and acts on it; nothing where it must wait.
+    /// Finds out who the writer is, and acts on it; nothing where it must wait.
     async fn attempt(&self, observer: &mut Observer) -> Result<Option<Mastership>, String> {
         let state = State::load(&self.source.path)?;
-        let writer = match last_writer(&self.client, &self.source.name).await {
-            Err(error) if error.kind() == ErrorKind::NotFound => None,
-            writer => writer.map_err(text)?,
-        };
         let lease = self.leases.get(&self.source.name).await.map_err(text)?;
-        let owner = writer.as_ref().map(|writer| writer.directory.clone());
-        let owner = owner.or_else(|| lease.as_ref().map(|(lease, _)| lease.writer.clone()));
+        let owner = match &lease {
+            Some((lease, _)) => Some(lease.writer.clone()),
+            None => last_directory(&self.client, &self.source.name).await.map_err(text)?,
+        };
         match owner {
             None if self.source.mode == Mode::Standby => Ok(None),
             Some(owner) if state.directory.as_ref() != Some(&owner) => {
-                let state = self.begin_to_follow(state, &owner).await?;
+                let state = self.begin_to_follow(state, &owner, lease.map(|(lease, _)| lease)).await?;
                 self.board.clear(STANDBY);
                 Follower::open(self, state).await?.run().await.map(Some)
             }
-            _ => self.claim(state, writer, lease, observer).await,
+            _ => self.claim(state, lease, observer).await,
         }
     }
 
-    /// Takes the lease for the directory that the change log ends with, or for the first one.
+    /// Takes the lease for the directory that is the writer's, or for the first one.
     async fn claim(
         &self,
-        mut state: State,
-        writer: Option<Writer>,
+        state: State,
         lease: Option<(Lease, u64)>,
         observer: &mut Observer,
     ) -> Result<Option<Mastership>, String> {
         let directory = state.directory.clone().unwrap_or_else(|| nuid::next().to_string());
-        let revision = match lease {
-            None => 0,
+        let (lease, revision) = match lease {
+            None => (Lease::new(&directory), 0),
             Some((lease, revision)) => {
                 let is_free = lease.released || lease.directory == directory || observer.has_lapsed(revision);
                 if !is_free {
                     return Ok(None);
                 }
-                revision
+                (Lease { directory: directory.clone(), released: false, ..lease }, revision)
             }
         };
         // Another process of the same directory would hold its lock.
@@ -173,23 +169,29 @@ impl Node {
             Database::open(&path, &HostOptions::default()).map(drop).map_err(|error| error.to_string())
         });
         probe.await.map_err(|_ended| "opening the directory broke off".to_owned())??;
-        let epoch = writer.map_or(0, |writer| writer.sequence);
-        state = State { directory: Some(directory.clone()), since: epoch, follows: None };
-        state.save(&self.source.path)?;
+        // Known to be this directory's before the lease says so.
+        State { directory: Some(directory.clone()), follows: None }.save(&self.source.path)?;
         let since = Instant::now();
-        match keeper::put(&self.leases, &self.source.name, &keeper::own(&directory), revision).await {
+        match keeper::put(&self.leases, &self.source.name, &lease, revision).await {
             Ok(revision) => {
-                let keeper =
-                    Keeper::spawn(self.leases.clone(), &self.source.name, &directory, revision, since);
-                Ok(Some(Mastership { epoch, keeper }))
+                let keeper = Keeper::spawn(self.leases.clone(), &self.source.name, lease, revision, since);
+                Ok(Some(Mastership { directory, keeper }))
             }
-            Err(error) if error.kind() == ErrorKind::Fenced => Ok(None),
+            Err(error) if error.kind() == ErrorKind::Fenced => {
+                state.save(&self.source.path)?;
+                Ok(None)
+            }
             Err(error) => Err(error.chain()),
         }
     }
 
     /// Makes the directory one that can follow `owner`: sets aside what it had written by itself.
-    async fn begin_to_follow(&self, state: State, owner: &str) -> Result<State, String> {
+    async fn begin_to_follow(
+        &self,
+        state: State,
+        owner: &str,
+        lease: Option<Lease>,
+    ) -> Result<State, String> {
         if state.follows.is_some() {
             return Ok(state);
         }
@@ -202,23 +204,23 @@ impl Node {
             }
             return Ok(State { follows: Some(Follows::default()), ..State::default() });
         };
-        let next = next_writer(&self.client, &self.source.name, state.since).await.map_err(text)?;
-        let published = next.as_ref().map(|writer| writer.continues.clone());
-        let name = next.as_ref().map_or_else(|| directory.clone(), |writer| writer.sequence.to_string());
-        let (path, engine) = (self.source.path.clone(), published.as_ref().map(|position| position.engine));
+        let former = lease.and_then(|lease| lease.former(&directory).cloned());
+        let name = former.as_ref().map_or_else(|| directory.clone(), |former| former.sequence.to_string());
+        let (path, engine) = (self.source.path.clone(), former.as_ref().map(|former| former.position.engine));
         let aside = tokio::task::spawn_blocking(move || set_aside(&path, engine, &name));
         let aside = aside.await.map_err(|_ended| "setting aside broke off".to_owned())??;
-        let follows = match (&aside, next) {
+        let follows = match (&aside, former) {
             (Aside::Directory { .. }, _) | (_, None) => Follows::default(),
-            (aside, Some(next)) => Follows {
-                sequence: next.sequence - 1,
-                position: published,
+            (aside, Some(former)) => Follows {
+                sequence: former.sequence - 1,
+                position: Some(former.position),
+                directory: Some(directory),
                 awaits_snapshot: *aside != Aside::Nothing,
                 schemas: self.schemas().await?,
             },
         };
         self.report(&aside);
-        let state = State { directory: None, since: 0, follows: Some(follows) };
+        let state = State { directory: None, follows: Some(follows) };
         state.save(&self.source.path)?;
         Ok(state)
     }

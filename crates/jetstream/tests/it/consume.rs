@@ -1,4 +1,8 @@
+use std::time::{Duration, Instant};
+
 use deltamesh_jetstream::{Consumer, ErrorKind, Publisher, StreamJournal, ensure_changes};
+
+use tokio::time::timeout;
 
 use crate::{flush, numbered, start};
 
@@ -36,11 +40,18 @@ async fn a_consumer_survives_a_restart_of_the_server() {
         publisher.publish(numbered(round * 10 + 1..=round * 10 + 10)).await.ok();
         flush(&mut publisher).await;
         while next <= round * 10 + 10 {
-            // Unavailable while the server is away; the consumer has waited already.
-            for stored in consumer.next_batch(3, 1 << 20).await.unwrap_or_default() {
+            // Waited for a moment at a time; unavailable while the server is away.
+            let batch = timeout(Duration::from_millis(30), consumer.next_batch(3, 1 << 20)).await;
+            for stored in batch.unwrap_or(Ok(vec![])).unwrap_or_default() {
                 assert_eq!(stored.payload, next.to_string());
                 next += 1;
             }
+        }
+        server.kill().expect("kill");
+        let away = Instant::now() + Duration::from_millis(1500);
+        while Instant::now() < away {
+            let batch = timeout(Duration::from_millis(30), consumer.next_batch(3, 1 << 20)).await;
+            assert!(batch.is_err() || batch.is_ok_and(|batch| batch.is_err()));
         }
         server.restart().expect("restart");
     }

@@ -3,6 +3,7 @@
 
 mod bucket;
 mod consume;
+mod fence;
 mod log;
 mod publish;
 mod request;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use deltamesh_genji::catalog::{Definition, TableDefinition};
 use deltamesh_jetstream::{
-    Consumer, ErrorKind, GroupReader, Hop, Journal as _, Lease, Stored, StreamJournal, Writer, decode,
-    now_us, publish_writer,
+    Consumer, ErrorKind, Former, GroupReader, Hop, Journal as _, Lease, Stored, StreamJournal, decode,
+    directory, now_us, publish_writer,
 };
 use deltamesh_wire::proto::change::v1::Changes;
 use deltamesh_wire::subject;
@@ -109,11 +109,13 @@ impl<'a> Follower<'a> {
                 return None;
             }
         };
+        let more = [("awaits_snapshot".to_owned(), self.follows.awaits_snapshot.into())];
         self.node.board.set_hop(Hop {
             hop: "standby".to_owned(),
             subject: self.node.source.name.clone(),
             position: self.follows.position.as_ref().map(ToString::to_string).unwrap_or_default(),
             lag: 0,
+            more: more.into_iter().collect(),
             ..Hop::default()
         });
         let has_lapsed = observer.has_lapsed(lease.1) || lease.0.released;
@@ -151,6 +153,7 @@ impl<'a> Follower<'a> {
                 Ok(Some(group)) => {
                     messages.extend(group.messages);
                     self.follows.position = Some(group.position);
+                    self.follows.directory = directory(&stored).map(str::to_owned);
                     self.follows.sequence = group.last_sequence;
                 }
                 Ok(None) => {}
@@ -239,6 +242,7 @@ impl<'a> Follower<'a> {
         let position = changes.position.clone().map(Into::into);
         self.reader = GroupReader::new(position.clone());
         self.follows.position = position;
+        self.follows.directory = directory(stored).map(str::to_owned);
         self.follows.sequence = stored.sequence;
         self.follows.awaits_snapshot = false;
         info!(source = self.node.source.name, sequence = stored.sequence, "snapshot is applied");
@@ -272,7 +276,8 @@ impl<'a> Follower<'a> {
             Err(error) if error.kind() == ErrorKind::Fenced => return Ok(None),
             Err(error) => return Err(error.chain()),
         };
-        // Known to be this directory's before the stream says so.
+        let keeper = Keeper::spawn(self.node.leases.clone(), &source, lease, revision, since);
+        // Known to be this directory's before the lease says so.
         self.state.directory = Some(directory.clone());
         self.note()?;
         loop {
@@ -285,12 +290,21 @@ impl<'a> Follower<'a> {
             let mut position = continues.clone();
             position.ordinal += 1;
             position.engine = applier.position()?;
-            let writer = Writer { sequence: last + 1, directory: directory.clone(), continues };
             let captured_us = i64::try_from(now_us()).unwrap_or(i64::MAX).max(self.captured_us + 1);
+            // Only behind this is the end that was read the end of what another writer can have published.
+            keeper.confirm().await.map_err(text)?;
             let published =
-                publish_writer(&self.node.client, &source, last, &writer, &position, captured_us).await;
+                publish_writer(&self.node.client, &source, last, &directory, &position, captured_us).await;
             match published {
-                Ok(epoch) => return self.promoted(epoch, revision, since).await.map(Some),
+                Ok(sequence) => {
+                    let former = self.follows.directory.clone().map(|former| Former {
+                        directory: former,
+                        position: continues,
+                        sequence,
+                    });
+                    keeper.replace_writer(former).await.map_err(text)?;
+                    return self.promoted(sequence, Mastership { directory, keeper }).await.map(Some);
+                }
                 Err(error) if error.kind() == ErrorKind::Fenced => {
                     debug!("the writer before was still there, reading on");
                 }
@@ -312,19 +326,15 @@ impl<'a> Follower<'a> {
         }
     }
 
-    async fn promoted(&mut self, epoch: u64, revision: u64, since: Instant) -> Result<Mastership, String> {
-        let directory = self.state.directory.clone().unwrap_or_default();
-        let keeper =
-            Keeper::spawn(self.node.leases.clone(), &self.node.source.name, &directory, revision, since);
-        self.state.since = epoch;
+    async fn promoted(&mut self, sequence: u64, mastership: Mastership) -> Result<Mastership, String> {
         self.state.follows = None;
         self.state.save(&self.node.source.path)?;
         if let Some(applier) = self.applier.take() {
             blocking(move || applier.close()).await??;
         }
         self.node.board.remove_hop("standby", &self.node.source.name);
-        warn!(source = self.node.source.name, sequence = epoch, "is the writer now");
-        Ok(Mastership { epoch, keeper })
+        warn!(source = self.node.source.name, sequence, "is the writer now");
+        Ok(mastership)
     }
 }
 

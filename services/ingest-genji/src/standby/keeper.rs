@@ -1,9 +1,10 @@
 //! Holding the lease of a source, and watching whether its holder still renews it.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use deltamesh_jetstream::{Error, ErrorKind, Lease, Leases};
-use tokio::sync::watch;
+use deltamesh_jetstream::{Error, ErrorKind, Former, Lease, Leases};
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
 
@@ -32,24 +33,27 @@ enum Held {
 pub(crate) struct Keeper {
     leases: Leases,
     source: String,
-    directory: String,
+    lease: Arc<Mutex<Lease>>,
     held: watch::Receiver<Held>,
+    now: Arc<Notify>,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Keeper {
     /// Renews a lease that was written at `since` with that revision.
-    pub(crate) fn spawn(
-        leases: Leases,
-        source: &str,
-        directory: &str,
-        revision: u64,
-        since: Instant,
-    ) -> Self {
+    pub(crate) fn spawn(leases: Leases, source: &str, lease: Lease, revision: u64, since: Instant) -> Self {
         let (sender, held) = watch::channel(Held::Since(since));
-        let renewing = renew(leases.clone(), source.to_owned(), directory.to_owned(), revision, sender);
-        let task = tokio::spawn(renewing);
-        Self { leases, source: source.to_owned(), directory: directory.to_owned(), held, task }
+        let lease = Arc::new(Mutex::new(lease));
+        let now = Arc::new(Notify::new());
+        let renewal = Renewal {
+            leases: leases.clone(),
+            source: source.to_owned(),
+            lease: lease.clone(),
+            held: sender,
+            now: now.clone(),
+        };
+        let task = tokio::spawn(renewal.run(revision));
+        Self { leases, source: source.to_owned(), lease, held, now, task }
     }
 
     /// Whether no one else can hold the lease at this moment.
@@ -69,13 +73,46 @@ impl Keeper {
         }
     }
 
+    /// Renews the lease now: what was read before this call was read while nobody else could publish as the writer.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Fenced`]: someone else has taken it. [`ErrorKind::Unavailable`]: it is not known yet.
+    pub(crate) async fn confirm(&self) -> Result<(), Error> {
+        let asked = Instant::now();
+        let error = |kind| Error::new(kind, format!("renew the lease of {}", self.source));
+        let mut held = self.held.clone();
+        self.now.notify_one();
+        let confirmed = async {
+            loop {
+                match *held.borrow_and_update() {
+                    Held::Since(since) if since >= asked => return Ok(()),
+                    Held::Lost => return Err(error(ErrorKind::Fenced)),
+                    Held::Since(_) => {}
+                }
+                if held.changed().await.is_err() {
+                    return Err(error(ErrorKind::Fenced));
+                }
+            }
+        };
+        timeout(ANSWER, confirmed).await.unwrap_or_else(|_late| Err(error(ErrorKind::Unavailable)))
+    }
+
+    /// Makes the lease say that its holder is the writer.
+    ///
+    /// # Errors
+    /// As [`Self::confirm`].
+    pub(crate) async fn replace_writer(&self, former: Option<Former>) -> Result<(), Error> {
+        locked(&self.lease).replace_writer(former);
+        self.confirm().await
+    }
+
     /// Gives the lease up, so that a standby need not wait.
     pub(crate) async fn release(self) {
         self.task.abort();
         let Ok(Ok(Some((lease, revision)))) = timeout(ANSWER, self.leases.get(&self.source)).await else {
             return;
         };
-        if lease.directory == self.directory {
+        if lease.directory == locked(&self.lease).directory {
             let released = Lease { released: true, ..lease };
             if let Err(error) = self.leases.put(&self.source, &released, revision).await {
                 debug!(error = %error.chain(), "lease lapses by itself");
@@ -90,37 +127,47 @@ impl Drop for Keeper {
     }
 }
 
-async fn renew(
-    leases: Leases,
-    source: String,
-    directory: String,
-    mut revision: u64,
-    held: watch::Sender<Held>,
-) {
-    let mut lease = own(&directory);
-    loop {
-        sleep(RENEW).await;
-        lease.renewals += 1;
-        let asked = Instant::now();
-        match timeout(ANSWER, put(&leases, &source, &lease, revision)).await {
-            Ok(Ok(renewed)) => {
-                revision = renewed;
-                held.send_replace(Held::Since(asked));
-            }
-            Ok(Err(error)) if error.kind() == ErrorKind::Fenced => {
-                warn!(source, "lease is lost");
-                held.send_replace(Held::Lost);
-                return;
-            }
-            Ok(Err(error)) => debug!(error = %error.chain(), "cannot renew the lease"),
-            Err(_late) => debug!("lease is not confirmed in time"),
-        }
-    }
+fn locked(lease: &Mutex<Lease>) -> MutexGuard<'_, Lease> {
+    lease.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The lease of a writer.
-pub(crate) fn own(directory: &str) -> Lease {
-    Lease { directory: directory.to_owned(), writer: directory.to_owned(), released: false, renewals: 0 }
+/// The task behind a [`Keeper`].
+struct Renewal {
+    leases: Leases,
+    source: String,
+    lease: Arc<Mutex<Lease>>,
+    held: watch::Sender<Held>,
+    now: Arc<Notify>,
+}
+
+impl Renewal {
+    async fn run(self, mut revision: u64) {
+        loop {
+            tokio::select! {
+                () = sleep(RENEW) => {}
+                () = self.now.notified() => {}
+            }
+            let lease = {
+                let mut lease = locked(&self.lease);
+                lease.renewals += 1;
+                lease.clone()
+            };
+            let asked = Instant::now();
+            match timeout(ANSWER, put(&self.leases, &self.source, &lease, revision)).await {
+                Ok(Ok(renewed)) => {
+                    revision = renewed;
+                    self.held.send_replace(Held::Since(asked));
+                }
+                Ok(Err(error)) if error.kind() == ErrorKind::Fenced => {
+                    warn!(source = self.source, "lease is lost");
+                    self.held.send_replace(Held::Lost);
+                    return;
+                }
+                Ok(Err(error)) => debug!(error = %error.chain(), "cannot renew the lease"),
+                Err(_late) => debug!("lease is not confirmed in time"),
+            }
+        }
+    }
 }
 
 /// Writes the lease; takes an own write for done whose answer was lost.

@@ -16,8 +16,6 @@ const FILE: &str = "DELTAMESH";
 pub(crate) struct State {
     /// Name of the history that a host of this directory has written; absent for one that only ever followed.
     pub(crate) directory: Option<String>,
-    /// Stream sequence of the writer message with which it began; 0 for the first writer.
-    pub(crate) since: u64,
     /// How far the change log is applied; absent where the directory is the source.
     pub(crate) follows: Option<Follows>,
 }
@@ -28,6 +26,8 @@ pub(crate) struct State {
 pub(crate) struct Follows {
     /// Position behind the last group; absent before the first.
     pub(crate) position: Option<SourcePosition>,
+    /// The directory that it is a position in.
+    pub(crate) directory: Option<String>,
     /// Stream sequence of that group's last message.
     pub(crate) sequence: u64,
     /// Whether only a snapshot makes the directory equal to the source.
@@ -77,7 +77,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("folder");
         assert_eq!(State::load(dir.path()), Ok(State::default()));
         let follows = Follows { sequence: 7, awaits_snapshot: true, ..Follows::default() };
-        let state = State { directory: Some("d".into()), since: 3, follows: Some(follows) };
+        let state = State { directory: Some("d".into()), follows: Some(follows) };
         state.save(dir.path()).expect("saved");
         assert_eq!(State::load(dir.path()), Ok(state));
         std::fs::write(dir.path().join(FILE), "{").expect("damage");

@@ -9,6 +9,7 @@ mod mirror;
 mod program;
 mod sql;
 mod standby;
+mod standby_trim;
 mod tap;
 mod tap_history;
 mod tap_schema;
