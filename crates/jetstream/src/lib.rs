@@ -14,6 +14,7 @@ mod headers;
 mod journal;
 mod lease;
 mod message;
+mod metrics;
 mod pack;
 mod publisher;
 mod recovery;

@@ -77,13 +77,15 @@ struct Board {
     instance: String,
     hops: BTreeMap<(String, String), Hop>,
     faults: BTreeMap<String, Fault>,
+    /// Faults that have begun.
+    raised: u64,
 }
 
 impl StatusBoard {
     /// An empty board.
     pub fn new(service: impl Into<String>, instance: impl Into<String>) -> Self {
         let (service, instance) = (service.into(), instance.into());
-        let board = Board { service, instance, hops: BTreeMap::new(), faults: BTreeMap::new() };
+        let board = Board { service, instance, hops: BTreeMap::new(), faults: BTreeMap::new(), raised: 0 };
         Self { board: Arc::new(Mutex::new(board)) }
     }
 
@@ -110,7 +112,9 @@ impl StatusBoard {
                 return;
             }
             warn!(part, place, reason, "part stands still");
-            let since = known.map_or_else(now_us, |fault| fault.since);
+            let since = known.map(|fault| fault.since);
+            board.raised += u64::from(since.is_none());
+            let since = since.unwrap_or_else(now_us);
             board.faults.insert(part.to_owned(), Fault { part: part.to_owned(), place, reason, since });
         });
     }
@@ -120,6 +124,11 @@ impl StatusBoard {
         if self.with(|board| board.faults.remove(part)).is_some() {
             info!(part, "part works again");
         }
+    }
+
+    /// How many faults have begun since the process was started.
+    pub(crate) fn raised(&self) -> u64 {
+        self.with(|board| board.raised)
     }
 
     /// Everything on the board.

@@ -28,6 +28,9 @@ pub struct Options {
     #[arg(long, env = "DELTAMESH_SUBSCRIBER_QUEUE", default_value = "1024", value_name = "COUNT",
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub subscriber_queue: u32,
+    /// Address of `/metrics` (OpenMetrics, for Prometheus) and `/healthz`; port 0 takes a free one. Not served by default.
+    #[arg(long, env = "DELTAMESH_MONITOR", value_name = "ADDR")]
+    pub monitor: Option<SocketAddr>,
     /// Print the configuration as JSON and exit.
     #[arg(long)]
     pub print_config: bool,
@@ -91,6 +94,7 @@ impl Options {
         serde_json::json!({
             "replica": { "name": self.replica.name, "path": self.replica.path },
             "nats": self.nats,
+            "monitor": self.monitor,
             "http": self.http.to_string(),
             "nid": self.nid,
             "subscriber_queue": self.subscriber_queue,

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
+use crate::SERVICE;
 use crate::config::Options;
 use crate::context::Context;
 use crate::error::Error;
@@ -29,20 +30,35 @@ pub struct Gateway {
     stop_http: oneshot::Sender<()>,
 }
 
+/// Serves until `stop` resolves, then ends every call and drains. Its status stands on `board`.
+///
+/// # Errors
+/// As [`Gateway::start`].
+pub async fn run(options: Options, board: StatusBoard, stop: impl Future<Output = ()>) -> Result<(), Error> {
+    let mut stop = std::pin::pin!(stop);
+    let gateway = tokio::select! {
+        gateway = Gateway::start(&options, board) => gateway?,
+        () = &mut stop => return Ok(()),
+    };
+    stop.await;
+    gateway.stop().await;
+    Ok(())
+}
+
 impl Gateway {
     /// Starts a gateway. Returns when its address accepts connections; waits for NATS until it answers.
     ///
     /// # Errors
     /// The address cannot be bound, or the node id is taken.
-    pub async fn start(options: &Options) -> Result<Self, Error> {
+    pub async fn start(options: &Options, board: StatusBoard) -> Result<Self, Error> {
         let bound = TcpListener::bind(options.http).await;
         let listener = bound.map_err(|error| Error::new(format!("listen on {}", options.http), error))?;
         let address =
             listener.local_addr().map_err(|error| Error::new("read the listening address", error))?;
-        let name = format!("feed-gateway {}", options.nid);
+        let name = format!("{SERVICE} {}", options.nid);
         let client =
             connect(&options.nats, &name).await.map_err(|error| Error::new("connect to NATS", error))?;
-        let context = Arc::new(context(options, &client));
+        let context = Arc::new(context(options, board, &client));
         let server = Server::start(client.nats().clone(), &options.nid, nats_options(&client, address)).await;
         let server = server.map_err(|error| Error::new(format!("serve as node {}", options.nid), error))?;
         let server = Arc::new(server);
@@ -93,7 +109,7 @@ impl Gateway {
     }
 }
 
-fn context(options: &Options, client: &Client) -> Context {
+fn context(options: &Options, board: StatusBoard, client: &Client) -> Context {
     let replica = Replica::new(&options.replica.path);
     let queue = usize::try_from(options.subscriber_queue).unwrap_or(usize::MAX);
     Context {
@@ -103,13 +119,13 @@ fn context(options: &Options, client: &Client) -> Context {
         hub: Hub::new(queue),
         sources: Sources::new(client.clone(), replica.clone()),
         replica,
-        board: StatusBoard::new("feed-gateway", &options.nid),
+        board,
     }
 }
 
 fn nats_options(client: &Client, address: SocketAddr) -> NatsOptions {
     let mut options = NatsOptions {
-        service_name: "feed-gateway".to_owned(),
+        service_name: SERVICE.to_owned(),
         description: "Deltamesh views and module methods".to_owned(),
         losses: Some(client.losses()),
         ..NatsOptions::default()

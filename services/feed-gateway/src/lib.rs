@@ -4,7 +4,7 @@
 //! [`subscription`] puts the replica's rows in front of it and catches up from there when it falls behind. The same handlers
 //! serve nats-grpc and ordinary gRPC; `sse.rs`, `call.rs` and `http.rs` serve browsers and scripts.
 
-pub mod config;
+mod config;
 pub mod cursor;
 pub mod event;
 pub mod feed;
@@ -26,5 +26,9 @@ mod narrow;
 mod source;
 mod sse;
 
+pub use config::Options;
 pub use error::Error;
-pub use gateway::Gateway;
+pub use gateway::{Gateway, run};
+
+/// Name of the program, as status and module outcomes carry it.
+pub const SERVICE: &str = "feed-gateway";

@@ -3,54 +3,21 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use clap::error::ErrorKind;
-use deltamesh_feed_gateway::Gateway;
-use deltamesh_feed_gateway::config::Options;
-use deltamesh_telemetry::{bad_configuration, init_logs, shutdown_signal};
-use tracing::{error, info};
+use deltamesh_feed_gateway::{Options, SERVICE, run};
+use deltamesh_jetstream::StatusBoard;
+use deltamesh_telemetry::{Monitor, bad_configuration, print_config, run_service};
 
 fn main() -> ExitCode {
     let options = match Options::try_parse() {
         Ok(options) => options,
-        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
-            error.exit()
-        }
-        Err(error) => return bad_configuration(&error.render().to_string()),
+        Err(error) if !error.use_stderr() => error.exit(),
+        Err(error) => return bad_configuration(&error.to_string()),
     };
     if options.print_config {
-        return print(&options);
+        return print_config(&options.to_json());
     }
-    if let Err(error) = init_logs("feed-gateway") {
-        return bad_configuration(&error.to_string());
-    }
-    match run(&options) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            error!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn print(options: &Options) -> ExitCode {
-    use std::io::Write as _;
-    let written = writeln!(std::io::stdout().lock(), "{:#}", options.to_json());
-    if written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-#[tokio::main]
-async fn run(options: &Options) -> anyhow::Result<()> {
-    let signal = shutdown_signal()?;
-    tokio::pin!(signal);
-    let gateway = tokio::select! {
-        gateway = Gateway::start(options) => gateway?,
-        name = &mut signal => {
-            info!(signal = name, "stopped before NATS answered");
-            return Ok(());
-        }
-    };
-    let name = signal.await;
-    info!(signal = name, "draining");
-    gateway.stop().await;
-    Ok(())
+    let board = StatusBoard::new(SERVICE, &options.nid);
+    let scraped = board.clone();
+    let monitor = options.monitor.map(|address| Monitor::new(address, move || scraped.metrics()));
+    run_service(SERVICE, monitor, |stop| run(options, board, stop))
 }

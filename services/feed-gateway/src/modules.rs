@@ -12,11 +12,11 @@ use prost::Message as _;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use crate::SERVICE;
 use crate::context::Context;
 use crate::{generic, methods};
 
 /// Name of this service in the outcomes.
-const SERVICE: &str = "feed-gateway";
 /// Part that faults of the watch itself name.
 const PART: &str = "modules";
 

@@ -1,6 +1,7 @@
 //! Options of the program, and what they must be.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -27,6 +28,9 @@ pub struct Options {
     /// Sessions of a hosted source.
     #[command(flatten)]
     pub limits: Limits,
+    /// Address of `/metrics` (OpenMetrics, for Prometheus) and `/healthz`; port 0 takes a free one. Not served by default.
+    #[arg(long, env = "DELTAMESH_MONITOR", value_name = "ADDR")]
+    pub monitor: Option<SocketAddr>,
     /// Print the configuration as JSON and exit.
     #[arg(long)]
     pub print_config: bool,
@@ -124,6 +128,7 @@ impl Options {
     pub fn to_json(&self) -> serde_json::Value {
         serde_json::json!({
             "nats": self.nats,
+            "monitor": self.monitor,
             "source": {
                 "name": self.source.name,
                 "path": self.source.path,

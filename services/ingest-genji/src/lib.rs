@@ -37,13 +37,21 @@ pub use config::{Mode, Options, Source, SourceError};
 pub use error::Error;
 pub use limits::Limits;
 
-use service::{SERVICE, Service};
+/// Name of the program, as status and module outcomes carry it.
+pub const SERVICE: &str = "ingest-genji";
 
-/// Runs the service until `stop` resolves, then drains: what was acknowledged is published, the database closed.
+use service::Service;
+
+/// Runs the service until `stop` resolves, then drains: what was acknowledged is published, the database closed. Its status
+/// stands on `board`.
 ///
 /// # Errors
 /// The service cannot start; while it runs, faults are shown in its status and mended as far as possible.
-pub async fn run(options: &Options, stop: impl Future<Output = ()> + Send + 'static) -> Result<(), Error> {
+pub async fn run(
+    options: &Options,
+    board: StatusBoard,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), Error> {
     let source = options.source();
     let name = format!("{SERVICE} {}", source.name);
     let mut stop = Box::pin(stop);
@@ -51,7 +59,6 @@ pub async fn run(options: &Options, stop: impl Future<Output = ()> + Send + 'sta
         client = connect(&options.nats, &name) => client?,
         () = &mut stop => return Ok(()),
     };
-    let board = StatusBoard::new(SERVICE, &source.name);
     let status = tokio::spawn({
         let (client, board) = (client.clone(), board.clone());
         async move {

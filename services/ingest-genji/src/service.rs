@@ -14,6 +14,7 @@ use deltamesh_wire::subject;
 use prost::Message as _;
 use tracing::{debug, info, warn};
 
+use crate::SERVICE;
 use crate::answer::send_page;
 use crate::call::{Call, Work};
 use crate::config::{Mode, Source};
@@ -23,8 +24,6 @@ use crate::standby::{Keeper, Mastership};
 use crate::writers::{Committed, Writers};
 use crate::{Limits, tables};
 
-/// Name of the program, as status and module outcomes carry it.
-pub(crate) const SERVICE: &str = "ingest-genji";
 /// Part of the status board.
 const HOST: &str = "host";
 

@@ -1,6 +1,7 @@
 //! Options of the program, and what they must be.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -23,6 +24,9 @@ pub struct Options {
     /// View changes that are kept in the replica for subscribers that resume.
     #[arg(long, default_value_t = 1_000_000, value_name = "CHANGES")]
     pub retain: u64,
+    /// Address of `/metrics` (OpenMetrics, for Prometheus) and `/healthz`; port 0 takes a free one. Not served by default.
+    #[arg(long, env = "DELTAMESH_MONITOR", value_name = "ADDR")]
+    pub monitor: Option<SocketAddr>,
     /// Print the configuration as JSON and exit.
     #[arg(long)]
     pub print_config: bool,
@@ -100,6 +104,7 @@ impl Options {
     pub fn to_json(&self) -> serde_json::Value {
         serde_json::json!({
             "nats": self.nats,
+            "monitor": self.monitor,
             "replica": { "name": self.replica.name, "path": self.replica.path },
             "retain": self.retain,
             "sources": self.source,

@@ -18,3 +18,6 @@ mod sources;
 pub use config::{Options, ReplicaError, ReplicaOption};
 pub use error::Error;
 pub use pipeline::run;
+
+/// Name of the program, as status and module outcomes carry it.
+pub const SERVICE: &str = "view-builder";

@@ -22,7 +22,7 @@ use crate::control::{Control, service_error, text};
 use crate::feed::{Committed, Feed};
 use crate::modules::{Modules, Wanted, publish_outcome};
 use crate::sources::{Sources, Waiting};
-use crate::{Error, Options};
+use crate::{Error, Options, SERVICE};
 
 /// How often the loop looks after what nothing else reminds it of.
 const TICK: Duration = Duration::from_secs(1);
@@ -42,12 +42,12 @@ enum Event {
     Stop,
 }
 
-/// Runs the service until `stop` resolves, then drains.
+/// Runs the service until `stop` resolves, then drains. Its status stands on `board`.
 ///
 /// # Errors
 /// The replica cannot be opened, or NATS refuses what the service cannot do without. Everything that can be mended while the
 /// service runs is a fault in its status instead.
-pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(), Error> {
+pub async fn run(options: Options, board: StatusBoard, stop: impl Future<Output = ()>) -> Result<(), Error> {
     let path = std::path::absolute(&options.replica.path).unwrap_or_else(|_| options.replica.path.clone());
     let retention = Retention { changes: options.retain };
     let replica = {
@@ -60,8 +60,8 @@ pub async fn run(options: Options, stop: impl Future<Output = ()>) -> Result<(),
     })??;
     let mut stop = std::pin::pin!(stop);
     let start = async {
-        let client = connect(&options.nats, "view-builder").await?;
-        Pipeline::start(client, &options, &path, replica).await
+        let client = connect(&options.nats, SERVICE).await?;
+        Pipeline::start(client, &options, board, &path, replica).await
     };
     let pipeline = tokio::select! {
         () = &mut stop => return Ok(()),
@@ -119,11 +119,11 @@ impl Pipeline {
     async fn start(
         client: Client,
         options: &Options,
+        board: StatusBoard,
         path: &Path,
         replica: SqliteReplica,
     ) -> Result<Self, Error> {
         let name = options.replica.name.clone();
-        let board = StatusBoard::new("view-builder", &name);
         let folder = path.parent().unwrap_or(Path::new("."));
         let sources = Sources::new(&client, &board, &options.source, &replica, folder);
         let committed = Committed { last_sequence: replica.last_sequence(), views: 0 };
@@ -132,7 +132,7 @@ impl Pipeline {
         let (committed, follow) = watch::channel(committed);
         let feed = Feed::new(client.clone(), &name, path, writer.clone(), board.clone());
         let requests =
-            Requests::subscribe(&client, &subject::replica_request(&name, ">"), Some("view-builder")).await?;
+            Requests::subscribe(&client, &subject::replica_request(&name, ">"), Some(SERVICE)).await?;
         let status = {
             let (client, board) = (client.clone(), board.clone());
             tokio::spawn(async move { answer_status(&client, &board).await })

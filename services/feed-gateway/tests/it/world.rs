@@ -9,10 +9,10 @@ use clap::Parser as _;
 use deltamesh_change::{
     ChangeEvent, EnginePosition, Item, Operation, RelationSchema, SchemaChange, SourcePosition, Value,
 };
-use deltamesh_feed_gateway::Gateway;
-use deltamesh_feed_gateway::config::Options;
+use deltamesh_feed_gateway::{Gateway, Options, SERVICE};
 use deltamesh_jetstream::{
-    Bucket, BucketName, Client, FeedPublisher, Headers, Message, Request, Requests, connect, ensure_feed,
+    Bucket, BucketName, Client, FeedPublisher, Headers, Message, Request, Requests, StatusBoard, connect,
+    ensure_feed,
 };
 use deltamesh_module::{ModuleDefinition, RelationDefinition, SourceFile};
 use deltamesh_nats_grpc::{CallOptions, Client as RpcClient, ClientOptions};
@@ -147,7 +147,9 @@ pub(crate) async fn gateway(nats: &NatsServer, path: &std::path::Path, nid: &str
     let replica = format!("sqlite:{}", path.display());
     let arguments =
         ["feed-gateway", "--replica", &replica, "--nats", &nats.url(), "--http", "127.0.0.1:0", "--nid", nid];
-    Gateway::start(&Options::try_parse_from(arguments).unwrap()).await.unwrap()
+    Gateway::start(&Options::try_parse_from(arguments).unwrap(), StatusBoard::new(SERVICE, nid))
+        .await
+        .unwrap()
 }
 
 /// Nothing here takes this long; a test that hangs fails instead.

@@ -18,8 +18,8 @@ mod tap_soak;
 use std::path::Path;
 use std::time::Duration;
 
-use deltamesh_ingest_genji::{Limits, Mode, Options, Source, run};
-use deltamesh_jetstream::{Client, connect};
+use deltamesh_ingest_genji::{Limits, Mode, Options, SERVICE, Source, run};
+use deltamesh_jetstream::{Client, StatusBoard, connect};
 use deltamesh_testkit::NatsServer;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -42,7 +42,9 @@ impl Ingest {
 
     fn start_with(nats: &NatsServer, dir: &Path, mode: Mode, limits: Limits) -> Self {
         let source = Source { name: "app".into(), path: dir.to_owned(), mode };
-        let options = Options { source, nats: nats.url(), standby: false, limits, print_config: false };
+        let options =
+            Options { source, nats: nats.url(), standby: false, limits, monitor: None, print_config: false };
+        let board = StatusBoard::new(SERVICE, "app");
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(async move {
             let stopped = async move {
@@ -50,7 +52,7 @@ impl Ingest {
                     std::future::pending::<()>().await;
                 }
             };
-            run(&options, stopped).await.expect("runs");
+            run(&options, board, stopped).await.expect("runs");
         });
         Self { stop, task }
     }

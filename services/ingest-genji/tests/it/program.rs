@@ -1,3 +1,5 @@
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
@@ -81,4 +83,45 @@ fn the_configuration_is_printed() {
     let config: serde_json::Value = serde_json::from_slice(&output.stdout).expect("json");
     assert_eq!(config["source"]["mode"], "host");
     assert!(program(&["--version"]).status.success());
+}
+
+/// One answer of an HTTP server.
+fn get(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).expect("connect");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("ask");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("answer");
+    answer
+}
+
+#[test]
+fn metrics_are_served_where_asked() {
+    let (nats, dir) = (NatsServer::start().expect("nats-server"), tempfile::tempdir().expect("dir"));
+    let source = Source { name: "app".into(), path: dir.path().join("db"), mode: Mode::Host };
+    let mut child = Command::new(env!("CARGO_BIN_EXE_ingest-genji"))
+        .args(["--source", &source.to_string(), "--nats", &nats.url(), "--monitor", "127.0.0.1:0"])
+        .env("DELTAMESH_LOG_FORMAT", "json")
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("program");
+    let mut lines = BufReader::new(child.stderr.take().expect("stderr")).lines();
+    let program = Program { child };
+    let address = lines.find_map(|line| {
+        let line: serde_json::Value = serde_json::from_str(&line.ok()?).ok()?;
+        Some(line["fields"]["address"].as_str().or(line["address"].as_str())?.to_owned())
+    });
+    let address = address.expect("logs the address");
+    // Its own thread: a full pipe would stop the program.
+    std::thread::spawn(move || lines.for_each(drop));
+    assert!(get(&address, "/healthz").ends_with("ok\n"));
+    let begin = std::time::Instant::now();
+    let hop = "deltamesh_hop_lag_changes{service=\"ingest-genji\",name=\"app\",hop=";
+    let mut metrics = get(&address, "/metrics");
+    while !metrics.contains(hop) && begin.elapsed() < crate::LONG {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        metrics = get(&address, "/metrics");
+    }
+    assert!(metrics.contains("content-type: application/openmetrics-text; version=1.0.0"), "{metrics}");
+    assert!(metrics.contains(hop) && metrics.ends_with("# EOF\n"), "{metrics}");
+    drop(program);
 }

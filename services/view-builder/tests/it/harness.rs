@@ -10,10 +10,10 @@ use deltamesh_change::{
     Value,
 };
 use deltamesh_jetstream::{
-    Client, Consumer, Headers, Message, Publisher, StreamJournal, connect, ensure_changes,
+    Client, Consumer, Headers, Message, Publisher, StatusBoard, StreamJournal, connect, ensure_changes,
 };
 use deltamesh_testkit::NatsServer;
-use deltamesh_view_builder::{Error, Options, run};
+use deltamesh_view_builder::{Error, Options, SERVICE, run};
 use deltamesh_wire::proto::change::v1::{Changes, TransactionRows};
 use deltamesh_wire::{header, subject};
 use prost::Message as _;
@@ -69,13 +69,13 @@ impl Harness {
 
     /// A second service on the same replica.
     pub(crate) async fn run_another(&self) -> Result<(), Error> {
-        run(self.options(), std::future::pending()).await
+        run(self.options(), board(), std::future::pending()).await
     }
 
     pub(crate) fn start(&mut self) {
         let options = self.options();
         let (stop, stopped) = oneshot::channel();
-        let service = run(options, async {
+        let service = run(options, board(), async {
             stopped.await.ok();
         });
         self.service = Some(Service { stop, ended: tokio::spawn(service) });
@@ -208,6 +208,10 @@ impl Harness {
         let faults = status.into_iter().flat_map(|status| status.faults);
         faults.map(|fault| format!("{}: {}", fault.part, fault.reason)).collect::<Vec<_>>().join("\n")
     }
+}
+
+fn board() -> StatusBoard {
+    StatusBoard::new(SERVICE, "main")
 }
 
 pub(crate) fn message_schema() -> Arc<RelationSchema> {
