@@ -107,6 +107,13 @@ pub struct BatchWriter {
     count: u32,
 }
 
+/// An end that a batch had before.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BatchMark {
+    length: usize,
+    count: u32,
+}
+
 impl Default for BatchWriter {
     fn default() -> Self {
         Self { record: vec![0; HEADER], count: 0 }
@@ -141,6 +148,17 @@ impl BatchWriter {
         self.record.push(kind);
         put_string(&mut self.record, key);
         self.count += 1;
+    }
+
+    /// Where the batch ends now.
+    pub(crate) fn mark(&self) -> BatchMark {
+        BatchMark { length: self.record.len(), count: self.count }
+    }
+
+    /// Takes back what was appended since.
+    pub(crate) fn rewind(&mut self, mark: BatchMark) {
+        self.record.truncate(mark.length);
+        self.count = mark.count;
     }
 
     /// Whether nothing was appended.

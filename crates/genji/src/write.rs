@@ -5,9 +5,11 @@
 //! before the call returns. The record is applied to the memtable (`memtable`); a full memtable becomes sorted tables of
 //! level 0 (`flush`, `table`, in Genji's own key order, `order`), which the manifest names (`edit`), and the log begins
 //! anew (`recover`, which also brings a directory back after any kind of end). Reads go through `store`: memtable, then
-//! tables (`lookup`). Definitions are rows too (`ddl`, `schema`).
+//! tables (`lookup`). Definitions are rows too (`ddl`, `schema`), and what they change in every row
+//! is written a row at a time (`backfill`).
 
 mod aggregate;
+mod backfill;
 mod background;
 pub(crate) mod cast;
 mod change;

@@ -30,9 +30,11 @@ pub struct HostOptions {
     pub memtable_bytes: usize,
     /// Bytes of finished logs kept beyond what recovery needs, so that a reader that lags finds them.
     pub retained_log_bytes: u64,
-    /// Most bytes that one call may add to a transaction.
+    /// Most bytes that one call for a row may add to a transaction, and that a statement may hold in memory. Definitions
+    /// change tables of any size.
     pub transaction_bytes: usize,
-    /// Bytes of a transaction kept in memory; what is beyond is written to the log in parts. Genji's own is 10 MiB.
+    /// Bytes of a transaction kept in memory, with what each operation costs besides its key and value; what is beyond is
+    /// written to the log in parts. Genji's own is 10 MiB.
     pub spill_bytes: usize,
 }
 
@@ -344,7 +346,7 @@ impl Writer {
         for key in state.store.transient_keys()? {
             batch.delete(&key);
         }
-        if !state.store.prefix(&key::prefix(key::ROLLBACK))?.is_empty() {
+        if state.store.stream(&key::prefix(key::ROLLBACK), Vec::new())?.next().transpose()?.is_some() {
             // What a transaction left that was cut short: Genji counts its rows as committed, and so they stay.
             batch.delete_range(&key::prefix(key::ROLLBACK), &key::prefix(key::ROLLBACK + 1));
         }

@@ -3,10 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::row;
 use super::schema::{Index, Schema, Table};
 use super::sequence;
-use super::transaction::{Write, WriteTransaction, index_entry, index_set};
+use super::transaction::{Write, WriteTransaction};
 use crate::catalog::{
     CatalogEntry, ConstraintKind, DocumentDefinition, EntryKind, FieldDefinition, FieldType, IndexDefinition,
     Owner, Path, PathSegment, SequenceDefinition, TableConstraint, TableDefinition,
@@ -14,7 +13,7 @@ use crate::catalog::{
 use crate::sql::evaluate::Scope;
 use crate::sql::render::joined;
 use crate::sql::{Parameters, parse_expression};
-use crate::{Error, ErrorKind, key};
+use crate::{Error, ErrorKind};
 
 impl WriteTransaction<'_> {
     fn schema_mut(&mut self) -> &mut Schema {
@@ -47,13 +46,7 @@ impl WriteTransaction<'_> {
     pub fn create_table(&mut self, definition: &TableDefinition) -> Result<(), Error> {
         let definition = complete(definition)?;
         self.require_free(&definition.name)?;
-        let before = self.schema.clone();
-        let result = self.create_completed(&definition);
-        if result.is_err() {
-            // Nothing was written.
-            self.schema = before;
-        }
-        result
+        self.whole(|this| this.create_completed(&definition))
     }
 
     fn create_completed(&mut self, definition: &TableDefinition) -> Result<(), Error> {
@@ -182,39 +175,15 @@ impl WriteTransaction<'_> {
         }
         require_name(&definition.name)?;
         self.require_free(&definition.name)?;
-        let before = self.schema.clone();
-        let result = self.fill_index(&definition);
-        if result.is_err() {
-            // Nothing was written.
-            self.schema = before;
-        }
-        result
+        self.whole(|this| this.fill_index(&definition))
     }
 
     fn fill_index(&mut self, definition: &IndexDefinition) -> Result<(), Error> {
         let mut writes = Vec::new();
         self.put_new_index(definition, None, &mut writes)?;
+        self.write(writes)?;
         let (table, index) = self.schema.index(&definition.name)?;
-        writes.extend(self.index_rows(&table, &index)?);
-        self.write(writes)
-    }
-
-    /// The entries of an index for all rows of its table.
-    fn index_rows(&self, table: &Table, index: &Index) -> Result<Vec<Write>, Error> {
-        let mut values_seen = BTreeSet::new();
-        let mut writes = Vec::new();
-        for row in self.stream(&key::prefix(table.namespace))? {
-            let (row_key, bytes) = row?;
-            let document = row::read(&table.definition.document, &bytes)?;
-            writes.push(index_set(index_entry(table, index, &document, &row_key)?));
-            let values = row::values_at(&table.definition, &index.definition.paths, &document);
-            let unique = index.definition.unique && values.iter().all(|value| !value.is_null());
-            if unique && !values_seen.insert(key::encode(index.namespace, &values)?) {
-                let reason = format!("unique index {} would have equal rows", index.definition.name);
-                return Err(Error::new(ErrorKind::Constraint, reason));
-            }
-        }
-        Ok(writes)
+        self.write_entries(&table, &index)
     }
 
     /// Drops an index with its entries.
@@ -226,21 +195,16 @@ impl WriteTransaction<'_> {
         if index.entry.owner.as_ref().is_some_and(|owner| owner.paths.is_some()) {
             return Err(Error::new(ErrorKind::Constraint, format!("a unique constraint needs index {name}")));
         }
-        let writes = self.drop_index_writes(&index)?;
-        self.schema_mut().remove_index(name);
-        self.write(writes)
+        self.whole(|this| {
+            this.delete_index(&index)?;
+            this.schema_mut().remove_index(name);
+            Ok(())
+        })
     }
 
-    /// A deletion of every key of a namespace.
-    fn deletes(&self, namespace: i64) -> Result<Vec<Write>, Error> {
-        let keys = self.stream(&key::prefix(namespace))?;
-        keys.map(|found| found.map(|(key, _)| Write::Delete(key))).collect()
-    }
-
-    fn drop_index_writes(&self, index: &Index) -> Result<Vec<Write>, Error> {
-        let mut writes = self.deletes(index.namespace)?;
-        writes.push(Write::Delete(index.entry.key()));
-        Ok(writes)
+    fn delete_index(&mut self, index: &Index) -> Result<(), Error> {
+        self.delete_all(index.namespace)?;
+        self.write(vec![Write::Delete(index.entry.key())])
     }
 
     /// Drops a table with its rows, indexes and docid sequence.
@@ -249,22 +213,27 @@ impl WriteTransaction<'_> {
     /// [`ErrorKind::NotFound`] for an unknown table, or what reading its keys meets.
     pub fn drop_table(&mut self, name: &str) -> Result<(), Error> {
         let table = self.schema.user_table(name)?;
-        let mut writes = Vec::new();
-        for index in &table.indexes {
-            writes.extend(self.drop_index_writes(index)?);
+        self.whole(|this| this.drop_rows_and_definition(&table))?;
+        if let Some(sequence) = table.entry.docid_sequence.as_deref() {
+            self.set_position(sequence, None);
         }
-        writes.push(Write::Delete(table.entry.key()));
-        writes.extend(self.deletes(table.namespace)?);
+        Ok(())
+    }
+
+    fn drop_rows_and_definition(&mut self, table: &Table) -> Result<(), Error> {
+        for index in &table.indexes {
+            self.delete_index(index)?;
+        }
+        self.write(vec![Write::Delete(table.entry.key())])?;
+        self.delete_all(table.namespace)?;
         if let Some(sequence) = table.entry.docid_sequence.as_deref()
             && let Some(entry) = self.schema.sequence(sequence).cloned()
         {
-            writes.push(Write::Delete(sequence::row_key(sequence)));
-            writes.push(Write::Delete(entry.key()));
+            self.write(vec![Write::Delete(sequence::row_key(sequence)), Write::Delete(entry.key())])?;
             self.schema_mut().remove_sequence(sequence);
-            self.set_position(sequence, None);
         }
-        self.schema_mut().remove_table(name);
-        self.write(writes)
+        self.schema_mut().remove_table(&table.definition.name);
+        Ok(())
     }
 
     /// Gives a table another name; rows, indexes and sequences stay as they are.
@@ -323,13 +292,8 @@ impl WriteTransaction<'_> {
         field: &FieldDefinition,
         constraints: &[TableConstraint],
     ) -> Result<(), Error> {
-        let before = self.schema.clone();
-        let result = self.add_field_to(table, field, constraints);
-        if result.is_err() {
-            // But for values of sequences nothing was written.
-            self.schema = before;
-        }
-        result
+        // Values that it took from sequences are not given back.
+        self.whole(|this| this.add_field_to(table, field, constraints))
     }
 
     fn add_field_to(
@@ -352,38 +316,8 @@ impl WriteTransaction<'_> {
                 indexes.push(self.put_unique_index(&definition.name, paths, &mut writes)?);
             }
         }
-        writes.extend(self.rewritten_rows(&table, &definition.name, &indexes)?);
-        self.write(writes)
-    }
-
-    /// The rows of a table in its new form, and their entries in new indexes.
-    fn rewritten_rows(
-        &mut self,
-        before: &Table,
-        name: &str,
-        indexes: &[String],
-    ) -> Result<Vec<Write>, Error> {
-        let after = self.schema.table(name)?;
-        let mut seen = BTreeSet::new();
-        let mut writes = Vec::new();
-        for row in self.stream(&key::prefix(before.namespace))? {
-            let (key, bytes) = row?;
-            let document = row::read(&before.definition.document, &bytes)?;
-            let document = self.validated(&after, document)?;
-            let bytes = row::encode(&after.definition.document, &document)?;
-            for index in after.indexes.iter().filter(|index| indexes.contains(&index.definition.name)) {
-                let values = row::values_at(&after.definition, &index.definition.paths, &document);
-                let is_taken = values.iter().all(|value| !value.is_null())
-                    && !seen.insert(key::encode(index.namespace, &values)?);
-                if is_taken {
-                    let reason = format!("unique index {} would have equal rows", index.definition.name);
-                    return Err(Error::new(ErrorKind::Constraint, reason));
-                }
-                writes.push(index_set(index_entry(&after, index, &document, &key)?));
-            }
-            writes.push(Write::Set(key, bytes));
-        }
-        Ok(writes)
+        self.write(writes)?;
+        self.rewrite_rows(&table, &definition.name, &indexes)
     }
 }
 

@@ -24,7 +24,7 @@ pub(crate) fn put_hashes(hashes: &mut Vec<u64>, key: &[u8]) {
 }
 
 /// The length of a key without its last component, if that is a blob.
-fn values_length(key: &[u8]) -> Option<usize> {
+pub(crate) fn values_length(key: &[u8]) -> Option<usize> {
     let (start, last) = order::components(key).last()?;
     (last.first() == Some(&value::BLOB)).then_some(start)
 }

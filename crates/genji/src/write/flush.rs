@@ -7,7 +7,8 @@ use super::edit::LiveFile;
 use super::filter::Filter;
 use super::lookup::LiveTable;
 use super::memtable::Memtable;
-use super::store::Store;
+use super::order;
+use super::store::{Store, segment_in};
 use super::table::TableBuilder;
 use crate::Error;
 use crate::directory::table_path;
@@ -33,43 +34,71 @@ pub(crate) struct Written {
     filter: Filter,
 }
 
-/// Writes a memtable to tables of level 0.
+/// Writes a memtable to tables of level 0, above `below`.
+///
+/// Tables written here have no range deletes. Where the memtable deletes the rollback segment, each key that the tables
+/// below hold of it gets a deletion of its own.
 pub(crate) fn write_tables(
     directory: &Path,
     memtable: &Memtable,
-    mut number: impl FnMut() -> u64,
+    below: &[Arc<LiveTable>],
+    number: impl FnMut() -> u64,
 ) -> Result<Vec<Written>, Error> {
-    let mut written = Vec::new();
+    let mut output = Output { directory, number, open: None, written: Vec::new() };
     for run in memtable.runs() {
-        let mut builder: Option<TableBuilder> = None;
         for (key, version) in run {
-            let mut open = match builder.take() {
-                Some(open) => open,
-                None => create(directory, number())?,
-            };
-            open.add(key, version.sequence, version.value.as_deref())
-                .map_err(|error| Error::io("write table", directory, error))?;
-            if open.written() >= TABLE_SIZE {
-                written.push(finish(open, directory)?);
-            } else {
-                builder = Some(open);
-            }
+            output.add(key, version.sequence, version.value.as_deref())?;
         }
-        if let Some(open) = builder {
-            written.push(finish(open, directory)?);
-        }
+        output.end_table()?;
     }
-    Ok(written)
+    if let Some(sequence) = memtable.cleared() {
+        let mut class = Vec::new();
+        for entry in segment_in(below)? {
+            let (key, _) = entry?;
+            let this = order::run_class(&key);
+            if this != class {
+                output.end_table()?;
+                class = this;
+            }
+            output.add(&key, sequence, None)?;
+        }
+        output.end_table()?;
+    }
+    Ok(output.written)
 }
 
-fn create(directory: &Path, number: u64) -> Result<TableBuilder, Error> {
-    let path = table_path(directory, number);
-    TableBuilder::create(&path, number).map_err(|error| Error::io("create table", &path, error))
+/// Writes tables one after the other.
+struct Output<'a, N> {
+    directory: &'a Path,
+    number: N,
+    open: Option<TableBuilder>,
+    written: Vec<Written>,
 }
 
-fn finish(table: TableBuilder, directory: &Path) -> Result<Written, Error> {
-    let (summary, filter) = table.finish().map_err(|error| Error::io("finish table", directory, error))?;
-    Ok(Written { file: LiveFile::written(0, &summary), filter })
+impl<N: FnMut() -> u64> Output<'_, N> {
+    fn add(&mut self, key: &[u8], sequence: u64, value: Option<&[u8]>) -> Result<(), Error> {
+        let mut table = match self.open.take() {
+            Some(table) => table,
+            None => {
+                let number = (self.number)();
+                let path = table_path(self.directory, number);
+                TableBuilder::create(&path, number)
+                    .map_err(|error| Error::io("create table", &path, error))?
+            }
+        };
+        table.add(key, sequence, value).map_err(|error| Error::io("write table", self.directory, error))?;
+        let is_full = table.written() >= TABLE_SIZE;
+        self.open = Some(table);
+        if is_full { self.end_table() } else { Ok(()) }
+    }
+
+    fn end_table(&mut self) -> Result<(), Error> {
+        let Some(table) = self.open.take() else { return Ok(()) };
+        let (summary, filter) =
+            table.finish().map_err(|error| Error::io("finish table", self.directory, error))?;
+        self.written.push(Written { file: LiveFile::written(0, &summary), filter });
+        Ok(())
+    }
 }
 
 /// Opens tables that were written.

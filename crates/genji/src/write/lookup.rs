@@ -170,10 +170,9 @@ impl LiveTable {
             if !entry.key.starts_with(&encoded) {
                 continue;
             }
-            let is_long = order::is_long(entry.key);
-            let this = if is_long { order::length_class(entry.key) } else { Vec::new() };
+            let this = order::run_class(entry.key);
             if shape.is_none() {
-                shape = Some(if is_long { Shape::Long } else { Shape::Short });
+                shape = Some(if this.is_empty() { Shape::Short } else { Shape::Long });
                 class = this;
             } else if class != this {
                 shape = Some(Shape::Mixed);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use super::order;
+use crate::key;
 
 /// One version of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,10 +20,12 @@ pub(crate) struct Version {
 pub(crate) struct Memtable {
     entries: BTreeMap<Vec<u8>, Version>,
     bytes: usize,
+    /// Sequence number of the last deletion of the whole rollback segment.
+    cleared: Option<u64>,
 }
 
 /// What a map entry costs besides its key and value.
-const ENTRY_OVERHEAD: usize = 96;
+pub(crate) const ENTRY_OVERHEAD: usize = 96;
 
 impl Memtable {
     /// Approximate size in memory.
@@ -37,6 +40,24 @@ impl Memtable {
         if let Some(replaced) = self.entries.insert(key, version) {
             self.bytes -= key_length + value_length(&replaced) + ENTRY_OVERHEAD;
         }
+    }
+
+    /// Deletes the rollback segment. Of the tables below only the sequence number is noted: they can hold more of it than
+    /// memory.
+    pub(crate) fn clear_segment(&mut self, sequence: u64) {
+        let segment = key::prefix(key::ROLLBACK);
+        let keys: Vec<Vec<u8>> = self.prefix(&segment).map(|(key, _)| key.to_vec()).collect();
+        for key in keys {
+            if let Some(removed) = self.entries.remove(&key) {
+                self.bytes -= key.len() + removed.value.map_or(0, |value| value.len()) + ENTRY_OVERHEAD;
+            }
+        }
+        self.cleared = Some(sequence);
+    }
+
+    /// Sequence number of the last deletion of the whole rollback segment, which holds for the tables below.
+    pub(crate) fn cleared(&self) -> Option<u64> {
+        self.cleared
     }
 
     pub(crate) fn get(&self, key: &[u8]) -> Option<&Version> {
@@ -57,9 +78,7 @@ impl Memtable {
     pub(crate) fn runs(&self) -> Vec<Vec<(&[u8], &Version)>> {
         let mut runs: BTreeMap<Vec<u8>, Vec<(&[u8], &Version)>> = BTreeMap::new();
         for (key, version) in &self.entries {
-            // All short keys share a run, whatever the number of their texts.
-            let class = if order::is_long(key) { order::length_class(key) } else { Vec::new() };
-            runs.entry(class).or_default().push((key, version));
+            runs.entry(order::run_class(key)).or_default().push((key, version));
         }
         runs.into_values()
             .map(|mut run| {

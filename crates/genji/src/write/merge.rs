@@ -21,15 +21,10 @@ pub(crate) struct Found {
     pub(crate) version: Version,
 }
 
-/// The length class of a key; empty for all keys without long texts.
-fn class(key: &[u8]) -> Vec<u8> {
-    if order::is_long(key) { order::length_class(key) } else { Vec::new() }
-}
-
 /// Sorts what is in memory in the order of the merge.
 fn sort(mut found: Vec<Found>) -> vec::IntoIter<Found> {
     found.sort_by(|left, right| {
-        let by_class = class(&left.key).cmp(&class(&right.key));
+        let by_class = order::run_class(&left.key).cmp(&order::run_class(&right.key));
         by_class
             .then_with(|| order::compare(&left.key, &right.key))
             .then_with(|| left.key.cmp(&right.key))
@@ -184,7 +179,7 @@ impl Merge {
     fn advance(&mut self, source: usize) -> Result<(), Error> {
         let next = self.sources.get_mut(source).map(Source::next).transpose()?.flatten();
         if let Some(found) = next {
-            self.heads.push(Reverse(Head { class: class(&found.key), found, source }));
+            self.heads.push(Reverse(Head { class: order::run_class(&found.key), found, source }));
         }
         Ok(())
     }
@@ -203,11 +198,15 @@ impl Merge {
 }
 
 /// The keys of a prefix that have a value, with it, in Genji's order: a consistent state, whatever is written meanwhile.
-pub(crate) struct Live(Merge);
+pub(crate) struct Live {
+    merge: Merge,
+    /// Versions before this sequence number do not count.
+    since: u64,
+}
 
 impl Live {
-    pub(crate) fn new(merge: Merge) -> Self {
-        Self(merge)
+    pub(crate) fn new(merge: Merge, since: u64) -> Self {
+        Self { merge, since }
     }
 }
 
@@ -216,8 +215,10 @@ impl Iterator for Live {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            match self.0.next() {
-                Ok(Some(Found { key, version: Version { value: Some(value), .. } })) => {
+            match self.merge.next() {
+                Ok(Some(Found { key, version: Version { value: Some(value), sequence } }))
+                    if sequence >= self.since =>
+                {
                     return Some(Ok((key, value)));
                 }
                 Ok(Some(_)) => {}
@@ -245,7 +246,7 @@ mod tests {
         let older = [found(&[0x4E, 0xDA, 1, b'b'], 3, Some(3)), found(&[0x4E, 0xDA, 2, b'a', b'a'], 4, None)];
         merge.add_memory(older.to_vec()).unwrap();
         merge.add_memory(vec![found(&[0x4E, 0xDA, 2, b'a', b'a'], 2, Some(4))]).unwrap();
-        let kept: Result<Vec<_>, _> = Live::new(merge).collect();
+        let kept: Result<Vec<_>, _> = Live::new(merge, 0).collect();
         assert_eq!(kept.unwrap(), [(vec![0x4E, 0xDA, 1, b'b'], vec![2]), (long, vec![1])]);
     }
 }

@@ -132,6 +132,13 @@ pub(crate) fn is_long(key: &[u8]) -> bool {
     length_class(key).iter().any(|&width| width != 1)
 }
 
+/// What keys must have in common to stand in one sorted table: nothing for keys without long texts, whatever the number of
+/// their texts, else their length class.
+pub(crate) fn run_class(key: &[u8]) -> Vec<u8> {
+    let class = length_class(key);
+    if class.iter().any(|&width| width != 1) { class } else { Vec::new() }
+}
+
 fn uvarint(bytes: &[u8]) -> (usize, usize) {
     let mut value = 0u64;
     for (index, &byte) in bytes.iter().take(10).enumerate() {

@@ -104,7 +104,7 @@ fn reopen(directory: &Path, options: &HostOptions) -> Result<(Files, Store), Err
         })?;
     }
     next_sequence = next_sequence.max(version.last_sequence + 1);
-    let written = write_tables(directory, &store.memtable, || numbers.take())?;
+    let written = write_tables(directory, &store.memtable, store.tables(), || numbers.take())?;
     added.extend(written.iter().map(|table| table.file.clone()));
     adopt_files(&mut version, added);
     let (log_number, manifest_number) = (numbers.take(), numbers.take());
@@ -158,7 +158,7 @@ fn flush_full(
     if store.memtable.bytes() < limit {
         return Ok(());
     }
-    let written = write_tables(directory, &store.memtable, || numbers.take())?;
+    let written = write_tables(directory, &store.memtable, store.tables(), || numbers.take())?;
     added.extend(written.iter().map(|table| table.file.clone()));
     adopt(store, open_tables(directory, written)?);
     Ok(())
@@ -276,7 +276,7 @@ impl Files {
         let take_number = || self.versions().take_number();
         let written = {
             let state = state.read().unwrap_or_else(PoisonError::into_inner);
-            write_tables(&self.directory, &state.store.memtable, take_number)?
+            write_tables(&self.directory, &state.store.memtable, state.store.tables(), take_number)?
         };
         sync_directory(&self.directory)
             .map_err(|error| Error::io("sync database directory", &self.directory, error))?;

@@ -10,8 +10,8 @@ use crate::{Error, ErrorKind};
 /// Statements of one client, with BEGIN, COMMIT and ROLLBACK between them.
 ///
 /// While its transaction is open every other writer of the database waits, in [`Database::begin`]: who serves clients
-/// drops a session that is silent for too long, which rolls back. What a transaction may write is bounded by
-/// [`crate::HostOptions::transaction_bytes`]; so is what one statement returns or has to hold in memory.
+/// drops a session that is silent for too long, which rolls back. What one statement returns or has to hold in memory is
+/// bounded by [`crate::HostOptions::transaction_bytes`].
 pub struct Session<'a> {
     database: &'a Database,
     open: Option<Open<'a>>,

@@ -107,6 +107,7 @@ impl WriteTransaction<'_> {
             Ok::<(), Error>(())
         })?;
         set_mark(&mut part);
+        self.savepoint = None;
         self.batch = BatchWriter::new();
         self.overlay.clear();
         self.writer.commit(part, None, self.database).map(drop)

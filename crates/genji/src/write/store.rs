@@ -7,7 +7,8 @@ use super::lookup::LiveTable;
 use super::memtable::{Memtable, Version};
 use super::merge::{Found, Live, Merge};
 use crate::batch::{Batch, Operation};
-use crate::{Error, ErrorKind, key};
+use crate::overlay::check_range;
+use crate::{Error, key};
 
 /// What the encoded namespaces from [`key::FIRST_TRANSIENT`]` + 1` on have in common.
 const TRANSIENT: [u8; 6] = [0xC7, 0x7F, 0xFF, 0xFF, 0xFF, 0xFF];
@@ -18,6 +19,27 @@ pub(crate) struct Store {
     pub(crate) memtable: Memtable,
     /// Newest first.
     tables: Vec<Arc<LiveTable>>,
+    /// What is older than this sequence number does not count in the rollback segment.
+    cleared: u64,
+}
+
+/// Adds the entries of tables that begin with `prefix`.
+fn add_to(merge: &mut Merge, tables: &[Arc<LiveTable>], prefix: &[u8]) -> Result<(), Error> {
+    let mut levels: BTreeMap<u64, Vec<Arc<LiveTable>>> = BTreeMap::new();
+    for table in tables.iter().filter(|table| table.may_hold(prefix)) {
+        match table.file.level {
+            0 => merge.add_table(table.clone(), prefix)?,
+            level => levels.entry(level).or_default().push(table.clone()),
+        }
+    }
+    levels.into_values().try_for_each(|tables| merge.add_level(tables, prefix))
+}
+
+/// What tables hold of the rollback segment.
+pub(crate) fn segment_in(tables: &[Arc<LiveTable>]) -> Result<Live, Error> {
+    let mut merge = Merge::default();
+    add_to(&mut merge, tables, &key::prefix(key::ROLLBACK))?;
+    Ok(Live::new(merge, 0))
 }
 
 impl Store {
@@ -39,6 +61,10 @@ impl Store {
 
     /// The newest version of a key, a deletion too.
     pub(crate) fn version(&self, key: &[u8]) -> Result<Option<Version>, Error> {
+        Ok(self.newest(key)?.filter(|version| version.sequence >= self.since(key)))
+    }
+
+    fn newest(&self, key: &[u8]) -> Result<Option<Version>, Error> {
         if let Some(version) = self.memtable.get(key) {
             return Ok(Some(version.clone()));
         }
@@ -50,6 +76,11 @@ impl Store {
         Ok(None)
     }
 
+    /// Sequence number from which versions of keys with that beginning count.
+    fn since(&self, prefix: &[u8]) -> u64 {
+        if prefix.starts_with(&key::prefix(key::ROLLBACK)) { self.cleared } else { 0 }
+    }
+
     /// The committed keys that begin with `prefix`, with `overlay` over them, in Genji's order, a block at a time. Holds a
     /// copy of what the memtable has of them.
     pub(crate) fn stream(&self, prefix: &[u8], overlay: Vec<Found>) -> Result<Live, Error> {
@@ -58,15 +89,8 @@ impl Store {
         let in_memory = self.memtable.prefix(prefix);
         let copied = in_memory.map(|(key, version)| Found { key: key.to_vec(), version: version.clone() });
         merge.add_memory(copied.collect())?;
-        let mut levels: BTreeMap<u64, Vec<Arc<LiveTable>>> = BTreeMap::new();
-        for table in self.tables.iter().filter(|table| table.may_hold(prefix)) {
-            match table.file.level {
-                0 => merge.add_table(table.clone(), prefix)?,
-                level => levels.entry(level).or_default().push(table.clone()),
-            }
-        }
-        levels.into_values().try_for_each(|tables| merge.add_level(tables, prefix))?;
-        Ok(Live::new(merge))
+        add_to(&mut merge, &self.tables, prefix)?;
+        Ok(Live::new(merge, self.since(prefix)))
     }
 
     /// The live tables, newest first.
@@ -126,24 +150,12 @@ impl Store {
                 Operation::Delete { key } => {
                     self.memtable.insert(key.to_vec(), Version { sequence, value: None })
                 }
-                Operation::RangeDelete { start, end } => self.delete_range(start, end, sequence)?,
+                Operation::RangeDelete { start, end } => {
+                    check_range(start, end)?;
+                    self.memtable.clear_segment(sequence);
+                    self.cleared = sequence;
+                }
             }
-        }
-        Ok(())
-    }
-
-    /// Deletes a whole namespace, key by key: tables written here need no range deletes then.
-    ///
-    /// Genji deletes no other range than the rollback segment.
-    fn delete_range(&mut self, start: &[u8], end: &[u8], sequence: u64) -> Result<(), Error> {
-        let rollback = key::prefix(key::ROLLBACK);
-        if start != rollback || end != key::prefix(key::ROLLBACK + 1) {
-            return Err(Error::new(ErrorKind::Unsupported, "range delete outside the rollback segment"));
-        }
-        let live = self.stream(&rollback, Vec::new())?;
-        let keys: Vec<Vec<u8>> = live.map(|entry| entry.map(|(key, _)| key)).collect::<Result<_, _>>()?;
-        for key in keys {
-            self.memtable.insert(key, Version { sequence, value: None });
         }
         Ok(())
     }

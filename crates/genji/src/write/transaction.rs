@@ -5,8 +5,9 @@ use std::sync::{Arc, MutexGuard};
 
 use deltamesh_change::{EnginePosition, Value};
 
+use super::backfill::Savepoint;
 use super::database::{Database, Submitted, Writer};
-use super::memtable::Version;
+use super::memtable::{ENTRY_OVERHEAD, Version};
 use super::merge::{Found, Live};
 use super::row::{self, Document};
 use super::schema::{Index, Schema, Table};
@@ -33,6 +34,10 @@ pub struct WriteTransaction<'a> {
     pub(crate) overlay: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     /// Set while parts of it are written; given back before the writer.
     pub(crate) spilled: Option<Spilled<'a>>,
+    /// Set while a definition runs of which no part is written.
+    pub(crate) savepoint: Option<Savepoint>,
+    /// Whether a definition failed of which parts are written.
+    pub(crate) is_broken: bool,
 }
 
 /// One operation to come.
@@ -68,6 +73,8 @@ impl<'a> WriteTransaction<'a> {
             batch: BatchWriter::new(),
             overlay: BTreeMap::new(),
             spilled: None,
+            savepoint: None,
+            is_broken: false,
         }
     }
 
@@ -75,7 +82,7 @@ impl<'a> WriteTransaction<'a> {
     ///
     /// # Errors
     /// [`ErrorKind::Io`] if the log could not be written: whether the transaction survived shows after reopening.
-    /// [`ErrorKind::Closed`] if an earlier one failed so. [`ErrorKind::Unsupported`] if it was too large.
+    /// [`ErrorKind::Closed`] if an earlier one failed so, or if a definition larger than memory failed in this one.
     pub fn commit(self) -> Result<Option<EnginePosition>, Error> {
         let database = self.database;
         let Some(submitted) = self.submit()? else { return Ok(None) };
@@ -90,6 +97,7 @@ impl<'a> WriteTransaction<'a> {
     /// As [`Self::commit`].
     pub fn submit(mut self) -> Result<Option<Submitted>, Error> {
         self.writer.files()?;
+        self.require_whole()?;
         self.end_spilled();
         if self.batch.is_empty() {
             return Ok(None);
@@ -456,6 +464,7 @@ impl<'a> WriteTransaction<'a> {
 
     /// Adds operations to the batch.
     pub(crate) fn write(&mut self, writes: Vec<Write>) -> Result<(), Error> {
+        self.require_whole()?;
         let bytes: usize = writes.iter().map(Write::bytes).sum();
         if bytes > self.database.options.transaction_bytes {
             return Err(self.size_error());
@@ -464,15 +473,16 @@ impl<'a> WriteTransaction<'a> {
             match write {
                 Write::Set(key, value) => {
                     self.batch.set(&key, &value);
-                    self.overlay.insert(key, Some(value));
+                    self.put(key, Some(value));
                 }
                 Write::Delete(key) => {
                     self.batch.delete(&key);
-                    self.overlay.insert(key, None);
+                    self.put(key, None);
                 }
             }
         }
-        if self.batch.size() < self.database.options.spill_bytes { Ok(()) } else { self.spill() }
+        let held = self.batch.size() + self.batch.count() as usize * ENTRY_OVERHEAD;
+        if held < self.database.options.spill_bytes { Ok(()) } else { self.spill() }
     }
 
     pub(crate) fn size_error(&self) -> Error {

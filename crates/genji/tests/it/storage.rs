@@ -9,6 +9,7 @@ use deltamesh_genji::{Database, HostOptions};
 
 mod alternation;
 mod compaction;
+mod definition;
 mod fault;
 mod spill;
 
