@@ -16,8 +16,14 @@ use crate::{Error, ErrorKind, key};
 /// Where a transaction stood before a definition.
 pub(crate) struct Savepoint {
     batch: BatchMark,
-    /// What the transaction had for each key that was written since, in order.
-    undo: Vec<(Vec<u8>, Option<Option<Vec<u8>>>)>,
+    /// What was written over since, in order.
+    undo: Vec<Overwritten>,
+}
+
+/// A key of the overlay, and what stood there; the inner nothing is a deletion.
+struct Overwritten {
+    key: Vec<u8>,
+    before: Option<Option<Vec<u8>>>,
 }
 
 impl WriteTransaction<'_> {
@@ -39,7 +45,7 @@ impl WriteTransaction<'_> {
 
     fn rewind(&mut self, savepoint: Savepoint) {
         self.batch.rewind(savepoint.batch);
-        for (key, before) in savepoint.undo.into_iter().rev() {
+        for Overwritten { key, before } in savepoint.undo.into_iter().rev() {
             match before {
                 Some(before) => self.overlay.insert(key, before),
                 None => self.overlay.remove(&key),
@@ -60,7 +66,7 @@ impl WriteTransaction<'_> {
         match &mut self.savepoint {
             Some(savepoint) => {
                 let before = self.overlay.insert(key.clone(), value);
-                savepoint.undo.push((key, before));
+                savepoint.undo.push(Overwritten { key, before });
             }
             None => drop(self.overlay.insert(key, value)),
         }

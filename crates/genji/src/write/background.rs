@@ -1,16 +1,25 @@
-//! The thread that compacts while transactions go on.
+//! A thread that flushes or compacts while transactions go on.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use super::compact::{Compaction, Round};
+use crate::Error;
+
+/// How a round of work ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Round {
+    /// Something was done; there may be more.
+    Done,
+    /// There is nothing to do, or it was told to stop.
+    Idle,
+}
 
 /// What the thread and those who wait for it tell each other.
 #[derive(Default)]
 struct Progress {
-    /// Whether tables were added since the thread last looked.
+    /// Whether there may be work since the thread last looked.
     wanted: bool,
     /// Whether the thread has work.
     busy: bool,
@@ -31,28 +40,56 @@ impl Shared {
     }
 }
 
-/// A running compactor; dropping it stops the merge under way, which leaves no trace, and waits for the thread's end.
-pub(crate) struct Compactor {
+impl Shared {
+    fn wake(&self) {
+        let mut progress = self.progress();
+        progress.wanted = true;
+        progress.busy = true;
+        self.changed.notify_all();
+    }
+}
+
+/// Says to a worker that there is work.
+#[derive(Clone)]
+pub(crate) struct Waker(Arc<Shared>);
+
+impl Waker {
+    pub(crate) fn wake(&self) {
+        self.0.wake();
+    }
+}
+
+/// A running thread; dropping it stops the round under way, which leaves no trace, and waits for the thread's end.
+pub(crate) struct Worker {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Compactor {
-    pub(crate) fn spawn(compaction: Compaction) -> io::Result<Self> {
+impl Worker {
+    /// Starts a thread of that name, which does rounds of work while there is any. A round stops early when the flag is set.
+    pub(crate) fn spawn(
+        name: &str,
+        round: impl Fn(&AtomicBool) -> Result<Round, Error> + Send + 'static,
+    ) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let of_thread = shared.clone();
-        let thread = std::thread::Builder::new()
-            .name("genji-compact".to_owned())
-            .spawn(move || run(&compaction, &of_thread))?;
+        let thread =
+            std::thread::Builder::new().name(name.to_owned()).spawn(move || run(&round, &of_thread))?;
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// Says that there are new tables.
+    /// Says that there is work.
     pub(crate) fn wake(&self) {
-        let mut progress = self.shared.progress();
-        progress.wanted = true;
-        progress.busy = true;
-        self.shared.changed.notify_all();
+        self.shared.wake();
+    }
+
+    pub(crate) fn waker(&self) -> Waker {
+        Waker(self.shared.clone())
+    }
+
+    /// Why the last round failed, if it did.
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.shared.progress().failure.clone()
     }
 
     /// Waits until the thread has less work than `is_enough` asks for, or none that it can do.
@@ -74,7 +111,7 @@ impl Compactor {
     }
 }
 
-impl Drop for Compactor {
+impl Drop for Worker {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
         // Taken and given back, so that the thread is either waiting or will see the flag.
@@ -87,7 +124,7 @@ impl Drop for Compactor {
     }
 }
 
-fn run(compaction: &Compaction, shared: &Shared) {
+fn run(round: &impl Fn(&AtomicBool) -> Result<Round, Error>, shared: &Shared) {
     loop {
         let mut progress = shared.progress();
         while !progress.wanted && !shared.stop.load(Ordering::Relaxed) {
@@ -98,19 +135,19 @@ fn run(compaction: &Compaction, shared: &Shared) {
         }
         progress.wanted = false;
         drop(progress);
-        let round = compaction.round(&shared.stop);
+        let result = round(&shared.stop);
         let mut progress = shared.progress();
-        match round {
-            Ok(Round::Merged) => {
+        match result {
+            Ok(Round::Done) => {
                 progress.wanted = true;
                 progress.failure = None;
             }
-            Ok(Round::Idle | Round::Unordered | Round::Stopped) => {
+            Ok(Round::Idle) => {
                 progress.busy = progress.wanted;
                 progress.failure = None;
             }
             Err(error) => {
-                // Tried again when the next tables come: until then nothing has changed that could help.
+                // Tried again when there is more to do: until then nothing has changed that could help.
                 progress.busy = progress.wanted;
                 let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
                 progress.failure = Some(format!("{error}{}", cause.unwrap_or_default()));

@@ -8,8 +8,9 @@
 use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering as Memory};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
+use super::background::Round;
 use super::database::State;
 use super::edit::{LiveFile, VersionEdit, sync_directory};
 use super::lookup::{LiveTable, Shape};
@@ -72,24 +73,11 @@ fn overlap(left: &LiveFile, right: &LiveFile) -> bool {
         && order::compare(&right.smallest, &left.largest) != Ordering::Greater
 }
 
-/// How a round ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Round {
-    /// Tables were merged; there may be more to do.
-    Merged,
-    /// Nothing is due.
-    Idle,
-    /// What is due cannot be merged: its keys have no order.
-    Unordered,
-    /// It was told to stop.
-    Stopped,
-}
-
 /// What compaction works on.
 pub(crate) struct Compaction {
     pub(crate) directory: PathBuf,
     pub(crate) state: Arc<RwLock<State>>,
-    pub(crate) versions: Arc<Mutex<VersionLog>>,
+    pub(crate) versions: Arc<VersionLog>,
 }
 
 impl Compaction {
@@ -108,7 +96,7 @@ impl Compaction {
         let inputs: Vec<Arc<LiveTable>> = upper.iter().chain(&lower).map(|table| Arc::clone(table)).collect();
         for table in &inputs {
             if table.shape(&[])? != Shape::Short {
-                return Ok(Round::Unordered);
+                return Ok(Round::Idle);
             }
         }
         if let ([only], true, true) = (upper.as_slice(), lower.is_empty(), plan.from > 0) {
@@ -129,7 +117,7 @@ impl Compaction {
             seen += 1;
             if seen.is_multiple_of(STOP_INTERVAL) && stop.load(Memory::Relaxed) {
                 output.discard();
-                return Ok(Round::Stopped);
+                return Ok(Round::Idle);
             }
             // A deletion has done its work where nothing below can hold the key.
             let holds = |file: &LiveFile| within(&found.key, file);
@@ -149,7 +137,7 @@ impl Compaction {
         self.append(VersionEdit { deleted: removed.clone(), added: vec![file], ..VersionEdit::default() })?;
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         state.store.replace_tables(&removed, vec![moved]);
-        Ok(Round::Merged)
+        Ok(Round::Done)
     }
 
     fn install(&self, inputs: &[Arc<LiveTable>], added: Vec<LiveFile>) -> Result<Round, Error> {
@@ -165,11 +153,11 @@ impl Compaction {
             let path = table_path(&self.directory, number);
             std::fs::remove_file(&path).map_err(|error| Error::io("remove merged table", &path, error))?;
         }
-        Ok(Round::Merged)
+        Ok(Round::Done)
     }
 
     fn append(&self, edit: VersionEdit) -> Result<(), Error> {
-        self.versions.lock().unwrap_or_else(PoisonError::into_inner).append(edit)
+        self.versions.append(edit)
     }
 }
 
@@ -181,14 +169,14 @@ fn within(key: &[u8], file: &LiveFile) -> bool {
 /// The tables that a merge writes.
 struct Output<'a> {
     directory: &'a Path,
-    versions: &'a Mutex<VersionLog>,
+    versions: &'a VersionLog,
     level: u64,
     open: Option<(PathBuf, TableBuilder)>,
     finished: Vec<LiveFile>,
 }
 
 impl<'a> Output<'a> {
-    fn new(directory: &'a Path, versions: &'a Mutex<VersionLog>, level: u64) -> Self {
+    fn new(directory: &'a Path, versions: &'a VersionLog, level: u64) -> Self {
         Self { directory, versions, level, open: None, finished: Vec::new() }
     }
 
@@ -196,7 +184,7 @@ impl<'a> Output<'a> {
         let (path, mut builder) = match self.open.take() {
             Some(open) => open,
             None => {
-                let number = self.versions.lock().unwrap_or_else(PoisonError::into_inner).take_number();
+                let number = self.versions.take_number();
                 let path = table_path(self.directory, number);
                 let builder = TableBuilder::create(&path, number)
                     .map_err(|error| Error::io("create table", &path, error))?;

@@ -1,14 +1,16 @@
 //! A database directory that this process hosts.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use deltamesh_change::{EnginePosition, Value};
 
-use super::background::Compactor;
+use super::background::Worker;
 use super::compact::Compaction;
+use super::flush::{FinishedLogs, Flusher};
 use super::lock::DirectoryLock;
-use super::recover::{Files, recover};
+use super::recover::{Files, Recovered, recover};
 use super::row::{self, Document};
 use super::schema::{Schema, Table};
 use super::sequence::{self, Position, Positions};
@@ -16,17 +18,21 @@ use super::spill;
 use super::store::Store;
 use super::sync::SyncQueue;
 use super::transaction::WriteTransaction;
+use super::version::VersionLog;
 use crate::batch::{Batch, BatchWriter};
 use crate::catalog::{CatalogEntry, EntryKind, Owner, TableDefinition};
 use crate::{Error, ErrorKind, key};
 
 /// Tables of level 0 at which transactions wait for compaction, as Pebble's do.
 const LEVEL0_STOP: usize = 12;
+/// Memtables that may wait to become tables, beside the one that is written to.
+const WAITING_MEMTABLES: usize = 2;
 
 /// Limits of a hosted database.
 #[derive(Debug, Clone)]
 pub struct HostOptions {
-    /// Bytes of changes kept in memory before they become a table. Genji's own is 4 MiB.
+    /// Bytes of changes kept in memory before they become a table. Up to two more of that size wait until they are tables;
+    /// then transactions wait too. Genji's own is 4 MiB.
     pub memtable_bytes: usize,
     /// Bytes of finished logs kept beyond what recovery needs, so that a reader that lags finds them.
     pub retained_log_bytes: u64,
@@ -61,8 +67,9 @@ pub struct Database {
     /// Held by readers, and alone by a transaction of which parts are written.
     pub(crate) readers: RwLock<()>,
     pub(crate) options: HostOptions,
-    /// Before the lock: it writes to the directory until it is dropped.
-    compactor: Compactor,
+    /// Before the lock: they write to the directory until they are dropped.
+    flusher: Worker,
+    compactor: Worker,
     sync: Arc<SyncQueue>,
     _lock: DirectoryLock,
 }
@@ -104,7 +111,7 @@ impl Database {
             .ok_or_else(|| {
                 Error::new(ErrorKind::Locked, "another host has the database open").in_file(directory)
             })?;
-        let (files, store) = recover(directory, options)?;
+        let Recovered { files, store, logs } = recover(directory, options)?;
         let mut writer = Writer { files: Some(files), sequences: Positions::new(), failure: None };
         let mut state = State { store, schema: Arc::default() };
         writer.prepare(&mut state, options)?;
@@ -116,16 +123,15 @@ impl Database {
         state.schema = Arc::new(schema);
         let (versions, sync) = (writer.files()?.versions.clone(), writer.files()?.sync.clone());
         let state = Arc::new(RwLock::new(state));
-        let compaction = Compaction { directory: directory.to_owned(), state: state.clone(), versions };
-        let compactor =
-            Compactor::spawn(compaction).map_err(|error| Error::io("start compaction", directory, error))?;
-        compactor.wake();
+        let (compactor, flusher) = start_workers(directory, &state, &versions, logs)
+            .map_err(|error| Error::io("start flush and compaction", directory, error))?;
         Ok(Self {
             directory: directory.to_owned(),
             writer: Mutex::new(writer),
             state,
             readers: RwLock::new(()),
             options: options.clone(),
+            flusher,
             compactor,
             sync,
             _lock: lock,
@@ -178,6 +184,24 @@ impl Database {
         self.compactor
             .wait(is_enough)
             .map_err(|failure| Error::new(ErrorKind::Closed, format!("tables cannot be merged: {failure}")))
+    }
+
+    fn is_full(&self) -> bool {
+        self.read(|state| state.store.memtable.bytes() >= self.options.memtable_bytes)
+    }
+
+    /// Holds a transaction back while as many memtables wait to become tables as memory is meant for.
+    fn wait_for_flush(&self) -> Result<(), Error> {
+        let failed = |failure| {
+            let reason =
+                format!("database takes no writes until reopened: changes reach no table: {failure}");
+            Err(Error::new(ErrorKind::Closed, reason))
+        };
+        if let Some(failure) = self.flusher.failure() {
+            return failed(failure);
+        }
+        let is_enough = || self.read(|state| state.store.waiting() < WAITING_MEMTABLES);
+        self.flusher.wait(is_enough).or_else(failed)
     }
 
     /// Reads what is committed; waits while a transaction larger than memory is open.
@@ -260,6 +284,27 @@ impl Database {
     }
 }
 
+/// Starts compaction and flush.
+fn start_workers(
+    directory: &Path,
+    state: &Arc<RwLock<State>>,
+    versions: &Arc<VersionLog>,
+    logs: FinishedLogs,
+) -> io::Result<(Worker, Worker)> {
+    let (state_too, versions_too) = (state.clone(), versions.clone());
+    let compaction = Compaction { directory: directory.to_owned(), state: state_too, versions: versions_too };
+    let compactor = Worker::spawn("genji-compact", move |stop| compaction.round(stop))?;
+    compactor.wake();
+    let flusher = Flusher::new(directory, state.clone(), versions.clone(), logs);
+    let new_tables = compactor.waker();
+    let flusher = Worker::spawn("genji-flush", move |_| {
+        let round = flusher.round();
+        new_tables.wake();
+        round
+    })?;
+    Ok((compactor, flusher))
+}
+
 fn position(files: &Files) -> EnginePosition {
     EnginePosition { sequence: files.next_sequence, log: files.log.number(), offset: files.log.offset() }
 }
@@ -288,7 +333,7 @@ impl Writer {
         let record = batch.finish(files.next_sequence);
         if let Err(error) = files.log.append(&record) {
             let path = crate::directory::log_path(&files.directory, files.log.number());
-            files.sync.finished(&Err(std::io::Error::other("a record was cut short")));
+            files.sync.finished(&Err(io::Error::other("a record was cut short")));
             self.failure = Some(format!("writing {} failed", path.display()));
             return Err(Error::io("write log", &path, error));
         }
@@ -308,7 +353,7 @@ impl Writer {
         Ok(record)
     }
 
-    /// Writes a batch, not yet durably, and applies it; moves a full memtable into tables.
+    /// Writes a batch, not yet durably, and applies it; a full memtable is left to the flush.
     pub(crate) fn commit(
         &mut self,
         batch: BatchWriter,
@@ -316,24 +361,39 @@ impl Writer {
         database: &Database,
     ) -> Result<Submitted, Error> {
         database.wait_for_compaction()?;
+        if database.is_full() {
+            database.wait_for_flush()?;
+            self.freeze(database)?;
+        }
         let (record, submitted) = self.append(batch)?;
         let mut state = database.state.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(schema) = schema {
             state.schema = schema;
         }
         let applied = Batch::decode(&record).and_then(|batch| state.store.apply(&batch));
-        let is_full = state.store.memtable.bytes() >= database.options.memtable_bytes;
         drop(state);
         if let Err(error) = applied {
             self.failure = Some(format!("applying a transaction failed: {error}"));
-        } else if is_full {
-            // The transaction is written whatever happens here; the next one learns of a failure.
-            if let Err(error) = self.files()?.flush(&database.state) {
-                self.failure = Some(format!("moving changes into a table failed: {error}"));
-            }
-            database.compactor.wake();
         }
         Ok(submitted)
+    }
+
+    /// Goes on in a new log and a new memtable. After a failure nothing more is written.
+    fn freeze(&mut self, database: &Database) -> Result<(), Error> {
+        let files = self.files()?;
+        let last_sequence = files.next_sequence - 1;
+        let (log, next_log) = match files.rotate() {
+            Ok(logs) => logs,
+            Err(error) => {
+                self.fail(format!("beginning a new log failed: {error}"));
+                return self.files().map(drop);
+            }
+        };
+        let mut state = database.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.store.freeze(log, next_log, last_sequence);
+        drop(state);
+        database.flusher.wake();
+        Ok(())
     }
 
     /// Brings an opened directory into the state that a host starts from: bootstrapped, nothing transient left.

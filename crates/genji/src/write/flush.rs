@@ -1,17 +1,21 @@
 //! Moves a memtable into tables of level 0.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use super::edit::LiveFile;
+use super::background::Round;
+use super::database::State;
+use super::edit::{LiveFile, VersionEdit, sync_directory};
 use super::filter::Filter;
 use super::lookup::LiveTable;
 use super::memtable::Memtable;
 use super::order;
-use super::store::{Store, segment_in};
+use super::store::segment_in;
 use super::table::TableBuilder;
+use super::version::VersionLog;
 use crate::Error;
-use crate::directory::table_path;
+use crate::directory::{log_path, table_path};
 
 /// Largest table written at once; a memtable larger than that becomes several.
 const TABLE_SIZE: u64 = 32 << 20;
@@ -107,8 +111,73 @@ pub(crate) fn open_tables(directory: &Path, written: Vec<Written>) -> Result<Vec
     written.into_iter().map(open).collect()
 }
 
-/// Makes the store read from tables instead of its memtable.
-pub(crate) fn adopt(store: &mut Store, tables: Vec<Arc<LiveTable>>) {
-    store.add_tables(tables);
-    store.memtable = Memtable::default();
+/// Turns frozen memtables into tables, in order, while transactions go on.
+pub(crate) struct Flusher {
+    directory: PathBuf,
+    state: Arc<RwLock<State>>,
+    versions: Arc<VersionLog>,
+    logs: Mutex<FinishedLogs>,
+}
+
+impl Flusher {
+    pub(crate) fn new(
+        directory: &Path,
+        state: Arc<RwLock<State>>,
+        versions: Arc<VersionLog>,
+        logs: FinishedLogs,
+    ) -> Self {
+        Self { directory: directory.to_owned(), state, versions, logs: Mutex::new(logs) }
+    }
+
+    /// Writes the oldest frozen memtable. Until the manifest names its tables, its logs hold it.
+    pub(crate) fn round(&self) -> Result<Round, Error> {
+        let (frozen, below) = {
+            let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+            let Some(frozen) = state.store.oldest_frozen() else { return Ok(Round::Idle) };
+            (frozen, state.store.tables().to_vec())
+        };
+        let take_number = || self.versions.take_number();
+        let written = write_tables(&self.directory, &frozen.memtable, &below, take_number)?;
+        sync_directory(&self.directory)
+            .map_err(|error| Error::io("sync database directory", &self.directory, error))?;
+        let edit = VersionEdit {
+            min_log: Some(frozen.next_log),
+            last_sequence: Some(frozen.last_sequence),
+            added: written.iter().map(|table| table.file.clone()).collect(),
+            ..VersionEdit::default()
+        };
+        let tables = open_tables(&self.directory, written)?;
+        self.versions.append(edit)?;
+        self.state.write().unwrap_or_else(PoisonError::into_inner).store.adopt_frozen(tables);
+        self.logs.lock().unwrap_or_else(PoisonError::into_inner).retire(&self.directory, frozen.log)?;
+        Ok(Round::Done)
+    }
+}
+
+/// Logs whose content is in tables, kept for readers that follow: number and size, oldest first.
+pub(crate) struct FinishedLogs {
+    logs: Vec<(u64, u64)>,
+    /// Bytes to keep.
+    limit: u64,
+}
+
+impl FinishedLogs {
+    pub(crate) fn new(limit: u64) -> Self {
+        Self { logs: Vec::new(), limit }
+    }
+
+    /// Keeps one more, and removes the oldest beyond the limit.
+    pub(crate) fn retire(&mut self, directory: &Path, number: u64) -> Result<(), Error> {
+        // Gone already: someone cleaned up by hand.
+        let Ok(metadata) = fs::metadata(log_path(directory, number)) else { return Ok(()) };
+        self.logs.push((number, metadata.len()));
+        let mut total: u64 = self.logs.iter().map(|(_, size)| size).sum();
+        while total > self.limit && !self.logs.is_empty() {
+            let (number, size) = self.logs.remove(0);
+            let path = log_path(directory, number);
+            fs::remove_file(&path).map_err(|error| Error::io("remove old log", &path, error))?;
+            total -= size;
+        }
+        Ok(())
+    }
 }

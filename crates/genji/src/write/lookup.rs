@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::edit::LiveFile;
 use super::filter::{self, Filter};
@@ -21,6 +21,8 @@ pub(crate) struct LiveTable {
     index: OnceLock<Vec<(Vec<u8>, Handle)>>,
     /// For tables of level 0, which overlap: made at the first lookup.
     filter: OnceLock<Filter>,
+    /// The block of the last lookup: the next one is often for a key beside it.
+    last_block: Mutex<Option<(Handle, Arc<[Found]>)>>,
     /// Namespaces that were looked at, encoded; an empty one stands for the whole table.
     shapes: Mutex<BTreeMap<Vec<u8>, Shape>>,
     /// Set for tables written here, which never mix length classes.
@@ -46,6 +48,7 @@ impl LiveTable {
             file,
             index: OnceLock::new(),
             filter: OnceLock::new(),
+            last_block: Mutex::default(),
             shapes: Mutex::default(),
             written: None,
         })
@@ -213,19 +216,27 @@ impl LiveTable {
         let index = self.index()?;
         let first = index.partition_point(|(last, _)| order::compare(last, prefix) == Ordering::Less);
         for (_, handle) in index.iter().skip(first) {
-            let mut block = self.table.block_entries(*handle)?;
-            while let Some(entry) = block.next()? {
-                if order::compare(entry.key, prefix) == Ordering::Less {
+            for found in self.remembered_block(*handle)?.iter() {
+                if order::compare(&found.key, prefix) == Ordering::Less {
                     continue;
                 }
-                let value = entry.value.map(<[u8]>::to_vec);
-                if !entry.key.starts_with(prefix)
-                    || !visitor(entry.key, Version { sequence: entry.sequence, value })
-                {
+                if !found.key.starts_with(prefix) || !visitor(&found.key, found.version.clone()) {
                     return Ok(());
                 }
             }
         }
         Ok(())
+    }
+
+    fn remembered_block(&self, at: Handle) -> Result<Arc<[Found]>, Error> {
+        let mut last = self.last_block.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((handle, block)) = &*last
+            && *handle == at
+        {
+            return Ok(block.clone());
+        }
+        let block: Arc<[Found]> = self.block(at)?.into();
+        *last = Some((at, block.clone()));
+        Ok(block)
     }
 }

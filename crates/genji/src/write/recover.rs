@@ -3,12 +3,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::Arc;
 
 use super::HostOptions;
-use super::database::State;
 use super::edit::{LiveFile, ManifestWriter, VersionEdit, VersionState, sync_directory};
-use super::flush::{Numbers, adopt, open_tables, write_tables};
+use super::flush::{FinishedLogs, Numbers, open_tables, write_tables};
 use super::log::LogWriter;
 use super::lookup::LiveTable;
 use super::store::Store;
@@ -24,23 +23,28 @@ use crate::{Error, ErrorKind};
 pub(crate) struct Files {
     pub(crate) directory: PathBuf,
     pub(crate) log: LogWriter,
-    pub(crate) versions: Arc<Mutex<VersionLog>>,
+    pub(crate) versions: Arc<VersionLog>,
     pub(crate) sync: Arc<SyncQueue>,
     /// Sequence number of the next operation.
     pub(crate) next_sequence: u64,
-    /// Finished logs whose content is in tables: number and size, oldest first.
-    obsolete_logs: Vec<(u64, u64)>,
-    retained_log_bytes: u64,
     /// What a log is expected to hold.
     log_bytes: u64,
 }
 
+/// An opened directory.
+pub(crate) struct Recovered {
+    pub(crate) files: Files,
+    pub(crate) store: Store,
+    /// The logs of hosts before, as far as they are kept.
+    pub(crate) logs: FinishedLogs,
+}
+
 /// Opens the directory; whoever calls holds its lock.
-pub(crate) fn recover(directory: &Path, options: &HostOptions) -> Result<(Files, Store), Error> {
+pub(crate) fn recover(directory: &Path, options: &HostOptions) -> Result<Recovered, Error> {
     if directory.join("CURRENT").exists() { reopen(directory, options) } else { create(directory, options) }
 }
 
-fn create(directory: &Path, options: &HostOptions) -> Result<(Files, Store), Error> {
+fn create(directory: &Path, options: &HostOptions) -> Result<Recovered, Error> {
     let listing = list(directory)?;
     if let Some(log) = listing.logs.first() {
         let reason = "directory has logs but no current manifest";
@@ -60,14 +64,13 @@ fn create(directory: &Path, options: &HostOptions) -> Result<(Files, Store), Err
         directory: directory.to_owned(),
         log,
         // 3 is the number that the engine gives its options file.
-        versions: Arc::new(Mutex::new(VersionLog::new(directory, manifest, 4, 0))),
+        versions: Arc::new(VersionLog::new(directory, manifest, 4, 0)),
         sync: Arc::default(),
         next_sequence: 1,
-        obsolete_logs: Vec::new(),
-        retained_log_bytes: options.retained_log_bytes,
         log_bytes: log_bytes(options),
     };
-    Ok((files, Store::default()))
+    let logs = FinishedLogs::new(options.retained_log_bytes);
+    Ok(Recovered { files, store: Store::default(), logs })
 }
 
 /// A memtable and a tenth, as Pebble has it.
@@ -83,7 +86,7 @@ fn create_log(directory: &Path, number: u64, expected: u64) -> Result<LogWriter,
         .map_err(|error| Error::io("create log", &path, error))
 }
 
-fn reopen(directory: &Path, options: &HostOptions) -> Result<(Files, Store), Error> {
+fn reopen(directory: &Path, options: &HostOptions) -> Result<Recovered, Error> {
     let mut version = VersionState::read(directory)?;
     let mut store = Store::default();
     let tables: Result<Vec<_>, _> =
@@ -125,22 +128,19 @@ fn reopen(directory: &Path, options: &HostOptions) -> Result<(Files, Store), Err
     manifest.append(&edit).map_err(failed)?;
     manifest.make_current(directory).map_err(failed)?;
     let log = create_log(directory, log_number, log_bytes(options))?;
-    adopt(&mut store, open_tables(directory, written)?);
+    store.adopt(open_tables(directory, written)?);
     remove_manifests(directory, manifest_number)?;
-    let mut files = Files {
+    let files = Files {
         directory: directory.to_owned(),
         log,
-        versions: Arc::new(Mutex::new(VersionLog::new(directory, manifest, numbers.next, next_sequence - 1))),
+        versions: Arc::new(VersionLog::new(directory, manifest, numbers.next, next_sequence - 1)),
         sync: Arc::default(),
         next_sequence,
-        obsolete_logs: Vec::new(),
-        retained_log_bytes: options.retained_log_bytes,
         log_bytes: log_bytes(options),
     };
-    for log in obsolete.into_iter().chain(live) {
-        files.retire_log(log)?;
-    }
-    Ok((files, store))
+    let mut logs = FinishedLogs::new(options.retained_log_bytes);
+    obsolete.into_iter().chain(live).try_for_each(|log| logs.retire(directory, log))?;
+    Ok(Recovered { files, store, logs })
 }
 
 fn adopt_files(version: &mut VersionState, added: Vec<LiveFile>) {
@@ -160,7 +160,7 @@ fn flush_full(
     }
     let written = write_tables(directory, &store.memtable, store.tables(), || numbers.take())?;
     added.extend(written.iter().map(|table| table.file.clone()));
-    adopt(store, open_tables(directory, written)?);
+    store.adopt(open_tables(directory, written)?);
     Ok(())
 }
 
@@ -270,42 +270,16 @@ fn remove_manifests(directory: &Path, current: u64) -> Result<(), Error> {
 }
 
 impl Files {
-    /// Moves the memtable into tables and goes on in a new log. Whoever calls is the only one that writes to the memtable.
-    pub(crate) fn flush(&mut self, state: &RwLock<State>) -> Result<(), Error> {
-        let finished = self.rotate()?;
-        let take_number = || self.versions().take_number();
-        let written = {
-            let state = state.read().unwrap_or_else(PoisonError::into_inner);
-            write_tables(&self.directory, &state.store.memtable, state.store.tables(), take_number)?
-        };
-        sync_directory(&self.directory)
-            .map_err(|error| Error::io("sync database directory", &self.directory, error))?;
-        let edit = VersionEdit {
-            min_log: Some(self.log.number()),
-            last_sequence: Some(self.next_sequence - 1),
-            added: written.iter().map(|table| table.file.clone()).collect(),
-            ..VersionEdit::default()
-        };
-        let tables = open_tables(&self.directory, written)?;
-        self.versions().append(edit)?;
-        adopt(&mut state.write().unwrap_or_else(PoisonError::into_inner).store, tables);
-        self.retire_log(finished)
-    }
-
-    fn versions(&self) -> MutexGuard<'_, VersionLog> {
-        self.versions.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Ends the log and starts the next; returns the number of the finished one.
-    fn rotate(&mut self) -> Result<u64, Error> {
+    /// Ends the log, durably, and starts the next; returns the numbers of both.
+    pub(crate) fn rotate(&mut self) -> Result<(u64, u64), Error> {
         let finished = self.log.number();
         let path = log_path(&self.directory, finished);
         let result = self.log.finish();
         self.sync.finished(&result);
         result.map_err(|error| Error::io("finish log", &path, error))?;
-        let number = self.versions().take_number();
+        let number = self.versions.take_number();
         self.log = create_log(&self.directory, number, self.log_bytes)?;
-        Ok(finished)
+        Ok((finished, number))
     }
 
     /// Ends the log for good.
@@ -314,22 +288,5 @@ impl Files {
         let result = self.log.finish();
         self.sync.finished(&result);
         result.map_err(|error| Error::io("finish log", &path, error))
-    }
-
-    /// Keeps an obsolete log for readers that follow, and removes the oldest beyond the limit.
-    fn retire_log(&mut self, number: u64) -> Result<(), Error> {
-        let path = log_path(&self.directory, number);
-        // Gone already: someone cleaned up by hand.
-        let Ok(metadata) = fs::metadata(&path) else { return Ok(()) };
-        let size = metadata.len();
-        self.obsolete_logs.push((number, size));
-        let mut total: u64 = self.obsolete_logs.iter().map(|(_, size)| size).sum();
-        while total > self.retained_log_bytes && !self.obsolete_logs.is_empty() {
-            let (number, size) = self.obsolete_logs.remove(0);
-            let path = log_path(&self.directory, number);
-            fs::remove_file(&path).map_err(|error| Error::io("remove old log", &path, error))?;
-            total -= size;
-        }
-        Ok(())
     }
 }

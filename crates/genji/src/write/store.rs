@@ -1,6 +1,6 @@
-//! What is committed: the memtable over the tables, newest version first.
+//! What is committed: the memtables over the tables, newest version first.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::lookup::LiveTable;
@@ -17,10 +17,22 @@ const TRANSIENT: [u8; 6] = [0xC7, 0x7F, 0xFF, 0xFF, 0xFF, 0xFF];
 #[derive(Default)]
 pub(crate) struct Store {
     pub(crate) memtable: Memtable,
+    /// Full memtables that wait to become tables, oldest first.
+    frozen: VecDeque<Arc<Frozen>>,
     /// Newest first.
     tables: Vec<Arc<LiveTable>>,
     /// What is older than this sequence number does not count in the rollback segment.
     cleared: u64,
+}
+
+/// A full memtable, whose content is in finished logs.
+pub(crate) struct Frozen {
+    pub(crate) memtable: Memtable,
+    /// The log that ends with it, and the one that begins behind it.
+    pub(crate) log: u64,
+    pub(crate) next_log: u64,
+    /// Its last sequence number.
+    pub(crate) last_sequence: u64,
 }
 
 /// Adds the entries of tables that begin with `prefix`.
@@ -65,7 +77,7 @@ impl Store {
     }
 
     fn newest(&self, key: &[u8]) -> Result<Option<Version>, Error> {
-        if let Some(version) = self.memtable.get(key) {
+        if let Some(version) = self.memtables().find_map(|memtable| memtable.get(key)) {
             return Ok(Some(version.clone()));
         }
         for table in &self.tables {
@@ -76,19 +88,54 @@ impl Store {
         Ok(None)
     }
 
+    /// The memtables, newest first.
+    fn memtables(&self) -> impl Iterator<Item = &Memtable> {
+        std::iter::once(&self.memtable).chain(self.frozen.iter().rev().map(|frozen| &frozen.memtable))
+    }
+
+    /// Sets the memtable aside, to become tables.
+    pub(crate) fn freeze(&mut self, log: u64, next_log: u64, last_sequence: u64) {
+        let memtable = std::mem::take(&mut self.memtable);
+        self.frozen.push_back(Arc::new(Frozen { memtable, log, next_log, last_sequence }));
+    }
+
+    /// How many memtables wait to become tables.
+    pub(crate) fn waiting(&self) -> usize {
+        self.frozen.len()
+    }
+
+    /// The memtable that is next to become tables.
+    pub(crate) fn oldest_frozen(&self) -> Option<Arc<Frozen>> {
+        self.frozen.front().cloned()
+    }
+
+    /// Reads from tables what the oldest frozen memtable held.
+    pub(crate) fn adopt_frozen(&mut self, tables: Vec<Arc<LiveTable>>) {
+        self.add_tables(tables);
+        self.frozen.pop_front();
+    }
+
+    /// Reads from tables what the memtable held.
+    pub(crate) fn adopt(&mut self, tables: Vec<Arc<LiveTable>>) {
+        self.add_tables(tables);
+        self.memtable = Memtable::default();
+    }
+
     /// Sequence number from which versions of keys with that beginning count.
     fn since(&self, prefix: &[u8]) -> u64 {
         if prefix.starts_with(&key::prefix(key::ROLLBACK)) { self.cleared } else { 0 }
     }
 
     /// The committed keys that begin with `prefix`, with `overlay` over them, in Genji's order, a block at a time. Holds a
-    /// copy of what the memtable has of them.
+    /// copy of what the memtables have of them.
     pub(crate) fn stream(&self, prefix: &[u8], overlay: Vec<Found>) -> Result<Live, Error> {
         let mut merge = Merge::default();
         merge.add_memory(overlay)?;
-        let in_memory = self.memtable.prefix(prefix);
-        let copied = in_memory.map(|(key, version)| Found { key: key.to_vec(), version: version.clone() });
-        merge.add_memory(copied.collect())?;
+        for memtable in self.memtables() {
+            let copied = memtable.prefix(prefix);
+            let copied = copied.map(|(key, version)| Found { key: key.to_vec(), version: version.clone() });
+            merge.add_memory(copied.collect())?;
+        }
         add_to(&mut merge, &self.tables, prefix)?;
         Ok(Live::new(merge, self.since(prefix)))
     }
@@ -114,7 +161,7 @@ impl Store {
                 newest.insert(key.to_vec(), version);
             }
         };
-        for (key, version) in self.memtable.prefix(prefix) {
+        for (key, version) in self.memtables().flat_map(|memtable| memtable.prefix(prefix)) {
             keep(key, version.clone());
         }
         for table in &self.tables {
@@ -125,8 +172,8 @@ impl Store {
 
     /// The committed keys of temporary trees, which a host leaves behind.
     pub(crate) fn transient_keys(&self) -> Result<Vec<Vec<u8>>, Error> {
-        let mut keys: BTreeSet<Vec<u8>> =
-            self.memtable.prefix(&TRANSIENT).map(|(key, _)| key.to_vec()).collect();
+        let in_memory = self.memtables().flat_map(|memtable| memtable.prefix(&TRANSIENT));
+        let mut keys: BTreeSet<Vec<u8>> = in_memory.map(|(key, _)| key.to_vec()).collect();
         for table in &self.tables {
             table.scan(&TRANSIENT, |key, _| {
                 keys.insert(key.to_vec());

@@ -1,6 +1,8 @@
 //! The manifest of a running host: whoever writes tables, flush or compaction, records them here.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use super::edit::{ManifestWriter, VersionEdit};
 use crate::directory::manifest_path;
@@ -9,8 +11,12 @@ use crate::{Error, ErrorKind};
 /// Appends edits one after the other, and gives out file numbers.
 pub(crate) struct VersionLog {
     path: PathBuf,
+    next_file: AtomicU64,
+    edits: Mutex<Edits>,
+}
+
+struct Edits {
     manifest: ManifestWriter,
-    next_file: u64,
     /// At least every sequence number in the tables.
     last_sequence: u64,
     /// Set when an edit may be half written: nothing can follow it.
@@ -25,25 +31,27 @@ impl VersionLog {
         last_sequence: u64,
     ) -> Self {
         let path = manifest_path(directory, manifest.number());
-        Self { path, manifest, next_file, last_sequence, failed: false }
+        let edits = Mutex::new(Edits { manifest, last_sequence, failed: false });
+        Self { path, next_file: AtomicU64::new(next_file), edits }
     }
 
     /// A file number that was never used.
-    pub(crate) fn take_number(&mut self) -> u64 {
-        self.next_file += 1;
-        self.next_file - 1
+    pub(crate) fn take_number(&self) -> u64 {
+        self.next_file.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Appends an edit durably, with the counters.
-    pub(crate) fn append(&mut self, edit: VersionEdit) -> Result<(), Error> {
-        if self.failed {
+    pub(crate) fn append(&self, edit: VersionEdit) -> Result<(), Error> {
+        let mut edits = self.edits.lock().unwrap_or_else(PoisonError::into_inner);
+        if edits.failed {
             return Err(Error::new(ErrorKind::Closed, "manifest could not be written").in_file(&self.path));
         }
-        self.last_sequence = self.last_sequence.max(edit.last_sequence.unwrap_or_default());
+        edits.last_sequence = edits.last_sequence.max(edit.last_sequence.unwrap_or_default());
+        let next_file = self.next_file.load(Ordering::Relaxed);
         let edit =
-            VersionEdit { next_file: Some(self.next_file), last_sequence: Some(self.last_sequence), ..edit };
-        self.manifest.append(&edit).map_err(|error| {
-            self.failed = true;
+            VersionEdit { next_file: Some(next_file), last_sequence: Some(edits.last_sequence), ..edit };
+        edits.manifest.append(&edit).map_err(|error| {
+            edits.failed = true;
             Error::io("write manifest", &self.path, error)
         })
     }

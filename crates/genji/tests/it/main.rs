@@ -5,6 +5,7 @@
 mod case;
 mod damage;
 mod fixtures;
+mod large;
 mod live;
 mod reference;
 mod storage;
