@@ -214,11 +214,32 @@ mod tests {
         }
     }
 
+    /// Log data has neither a sequence number nor a place in the count.
+    #[test]
+    fn log_data_is_passed_over() {
+        let mut writer = BatchWriter::new();
+        writer.delete(b"a");
+        let mut record = writer.finish(8);
+        record.extend_from_slice(&[LOG_DATA, 2, b'x', b'y', DELETE, 1, b'b']);
+        record[8] = 2;
+        let batch = Batch::decode(&record).unwrap();
+        assert_eq!(batch.operations, [Operation::Delete { key: b"a" }, Operation::Delete { key: b"b" }]);
+        assert_eq!(batch.next_sequence(), 10);
+    }
+
     #[test]
     fn foreign_operations_are_refused() {
-        let mut record = BatchWriter::new().finish(1);
-        record[8] = 1;
-        record.extend_from_slice(&[2, 1, b'k', 0]);
-        assert_eq!(Batch::decode(&record).unwrap_err().kind(), ErrorKind::Unsupported);
+        for kind in [2, 7, 18, 19, 20, 21, 22, 23] {
+            let mut record = BatchWriter::new().finish(1);
+            record[8] = 1;
+            record.extend_from_slice(&[kind, 1, b'k', 0]);
+            assert_eq!(Batch::decode(&record).unwrap_err().kind(), ErrorKind::Unsupported);
+        }
+        for kind in [4, 14, 16, 24, 255] {
+            let mut record = BatchWriter::new().finish(1);
+            record[8] = 1;
+            record.extend_from_slice(&[kind, 1, b'k', 0]);
+            assert_eq!(Batch::decode(&record).unwrap_err().kind(), ErrorKind::Decode);
+        }
     }
 }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use deltamesh_change::{Column, ColumnType, RelationSchema, Row, Value};
 
-use crate::Error;
 use crate::catalog::{FieldType, Path, TableDefinition};
+use crate::{Error, key};
 
 mod decode;
 
@@ -77,7 +77,7 @@ impl Relation {
         let input = &mut components;
         let mut key = Row::with_capacity(self.key_types.len());
         for field_type in &self.key_types {
-            key.push(decode::take_typed(field_type, input, 0)?);
+            key.push(decode::take_key_value(field_type, input)?);
         }
         if input.is_empty() { Ok(key) } else { Err(Error::decode("key has too many components")) }
     }
@@ -88,6 +88,12 @@ impl Relation {
         let names = self.definition.document.fields.iter().map(|field| field.name.clone());
         let declared = names.zip(fields).filter(|(_, value)| !value.is_null());
         Ok(declared.chain(extra).collect())
+    }
+
+    /// The values of a row with that whole key.
+    pub(crate) fn decode(&self, key: &[u8], value: &[u8]) -> Result<Row, Error> {
+        let key = self.decode_key(key::split(key)?.components)?;
+        self.decode_row(&key, value)
     }
 
     /// The row's values: those of the key from `key`, the others from the stored value.

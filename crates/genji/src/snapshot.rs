@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use deltamesh_change::{EnginePosition, RelationSchema, Row};
 
-use crate::catalog::CatalogState;
+use crate::catalog::{CatalogState, Space};
 use crate::fault::{Fault, Faults};
 use crate::follower::{Expected, Follower};
 use crate::overlay::Overlay;
@@ -103,11 +103,10 @@ impl Snapshot {
     pub fn rows(&self, relation: &str) -> Result<Rows<'_>, Error> {
         let relation = self.catalog.relation(relation);
         let relation = relation.ok_or_else(|| Error::new(ErrorKind::NotFound, "relation does not exist"))?;
-        let space = self.catalog.space(relation.namespace);
-        let shared = space.is_some_and(|space| space.indexed || space.unreadable || space.tables.len() > 1);
-        let scan = self.scan(relation.namespace, !shared && relation.has_fixed_keys())?;
+        let space = self.catalog.space(relation.namespace).cloned().unwrap_or_default();
+        let scan = self.scan(relation.namespace, !space.is_shared() && relation.has_fixed_keys())?;
         let relation = relation.clone();
-        Ok(Rows { snapshot: self, relation, shared, scan, until_look: ROWS_PER_LOOK, failed: false })
+        Ok(Rows { snapshot: self, relation, space, scan, until_look: ROWS_PER_LOOK, failed: false })
     }
 
     /// Takes what the engine has written meanwhile, before it recycles the logs: for a taker that has no room for a row.
@@ -160,7 +159,7 @@ pub(crate) fn read_catalog(
 pub struct Rows<'a> {
     snapshot: &'a Snapshot,
     relation: Arc<Relation>,
-    shared: bool,
+    space: Arc<Space>,
     scan: Scan<'a>,
     until_look: usize,
     failed: bool,
@@ -174,10 +173,10 @@ impl Iterator for Rows<'_> {
             self.read_ahead();
             match self.scan.next() {
                 Ok(Some(found)) => {
-                    let key = key::split(&found.key).and_then(|key| self.relation.decode_key(key.components));
-                    match key.and_then(|key| self.relation.decode_row(&key, &found.value)) {
+                    match self.relation.decode(&found.key, &found.value) {
                         Ok(row) => return Some(Ok(row)),
-                        Err(_) if self.shared => {}
+                        // Of another table, or an index: real Genji does not show it in this one.
+                        Err(_) if self.space.has_other(&self.relation, &found.key, &found.value) => {}
                         Err(error) => {
                             let relation = &self.relation.schema.relation;
                             lock(&self.snapshot.faults).add(relation, Some(found.key.len()), error);

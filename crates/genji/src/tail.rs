@@ -286,3 +286,6 @@ fn check_end(
         std::cmp::Ordering::Greater => Err(Error::new(ErrorKind::Gap, "logs begin behind the position")),
     }
 }
+
+#[cfg(test)]
+mod tests;

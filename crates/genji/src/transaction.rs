@@ -214,7 +214,7 @@ fn keep_last(rows: &mut Vec<RowOperation<'_>>) {
 /// The change of one key in every table that may own it.
 fn row_items(space: &Space, row: &RowOperation<'_>, faults: &mut Faults, items: &mut Vec<Item>) {
     // A shared namespace: real Genji shows a row in each table of it that can decode the row.
-    let is_shared = space.tables.len() > 1 || space.indexed || space.unreadable;
+    let is_shared = space.is_shared();
     let mut failure = None;
     let before = items.len();
     for relation in &space.tables {

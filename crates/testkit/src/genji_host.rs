@@ -1,8 +1,8 @@
 //! The real engine holding a database open, driven by statements.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use anyhow::{Context, Result, anyhow, bail};
 
@@ -12,7 +12,6 @@ use crate::reference;
 #[derive(Debug)]
 pub struct GenjiHost {
     child: Child,
-    statements: ChildStdin,
     answers: BufReader<ChildStdout>,
 }
 
@@ -41,9 +40,8 @@ impl GenjiHost {
             .stdout(Stdio::piped())
             .spawn()
             .with_context(|| format!("start {}", program.display()))?;
-        let statements = child.stdin.take().context("genjihost has no stdin")?;
         let answers = BufReader::new(child.stdout.take().context("genjihost has no stdout")?);
-        let mut host = Self { child, statements, answers };
+        let mut host = Self { child, answers };
         match host.line()?.as_str() {
             "ready" => Ok(Some(host)),
             other => bail!("genjihost did not open the database: {other}"),
@@ -77,10 +75,16 @@ impl GenjiHost {
     /// # Errors
     /// The process ends with an error.
     pub fn close(mut self) -> Result<()> {
-        writeln!(self.statements, ".exit")?;
+        // It closes the database at the end of its input, which waiting brings about; `.exit` would leave the sequences as
+        // after a kill.
         let status = self.child.wait()?;
         if !status.success() {
-            bail!("genjihost ended with {status}");
+            let mut last = String::new();
+            self.answers.read_to_string(&mut last)?;
+            // A statement at which the engine panicked leaves some; all else is closed.
+            if !last.contains("leaked iterators") {
+                bail!("genjihost ended with {status}: {}", last.trim_end());
+            }
         }
         Ok(())
     }
@@ -99,8 +103,9 @@ impl GenjiHost {
         if line.contains('\n') {
             bail!("a statement must be one line");
         }
-        writeln!(self.statements, "{line}")?;
-        self.statements.flush()?;
+        let statements = self.child.stdin.as_mut().context("genjihost has no stdin")?;
+        writeln!(statements, "{line}")?;
+        statements.flush()?;
         let mut rows = Vec::new();
         loop {
             let answer = self.line()?;

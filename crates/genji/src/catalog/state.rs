@@ -21,6 +21,20 @@ pub(crate) struct Space {
     pub(crate) unreadable: bool,
 }
 
+impl Space {
+    /// Whether more than one table or index claims it.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.tables.len() > 1 || self.indexed || self.unreadable
+    }
+
+    /// Whether a row that one of its tables cannot read is an entry of an index here, or a row of another table.
+    pub(crate) fn has_other(&self, one: &Relation, key: &[u8], value: &[u8]) -> bool {
+        let is_other = |table: &&Arc<Relation>| table.schema.relation != one.schema.relation;
+        (self.indexed && value == [0])
+            || self.tables.iter().filter(is_other).any(|table| table.decode(key, value).is_ok())
+    }
+}
+
 /// An entry with what was made of it.
 #[derive(Debug, Clone)]
 struct Known {

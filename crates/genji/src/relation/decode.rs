@@ -70,10 +70,30 @@ fn take_extra(input: &mut &[u8], depth: usize) -> Result<Fields, Error> {
 }
 
 /// Takes a value of a declared type.
-pub(super) fn take_typed(field_type: &FieldType, input: &mut &[u8], depth: usize) -> Result<Value, Error> {
+fn take_typed(field_type: &FieldType, input: &mut &[u8], depth: usize) -> Result<Value, Error> {
     let tag = input.first().copied().ok_or_else(|| Error::decode("row is cut"))?;
+    match field_type {
+        FieldType::Document(definition) if tag == value::ARRAY => take_document(definition, input, depth),
+        _ if !fits(field_type, tag) => Err(Error::decode("value does not fit its field")),
+        FieldType::Integer => value::decode_nested(input, depth, Integers::Kept),
+        _ => value::decode_nested(input, depth, Integers::Doubles),
+    }
+}
+
+/// Takes a value of a key, for a field of that type. A key holds what the row reads as: its doubles are stored as doubles,
+/// so integers are integers, and a document has its fields by name.
+pub(super) fn take_key_value(field_type: &FieldType, input: &mut &[u8]) -> Result<Value, Error> {
+    let tag = input.first().copied().ok_or_else(|| Error::decode("key is cut"))?;
+    match field_type {
+        _ if !fits(field_type, tag) => Err(Error::decode("value does not fit its field")),
+        FieldType::Double => value::decode_nested(input, 0, Integers::Doubles),
+        _ => value::decode_nested(input, 0, Integers::Kept),
+    }
+}
+
+fn fits(field_type: &FieldType, tag: u8) -> bool {
     let is_integer = (value::INT_MIN_TAG..=value::INT_MAX_TAG).contains(&tag);
-    let fits = match field_type {
+    match field_type {
         _ if tag == value::NULL => true,
         FieldType::Any => true,
         FieldType::Integer => is_integer,
@@ -82,15 +102,7 @@ pub(super) fn take_typed(field_type: &FieldType, input: &mut &[u8], depth: usize
         FieldType::Blob => tag == value::BLOB,
         FieldType::Boolean => matches!(tag, value::FALSE | value::TRUE),
         FieldType::Array => tag == value::ARRAY,
-        FieldType::Document(_) => matches!(tag, value::ARRAY | value::DOCUMENT),
-    };
-    if !fits {
-        return Err(Error::decode("value does not fit its field"));
-    }
-    match field_type {
-        FieldType::Document(definition) if tag == value::ARRAY => take_document(definition, input, depth),
-        FieldType::Integer => value::decode_nested(input, depth, Integers::Kept),
-        _ => value::decode_nested(input, depth, Integers::Doubles),
+        FieldType::Document(_) => tag == value::DOCUMENT,
     }
 }
 

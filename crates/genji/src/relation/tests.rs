@@ -84,6 +84,20 @@ fn docid_nested_key_and_undeclared_fields() {
     );
 }
 
+/// The key has the document by name, its declared integers and what else was an integer as a double; the row by position.
+#[test]
+fn document_as_key() {
+    check(
+        "CREATE TABLE t (f0 (x INTEGER, z (w ANY, ...)), v INTEGER, CONSTRAINT t_pk PRIMARY KEY (f0))",
+        "f002 da0178 48 da017a f002 da0177 d0c000000000000000 da0171 d0bff0000000000000",
+        "e602 48 e602 46 f001 da0171 45 | 45",
+        expect![[r#"
+            f0 Json {"x":4,"z":{"w":2.0,"q":1.0}}
+            v Int 1
+        "#]],
+    );
+}
+
 #[test]
 fn rows_older_than_an_added_field() {
     check(

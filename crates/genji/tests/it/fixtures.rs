@@ -96,12 +96,12 @@ fn expected_transaction(transaction: &Json) -> Option<Json> {
 
 /// What a replica would hold: tells inserts from updates.
 #[derive(Default)]
-struct Model {
-    tables: BTreeMap<String, Documents>,
+pub(crate) struct Model {
+    pub(crate) tables: BTreeMap<String, Documents>,
 }
 
 impl Model {
-    fn apply(&mut self, transaction: &GenjiTransaction) -> Option<Json> {
+    pub(crate) fn apply(&mut self, transaction: &GenjiTransaction) -> Option<Json> {
         let mut changes = BTreeMap::new();
         let mut schema = Vec::new();
         for item in &transaction.items {

@@ -9,4 +9,5 @@ mod large;
 mod live;
 mod reference;
 mod storage;
+mod values;
 mod write;

@@ -185,7 +185,13 @@ fn in_turns_with_kills() -> Result<()> {
             host.execute(".flush")?;
         }
         model.check_theirs(&mut host);
-        if dice.roll(2) == 0 { host.close()? } else { host.kill()? }
+        if dice.roll(2) == 0 {
+            host.close()?
+        } else {
+            host.kill()?
+        }
+        // What a close writes last is flushed by the next open.
+        mirror.catch_up()?;
     }
     Ok(())
 }
