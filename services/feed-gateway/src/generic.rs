@@ -70,7 +70,7 @@ async fn request<T: Message + Default>(call: &mut Call) -> Result<T, Status> {
 
 async fn mutate(context: Arc<Context>, mut call: Call) -> Result<(), Status> {
     let request: MutateRequest = request(&mut call).await?;
-    let answer = context.sources.mutate(Some(&request.source), request.mutations).await?;
+    let answer = context.sources.mutate(request).await?;
     call.responses.send(&answer.encode_to_vec()).await
 }
 

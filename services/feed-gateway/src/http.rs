@@ -10,6 +10,7 @@ use axum::{Json as JsonBody, Router};
 use deltamesh_change::{SourcePosition, Value, from_json};
 use deltamesh_module::{MutationKind, message_from_row, named_of};
 use deltamesh_nats_grpc::{Code, Services, Status};
+use deltamesh_wire::proto::source::v1::MutateRequest;
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
 
@@ -217,7 +218,9 @@ async fn mutate(
         let row = typed_row(&context, &wanted.relation, wanted.row).map_err(Failure)?;
         mutations.push(mutation(&wanted.relation, kind, row));
     }
-    let answer = context.sources.mutate(body.source.as_deref(), mutations).await.map_err(Failure)?;
+    let source = body.source.unwrap_or_default();
+    let request = MutateRequest { source, mutations, ..MutateRequest::default() };
+    let answer = context.sources.mutate(request).await.map_err(Failure)?;
     let position = answer.position.map(|position| SourcePosition::from(position).to_string());
     Ok(JsonBody(json!({ "source": answer.source, "position": position, "rows": answer.rows })))
 }

@@ -3,17 +3,21 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use deltamesh_change::SourcePosition;
+use deltamesh_change::{SourcePosition, Value, to_json};
 use deltamesh_module::{
     ConvertError, MethodBinding, MethodDefinition, ModuleDefinition, MutationKind, field_value, fields_of,
     message_from_row, update_of,
 };
 use deltamesh_nats_grpc::{Call, Code, Handler, Service, Status};
-use deltamesh_wire::proto::source::v1::MutateResponse;
+use deltamesh_wire::ConvertError as WireError;
+use deltamesh_wire::proto::change::v1::Document;
+use deltamesh_wire::proto::source::v1::{MutateRequest, MutateResponse};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use prost::Message as _;
-use prost_reflect::{DynamicMessage, Kind, MessageDescriptor, ReflectMessage as _, Value as Proto};
+use prost_reflect::{
+    DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage as _, Value as Proto,
+};
 
 use crate::context::Context;
 use crate::feed_stream::{FeedStream, set_text};
@@ -46,6 +50,8 @@ struct MethodHandler {
     method: Arc<MethodDefinition>,
     /// Source of a mutation's relation, where the module names it.
     source: Option<String>,
+    /// Where the answer to a mutation holds its row.
+    place: Option<RowPlace>,
     /// Names the serialised form of rows that need no envelope.
     form: Arc<str>,
 }
@@ -60,6 +66,7 @@ impl MethodHandler {
             context: Arc::clone(context),
             method: Arc::clone(method),
             source: relation.and_then(|relation| relation.source.clone()),
+            place: relation.and_then(|relation| RowPlace::find(method, &relation.message)),
             form: format!("{}/{}", module.name, method.path()).into(),
         }
     }
@@ -69,10 +76,12 @@ impl Handler for MethodHandler {
     fn call(&self, call: Call) -> BoxFuture<'static, Result<(), Status>> {
         let (context, method) = (Arc::clone(&self.context), Arc::clone(&self.method));
         let (source, form) = (self.source.clone(), Arc::clone(&self.form));
+        let place = self.place.clone();
         async move {
             match &method.binding {
                 MethodBinding::Mutation { relation, kind } => {
-                    mutate(&context, &method, source.as_deref(), relation, *kind, call).await
+                    let source = source.unwrap_or_default();
+                    mutate(&context, &method, &source, relation, *kind, place.as_ref(), call).await
                 }
                 MethodBinding::Feed { view, filters, delivery } => {
                     let stream = FeedStream::new(&method, *delivery, form);
@@ -115,9 +124,10 @@ async fn arrived(call: &mut Call) -> Result<Vec<Bytes>, Status> {
 async fn mutate(
     context: &Context,
     method: &MethodDefinition,
-    source: Option<&str>,
+    source: &str,
     relation: &str,
     kind: MutationKind,
+    place: Option<&RowPlace>,
     mut call: Call,
 ) -> Result<(), Status> {
     let mut answer = MutateResponse::default();
@@ -142,11 +152,67 @@ async fn mutate(
             mutations.push(mutation(relation, kind, row));
             last = Some(request);
         }
-        let part = context.sources.mutate(source, mutations).await?;
+        let request = MutateRequest {
+            source: source.to_owned(),
+            mutations,
+            returning: place.is_some(),
+            ..Default::default()
+        };
+        let part = context.sources.mutate(request).await?;
         answer = MutateResponse { rows: answer.rows + part.rows, ..part };
     }
-    let answer = mutation_answer(&method.output, &answer, last.as_ref());
-    call.responses.send(&answer.encode_to_vec()).await
+    let mut message = mutation_answer(&method.output, &answer, last.as_ref());
+    if let (Some(place), Some(row)) = (place, answer.documents.pop()) {
+        place.put(&mut message, row)?;
+    }
+    call.responses.send(&message.encode_to_vec()).await
+}
+
+/// Where an answer holds a row as the source stores it.
+#[derive(Clone)]
+enum RowPlace {
+    /// It is the row.
+    Answer(MessageDescriptor),
+    /// In a field, or as the only item of a repeated one.
+    Field(FieldDescriptor, MessageDescriptor),
+}
+
+impl RowPlace {
+    /// The place in the answer of a unary method for the relation's message; nothing where there is none or more than one.
+    fn find(method: &MethodDefinition, row: &MessageDescriptor) -> Option<Self> {
+        if method.client_streaming {
+            return None;
+        }
+        if &method.output == row {
+            return Some(Self::Answer(row.clone()));
+        }
+        let of_row =
+            |field: &FieldDescriptor| matches!(field.kind(), Kind::Message(message) if &message == row);
+        let mut fields = method.output.fields().filter(of_row);
+        let field = fields.next()?;
+        fields.next().is_none().then(|| Self::Field(field, row.clone()))
+    }
+
+    /// Puts the row there; a row without fields is one that was deleted, or never there.
+    fn put(&self, answer: &mut DynamicMessage, row: Document) -> Result<(), Status> {
+        let unfit = |reason: String| Status::internal(format!("a row does not fit the answer: {reason}"));
+        let row: Vec<(String, Value)> =
+            row.try_into().map_err(|error: WireError| unfit(error.to_string()))?;
+        if row.is_empty() {
+            return Ok(());
+        }
+        let row = row.iter().map(|(name, value)| (name.clone(), to_json(value))).collect();
+        let (Self::Answer(message) | Self::Field(_, message)) = self;
+        let row = message_from_row(message, &row).map_err(|error| unfit(error.to_string()))?;
+        match self {
+            Self::Answer(_) => *answer = row,
+            Self::Field(field, _) if field.is_list() => {
+                answer.set_field(field, Proto::List(vec![Proto::Message(row)]));
+            }
+            Self::Field(field, _) => answer.set_field(field, Proto::Message(row)),
+        }
+        Ok(())
+    }
 }
 
 /// The answer to a mutation: the request itself where it is of that type, else `status`, `position` and `rows` where the answer

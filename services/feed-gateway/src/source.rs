@@ -51,21 +51,18 @@ impl Sources {
         Self { client, replica, known: Arc::default() }
     }
 
-    /// Sends mutations to their source and returns its answer; all of them are applied, or none.
-    pub(crate) async fn mutate(
-        &self,
-        source: Option<&str>,
-        mutations: Vec<Mutation>,
-    ) -> Result<MutateResponse, Status> {
-        let Some(first) = mutations.first() else {
+    /// Sends mutations to their source, the only one that has the relation where they name none, and returns its answer; all of
+    /// them are applied, or none.
+    pub(crate) async fn mutate(&self, request: MutateRequest) -> Result<MutateResponse, Status> {
+        let Some(first) = request.mutations.first() else {
             return Err(Status::invalid_argument("request has no mutations"));
         };
-        let source = match source.filter(|source| !source.is_empty()) {
-            Some(source) if subject::is_valid_name(source) => source.to_owned(),
-            Some(_) => return Err(Status::invalid_argument("source name is not of [a-z0-9_]")),
-            None => self.source_of(&first.relation).await?,
+        let source = match request.source.as_str() {
+            "" => self.source_of(&first.relation).await?,
+            source if subject::is_valid_name(source) => source.to_owned(),
+            _ => return Err(Status::invalid_argument("source name is not of [a-z0-9_]")),
         };
-        let request = MutateRequest { source: source.clone(), mutations, ..MutateRequest::default() };
+        let request = MutateRequest { source: source.clone(), ..request };
         let subject = subject::source_request(&source, "mutate");
         let answer = self.client.request(&subject, request.encode_to_vec(), ANSWER_WITHIN).await;
         let answer = answer.map_err(|error| {

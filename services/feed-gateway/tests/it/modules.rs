@@ -108,6 +108,17 @@ async fn stock_client(world: &World) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_mutation_answers_its_row() {
+    let mut world = World::start().await;
+    world.items().await;
+    let put = r#"{"id": 1, "room": "a", "text": "x"}"#;
+    let row = serde_json::json!({"id": "1", "room": "a", "text": "x"});
+    assert_eq!(json(&world, "POST", "/v1/call/items.v1.Items/PutBack", put).await, row);
+    let event = json(&world, "POST", "/v1/call/items.v1.Items/PutIn", put).await;
+    assert_eq!(event["row"], row);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_bad_module_is_refused_and_the_old_one_serves_on() {
     let mut world = World::start().await;
     world.items().await;

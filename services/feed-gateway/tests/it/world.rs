@@ -121,6 +121,8 @@ impl World {
             message Id { int64 id = 1; }
             service Items {
               rpc Put(Item) returns (Ack);
+              rpc PutBack(Item) returns (Item);
+              rpc PutIn(Item) returns (Event);
               rpc Watch(InRoom) returns (stream Event) { option (deltamesh.module.v1.method).feed.view = "items"; }
               rpc Get(Id) returns (Item) { option (deltamesh.module.v1.method).query.sql = "SELECT * FROM items WHERE id = :id"; }
             }"#;
@@ -226,6 +228,7 @@ impl Source {
         let request = MutateRequest::decode(request.payload.clone()).unwrap();
         let mut items = Vec::new();
         let rows = u64::try_from(request.mutations.len()).unwrap();
+        let mut documents = Vec::new();
         for mutation in request.mutations {
             let schema = Arc::clone(&self.schemas[&mutation.relation]);
             let fields: Vec<(String, Value)> = mutation.row.clone().unwrap().try_into().unwrap();
@@ -243,6 +246,10 @@ impl Source {
                 self.docids += 1;
                 row[0] = Value::Int(self.docids);
             }
+            if request.returning {
+                let columns = schema.columns.iter().map(|column| column.name.clone());
+                documents.push(columns.zip(row.clone()).collect::<Vec<_>>().into());
+            }
             let key = schema.key.iter().map(|&index| row[index].clone()).collect();
             let delete = mutation.kind() == mutation::Kind::Delete;
             let operation = if delete { Operation::Delete } else { Operation::Upsert };
@@ -250,12 +257,7 @@ impl Source {
             items.push(Item::Row(ChangeEvent { schema, operation, key, before: None, after }));
         }
         let position = self.apply(items).await;
-        MutateResponse {
-            source: "app".to_owned(),
-            position: Some((&position).into()),
-            rows,
-            ..MutateResponse::default()
-        }
+        MutateResponse { source: "app".to_owned(), position: Some((&position).into()), rows, documents }
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod host;
 mod host_proto;
+mod host_random;
 mod host_session;
 mod inspect;
 mod mirror;

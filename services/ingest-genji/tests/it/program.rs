@@ -18,9 +18,15 @@ impl Program {
 
     /// With the server at that address.
     pub(crate) fn start_at(url: &str, dir: &Path, mode: Mode) -> Self {
+        Self::start_with(url, dir, mode, &[])
+    }
+
+    /// With further arguments.
+    pub(crate) fn start_with(url: &str, dir: &Path, mode: Mode, arguments: &[&str]) -> Self {
         let source = Source { name: "app".into(), path: dir.to_owned(), mode };
         let child = Command::new(env!("CARGO_BIN_EXE_ingest-genji"))
             .args(["--source", &source.to_string(), "--nats", url])
+            .args(arguments)
             .stderr(if std::env::var_os("DELTAMESH_SHOW_LOGS").is_some() {
                 Stdio::inherit()
             } else {

@@ -63,6 +63,16 @@ impl Sql {
         self.run("", "BEGIN").await.expect("begin").session
     }
 
+    /// As [`Self::run`], without patience.
+    pub(crate) async fn try_run(
+        &self,
+        session: &str,
+        statement: &str,
+    ) -> Result<ExecuteResponse, ServiceError> {
+        let (statement, session) = (statement.to_owned(), session.to_owned());
+        self.send_within(ExecuteRequest { statement, session, ..ExecuteRequest::default() }, LOST).await
+    }
+
     /// As [`Self::run`], asked again until a host answers: a request can be lost with a host.
     pub(crate) async fn insist(
         &self,
@@ -71,9 +81,7 @@ impl Sql {
     ) -> Result<ExecuteResponse, ServiceError> {
         let until = tokio::time::Instant::now() + LONG;
         loop {
-            let (statement, session) = (statement.to_owned(), session.to_owned());
-            let request = ExecuteRequest { statement, session, ..ExecuteRequest::default() };
-            match self.send_within(request, LOST).await {
+            match self.try_run(session, statement).await {
                 Err(error) if [Code::Unavailable, Code::DeadlineExceeded].contains(&error.code) => {
                     assert!(tokio::time::Instant::now() < until, "{error}");
                     tokio::time::sleep(Duration::from_millis(20)).await;
