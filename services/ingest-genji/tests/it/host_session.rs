@@ -13,6 +13,7 @@ use prost::Message as _;
 
 use crate::program::Program;
 use crate::sql::Sql;
+use crate::standby::standby;
 use crate::{Ingest, LONG, Mirror, read_until, start};
 
 fn check_refused<T: std::fmt::Debug>(result: Result<T, ServiceError>, code: Code, reason: &str) {
@@ -310,6 +311,38 @@ async fn a_lost_commit_is_asked_for_again() {
     if let Some(mut engine) = GenjiHost::start(&path).expect("engine") {
         assert_eq!(engine.query("SELECT id FROM t").expect("query").len(), expected.len());
     }
+}
+
+/// The host is lost for good, and its standby knows what was committed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_is_asked_for_a_commit() {
+    let (nats, client, dir) = start().await;
+    let sql = Sql::new(&client);
+    let mut host = Program::start(&nats, &dir.path().join("a"), Mode::Host);
+    sql.insist("", "CREATE TABLE t (id INTEGER PRIMARY KEY)").await.expect("table");
+    let _standby = Program::start(&nats, &dir.path().join("b"), Mode::Standby);
+    standby(&client, |_| true).await;
+    let first = sql.begin().await;
+    sql.run(&first, "INSERT INTO t (id) VALUES (1)").await.expect("insert");
+    sql.run(&first, "COMMIT").await.expect("commit");
+    let second = sql.begin().await;
+    sql.run(&second, "INSERT INTO t (id) VALUES (2)").await.expect("insert");
+    let lost = tokio::spawn({
+        let (sql, second) = (sql.clone(), second.clone());
+        async move { sql.run(&second, "COMMIT").await }
+    });
+    host.kill();
+    lost.abort();
+    sql.insist(&first, "COMMIT").await.expect("is in the change log");
+    let mut expected = vec![r#"{"id":1}"#];
+    match sql.insist(&second, "COMMIT").await {
+        Ok(_) => expected.push(r#"{"id":2}"#),
+        Err(error) => assert_eq!(error.code, Code::Aborted, "{error}"),
+    }
+    let third = sql.begin().await;
+    assert_eq!(sql.rows(&third, "SELECT * FROM t").await, expected);
+    sql.run(&third, "INSERT INTO t (id) VALUES (3)").await.expect("insert");
+    sql.run(&third, "COMMIT").await.expect("commit");
 }
 
 /// A statement that changes no relation has nothing to wait for in the change log.
