@@ -7,7 +7,7 @@ use deltamesh_change::Value;
 
 use super::row::Document;
 use super::select::project;
-use crate::sql::compare::{order_any, sort_order};
+use crate::sql::compare::{equal, order_any, sort_order};
 use crate::sql::evaluate::Scope;
 use crate::sql::{Aggregate, Expression, Parameters, Projection, Select, render};
 use crate::{Error, ErrorKind, value};
@@ -117,7 +117,7 @@ impl<'s> Groups<'s> {
         }
         let mut groups: Vec<Group> = self.groups.into_values().collect();
         groups.sort_by(|left, right| sort_order(&left.value, &right.value));
-        groups
+        merged(&self.terms, groups)
             .into_iter()
             .map(|group| {
                 let mut results = Document::new();
@@ -158,7 +158,34 @@ fn returned(
     Ok(returned)
 }
 
+/// Groups in order, neighbours of equal values made one: values that are encoded differently may be equal still.
+fn merged(terms: &[Term<'_>], groups: Vec<Group>) -> Vec<Group> {
+    let mut merged: Vec<Group> = Vec::with_capacity(groups.len());
+    for group in groups {
+        match merged.last_mut() {
+            Some(last) if equal(&last.value, &group.value) => {
+                for ((term, state), other) in terms.iter().zip(&mut last.states).zip(group.states) {
+                    state.merge(term.aggregate, other);
+                }
+            }
+            _ => merged.push(group),
+        }
+    }
+    merged
+}
+
 impl State {
+    fn merge(&mut self, aggregate: Aggregate, other: Self) {
+        self.count += other.count;
+        self.total += other.total;
+        if let Some(sum) = other.sum {
+            self.add_number(&sum);
+        }
+        if let Some(best) = other.best {
+            self.add(aggregate, best);
+        }
+    }
+
     fn add(&mut self, aggregate: Aggregate, value: Value) {
         match aggregate {
             Aggregate::Count => self.count += i64::from(!value.is_null()),

@@ -72,7 +72,7 @@ impl WriteTransaction<'_> {
     ) -> Result<u64, Error> {
         let document = self.validated(table, document)?;
         if let Some(action) = insert.on_conflict {
-            let taken = self.in_the_way(table, &document)?;
+            let taken = self.in_the_way(table, &document, action)?;
             if !taken.is_empty() {
                 return match action {
                     OnConflict::Nothing => Ok(0),
@@ -89,8 +89,14 @@ impl WriteTransaction<'_> {
         Ok(1)
     }
 
-    /// The keys of the rows that hold the document's key or one of its unique values, that of the key last.
-    fn in_the_way(&self, table: &Table, document: &[(String, Value)]) -> Result<Vec<Vec<u8>>, Error> {
+    /// The keys of the rows that hold the document's key or one of its unique values, that of the key last; those found first
+    /// are enough to do nothing.
+    fn in_the_way(
+        &self,
+        table: &Table,
+        document: &[(String, Value)],
+        action: OnConflict,
+    ) -> Result<Vec<Vec<u8>>, Error> {
         let mut taken = Vec::new();
         for index in table.indexes.iter().filter(|index| index.definition.unique) {
             let values = row::values_at(&table.definition, &index.definition.paths, document);
@@ -101,8 +107,12 @@ impl WriteTransaction<'_> {
                 taken.extend(row_of_entry(entry)?.filter(|key| !taken.contains(key)));
             }
         }
+        if action == OnConflict::Nothing && !taken.is_empty() {
+            return Ok(taken);
+        }
         if let Some(paths) = table.primary_key() {
-            let key = row::checked_key(table.namespace, &row::values_at(&table.definition, paths, document))?;
+            let key =
+                row::checked_key(table.namespace, &row::key_values(&table.definition, paths, document)?)?;
             if self.value(&key)?.is_some() {
                 taken.retain(|other| *other != key);
                 taken.push(key);
@@ -121,7 +131,7 @@ impl WriteTransaction<'_> {
     ) -> Result<(), Error> {
         let own = match table.primary_key() {
             Some(paths) => {
-                row::checked_key(table.namespace, &row::values_at(&table.definition, paths, &document))?
+                row::checked_key(table.namespace, &row::key_values(&table.definition, paths, &document)?)?
             }
             None => taken.first().cloned().unwrap_or_default(),
         };
@@ -160,6 +170,9 @@ impl WriteTransaction<'_> {
             let mut document = stored.document.clone();
             let mut is_whole = true;
             for change in changes {
+                if document == stored.document {
+                    require_set(&table, &document, change)?;
+                }
                 is_whole = self.change(&mut document, &values, change, parameters)?;
                 if !is_whole {
                     break;
@@ -214,6 +227,19 @@ impl WriteTransaction<'_> {
             }
         }
         Ok(removed)
+    }
+}
+
+/// Refuses to unset a declared field that a row as it is stored does not have; of undeclared ones Genji does not mind.
+fn require_set(table: &Table, document: &[(String, Value)], change: &Change) -> Result<(), Error> {
+    match change {
+        Change::Unset(name)
+            if table.definition.document.field(name).is_some()
+                && !document.iter().any(|(field, _)| field == name) =>
+        {
+            Err(Error::new(ErrorKind::NotFound, format!("field {name} is not set")))
+        }
+        _ => Ok(()),
     }
 }
 

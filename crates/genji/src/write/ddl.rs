@@ -59,7 +59,7 @@ impl WriteTransaction<'_> {
             let row = sequence::row_value(&entry.name, None);
             writes.push(Write::Set(sequence::row_key(&entry.name), row));
             docid_sequence = Some(entry.name.clone());
-            self.set_position(&entry.name, Some(sequence::Position::default()));
+            self.renew_sequence(&entry.name, Some(sequence::Position::default()));
             self.schema_mut().put_sequence(entry);
         }
         let namespace = self.take_namespace(&mut writes)?;
@@ -117,7 +117,7 @@ impl WriteTransaction<'_> {
         };
         let row = sequence::row_value(&entry.name, None);
         self.write(vec![set_entry(&entry), Write::Set(sequence::row_key(&entry.name), row)])?;
-        self.set_position(&entry.name, Some(sequence::Position::default()));
+        self.renew_sequence(&entry.name, Some(sequence::Position::default()));
         self.schema_mut().put_sequence(entry);
         Ok(())
     }
@@ -135,7 +135,7 @@ impl WriteTransaction<'_> {
         }
         self.write(vec![Write::Delete(sequence::row_key(name)), Write::Delete(entry.key())])?;
         self.schema_mut().remove_sequence(name);
-        self.set_position(name, None);
+        self.renew_sequence(name, None);
         Ok(())
     }
 
@@ -215,7 +215,7 @@ impl WriteTransaction<'_> {
         let table = self.schema.user_table(name)?;
         self.whole(|this| this.drop_rows_and_definition(&table))?;
         if let Some(sequence) = table.entry.docid_sequence.as_deref() {
-            self.set_position(sequence, None);
+            self.renew_sequence(sequence, None);
         }
         Ok(())
     }

@@ -10,17 +10,23 @@ use crate::{Error, ErrorKind, key, value};
 /// Named values in order; what a row is to its writer.
 pub type Document = Vec<(String, Value)>;
 
-/// Validates a document: casts declared fields, and refuses what the table does not declare. Defaults are in it already.
+/// Says what an absent field gets.
+pub(crate) type Defaults<'d> = &'d mut dyn FnMut(&FieldDefinition) -> Result<Option<Value>, Error>;
+
+/// Validates a document: casts declared fields, and refuses what the table does not declare. A default comes in where its
+/// field is at turn: those of later fields take no value of a sequence if an earlier field is refused.
 ///
 /// The result has every declared field in order, NULL where there is no value, then the extra fields.
 pub(crate) fn validate(
     definition: &DocumentDefinition,
     fields: &[(String, Value)],
+    defaults: Defaults<'_>,
 ) -> Result<Document, Error> {
     let mut document = Vec::with_capacity(fields.len().max(definition.fields.len()));
     for field in &definition.fields {
         let given = fields.iter().find(|(name, _)| *name == field.name).map(|(_, value)| value);
-        document.push((field.name.clone(), validate_field(field, given)?));
+        let default = if given.is_none() { defaults(field)? } else { None };
+        document.push((field.name.clone(), validate_field(field, given.or(default.as_ref()), defaults)?));
     }
     for (index, (name, value)) in fields.iter().enumerate() {
         if fields.iter().take(index).any(|(earlier, _)| earlier == name) {
@@ -37,7 +43,11 @@ pub(crate) fn validate(
     Ok(document)
 }
 
-fn validate_field(field: &FieldDefinition, given: Option<&Value>) -> Result<Value, Error> {
+fn validate_field(
+    field: &FieldDefinition,
+    given: Option<&Value>,
+    defaults: Defaults<'_>,
+) -> Result<Value, Error> {
     let value = given.unwrap_or(&Value::Null);
     if value.is_null() {
         if field.not_null {
@@ -56,7 +66,7 @@ fn validate_field(field: &FieldDefinition, given: Option<&Value>) -> Result<Valu
     };
     match (cast::to(value, &field.field_type).ok_or_else(misfit)?, &field.field_type) {
         (Value::Document(fields), FieldType::Document(nested)) => {
-            validate(nested, &fields).map(Value::Document)
+            validate(nested, &fields, defaults).map(Value::Document)
         }
         (value, _) => storable(&field.name, &value),
     }
@@ -199,6 +209,21 @@ pub(crate) fn values_at(table: &TableDefinition, paths: &[Path], document: &[(St
         .collect()
 }
 
+/// The values of a document's primary key. A field is NOT NULL by being part of it, but the document around it may be NULL.
+pub(crate) fn key_values(
+    table: &TableDefinition,
+    paths: &[Path],
+    document: &[(String, Value)],
+) -> Result<Vec<Value>, Error> {
+    let values = values_at(table, paths, document);
+    match paths.iter().zip(&values).find(|(_, value)| value.is_null()) {
+        Some((path, _)) => {
+            Err(Error::new(ErrorKind::Constraint, format!("key field {path} must not be null")))
+        }
+        None => Ok(values),
+    }
+}
+
 /// Encodes a key and refuses what Genji's comparer cannot order.
 pub(crate) fn checked_key(namespace: i64, values: &[Value]) -> Result<Vec<u8>, Error> {
     let key = key::encode(namespace, values)?;
@@ -224,7 +249,8 @@ pub(crate) fn cast_key(table: &TableDefinition, values: &[Value]) -> Result<Vec<
         .map(|(path, value)| {
             let field_type = if has_key { table.type_at(path).clone() } else { FieldType::Integer };
             let field = FieldDefinition { name: path.to_string(), field_type, not_null: true, default: None };
-            validate_field(&field, Some(value)).map(|value| as_read(&field.field_type, &value))
+            validate_field(&field, Some(value), &mut |_| Ok(None))
+                .map(|value| as_read(&field.field_type, &value))
         })
         .collect()
 }

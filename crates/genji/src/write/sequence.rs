@@ -74,6 +74,13 @@ impl Position {
         Ok((next, Some(lease)))
     }
 
+    /// Goes to where an undone transaction came; what it had reserved is not stored.
+    pub(crate) fn pass(&mut self, undone: Self) {
+        if undone != *self {
+            *self = Self { current: undone.current, lease: None };
+        }
+    }
+
     /// The exact value to store when the database is closed, if the stored one is not exact.
     pub(crate) fn to_release(self) -> Option<i64> {
         if self.current == self.lease { None } else { self.current }

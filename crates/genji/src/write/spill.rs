@@ -124,6 +124,7 @@ impl WriteTransaction<'_> {
 impl Drop for WriteTransaction<'_> {
     /// Undoes the parts that are written. If that fails the database takes no more writes, and the next open undoes them.
     fn drop(&mut self) {
+        self.pass_sequences();
         if self.spilled.is_none() {
             return;
         }

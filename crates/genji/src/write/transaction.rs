@@ -1,6 +1,6 @@
 //! One write transaction: reads its own writes, becomes one batch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, MutexGuard};
 
 use deltamesh_change::{EnginePosition, Value};
@@ -22,14 +22,16 @@ const DOCID: &str = crate::relation::DOCID;
 /// The name under which a caller gives a document of undeclared fields.
 const EXTRA: &str = crate::relation::EXTRA;
 
-/// An open write transaction. Dropping it undoes everything; each call for one row either takes effect whole or not at all,
-/// but for the values that it took from sequences.
+/// An open write transaction. Dropping it undoes everything; each call for one row either takes effect whole or not at all.
+/// But values that were taken from sequences are not given out again.
 pub struct WriteTransaction<'a> {
     pub(crate) database: &'a Database,
     pub(crate) writer: MutexGuard<'a, Writer>,
     pub(crate) schema: Arc<Schema>,
     pub(crate) schema_changed: bool,
     sequences: BTreeMap<String, Option<Position>>,
+    /// The sequences that it created or dropped.
+    renewed: BTreeSet<String>,
     pub(crate) batch: BatchWriter,
     pub(crate) overlay: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     /// Set while parts of it are written; given back before the writer.
@@ -70,6 +72,7 @@ impl<'a> WriteTransaction<'a> {
             writer,
             schema_changed: false,
             sequences: BTreeMap::new(),
+            renewed: BTreeSet::new(),
             batch: BatchWriter::new(),
             overlay: BTreeMap::new(),
             spilled: None,
@@ -100,19 +103,25 @@ impl<'a> WriteTransaction<'a> {
         self.require_whole()?;
         self.end_spilled();
         if self.batch.is_empty() {
+            self.end_sequences();
             return Ok(None);
         }
         let batch = std::mem::take(&mut self.batch);
         let schema = self.schema_changed.then(|| self.schema.clone());
         let submitted = self.writer.commit(batch, schema, self.database)?;
         self.spilled = None;
+        self.end_sequences();
+        Ok(Some(submitted))
+    }
+
+    /// Puts the positions of sequences where this transaction leaves them.
+    fn end_sequences(&mut self) {
         for (name, moved) in std::mem::take(&mut self.sequences) {
             match moved {
                 Some(moved) => self.writer.sequences.insert(name, moved),
                 None => self.writer.sequences.remove(&name),
             };
         }
-        Ok(Some(submitted))
     }
 
     /// Whether committing it would change anything.
@@ -257,7 +266,7 @@ impl<'a> WriteTransaction<'a> {
         let mut writes = Vec::with_capacity(2 + table.indexes.len());
         let mut docid = None;
         let values = match table.primary_key() {
-            Some(paths) => row::values_at(&table.definition, paths, document),
+            Some(paths) => row::key_values(&table.definition, paths, document)?,
             None => {
                 let (name, position, stored) = self.next_docid(table)?;
                 if let Some(lease) = stored {
@@ -268,19 +277,19 @@ impl<'a> WriteTransaction<'a> {
             }
         };
         let key = row::checked_key(table.namespace, &values)?;
+        let entries = self.index_entries(table, document, &key)?;
+        for index in &table.indexes {
+            self.check_unique(table, index, document, &[])?;
+        }
         if self.value(&key)?.is_some() {
             let reason = format!("table {} has a row of this key", table.definition.name);
             return Err(Error::new(ErrorKind::AlreadyExists, reason));
-        }
-        let entries = self.index_entries(table, document, &key)?;
-        for (index, entry) in table.indexes.iter().zip(&entries) {
-            self.check_unique(table, index, document, entry)?;
         }
         writes.push(Write::Set(key, bytes));
         writes.extend(entries.into_iter().map(index_set));
         self.write(writes)?;
         if let Some((name, position)) = docid {
-            self.sequences.insert(name, Some(position));
+            self.move_sequence(&name, position);
         }
         Ok(values)
     }
@@ -316,7 +325,7 @@ impl<'a> WriteTransaction<'a> {
     ) -> Result<(), Error> {
         if let Some(paths) = table.primary_key() {
             let key =
-                row::checked_key(table.namespace, &row::values_at(&table.definition, paths, &document))?;
+                row::checked_key(table.namespace, &row::key_values(&table.definition, paths, &document)?)?;
             if key != stored.key {
                 if self.value(&key)?.is_some() {
                     let reason = format!("table {} has a row of this key", table.definition.name);
@@ -405,7 +414,7 @@ impl<'a> WriteTransaction<'a> {
         table.indexes.iter().map(|index| index_entry(table, index, document, row_key)).collect()
     }
 
-    /// Refuses a second row with the same indexed values, unless one of them is null.
+    /// Refuses a second row with the same indexed values as the row of `entry`, unless one of them is null.
     pub(crate) fn check_unique(
         &self,
         table: &Table,
@@ -504,9 +513,26 @@ impl<'a> WriteTransaction<'a> {
         }
     }
 
-    /// Moves a sequence, or forgets it.
-    pub(crate) fn set_position(&mut self, name: &str, position: Option<Position>) {
+    /// Moves a sequence.
+    pub(crate) fn move_sequence(&mut self, name: &str, position: Position) {
+        self.sequences.insert(name.to_owned(), Some(position));
+    }
+
+    /// Begins a sequence anew, or forgets it.
+    pub(crate) fn renew_sequence(&mut self, name: &str, position: Option<Position>) {
+        self.renewed.insert(name.to_owned());
         self.sequences.insert(name.to_owned(), position);
+    }
+
+    /// Leaves the positions of sequences where they are, of a transaction that is undone: its values are not given out again.
+    pub(crate) fn pass_sequences(&mut self) {
+        for (name, moved) in std::mem::take(&mut self.sequences) {
+            if let (Some(moved), Some(position)) = (moved, self.writer.sequences.get_mut(&name))
+                && !self.renewed.contains(&name)
+            {
+                position.pass(moved);
+            }
+        }
     }
 }
 

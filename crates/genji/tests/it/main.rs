@@ -7,6 +7,8 @@ mod damage;
 mod fixtures;
 mod large;
 mod live;
+mod process;
+mod random;
 mod reference;
 mod storage;
 mod values;

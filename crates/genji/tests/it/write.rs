@@ -12,6 +12,7 @@ use serde_json::Value as Json;
 
 mod alternate;
 mod capture;
+mod differential;
 mod foreign;
 mod random_sql;
 mod recovery;

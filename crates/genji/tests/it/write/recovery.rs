@@ -97,7 +97,7 @@ fn many_flushes() {
             let sql = format!("INSERT INTO t (id, code, v) VALUES ({id}, 'c{id}', '{}')", "v".repeat(100));
             match database.execute(&sql, &[]) {
                 Ok(_) => expected += 1,
-                Err(error) => assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{error}"),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::Constraint, "{error}"),
             }
             if id % 7 == 0 {
                 let deleted = database.execute(&format!("DELETE FROM t WHERE id = {}", id / 2), &[]).unwrap();

@@ -367,6 +367,52 @@ fn sequences() -> Result<()> {
 }
 
 #[test]
+fn sequences_do_not_go_back() -> Result<()> {
+    check(
+        "CREATE SEQUENCE s
+        CREATE SEQUENCE c CACHE 5
+        CREATE SEQUENCE end MAXVALUE 2 CACHE 5
+        CREATE TABLE t (a TEXT NOT NULL, b INTEGER DEFAULT NEXT VALUE FOR s, c INTEGER CHECK (c > 0), d TEXT UNIQUE)
+        BEGIN
+        SELECT NEXT VALUE FOR s, NEXT VALUE FOR c
+        ROLLBACK
+        SELECT NEXT VALUE FOR s, NEXT VALUE FOR c
+        SELECT NEXT VALUE FOR c
+        INSERT INTO t (a, c) VALUES ('x', 0)
+        INSERT INTO t (c) VALUES (1)
+        INSERT INTO t (a, c, d) VALUES ('x', 'y', 'd')
+        INSERT INTO t (a, c, d) VALUES ('x', 1, 'd')
+        INSERT INTO t (a, c, d) VALUES ('x', 1, 'd')
+        INSERT INTO t (a, c, d) VALUES ('x', 1, 'd') ON CONFLICT DO NOTHING
+        SELECT NEXT VALUE FOR s, NEXT VALUE FOR c
+        SELECT NEXT VALUE FOR end
+        SELECT NEXT VALUE FOR end
+        SELECT NEXT VALUE FOR end
+        SELECT * FROM t",
+    )
+}
+
+#[test]
+fn keys_inside_documents_and_unset_fields() -> Result<()> {
+    check(
+        "CREATE TABLE t (a DOCUMENT(b INTEGER, c TEXT), u TEXT UNIQUE, v INTEGER, PRIMARY KEY (a.b), ...)
+        INSERT INTO t (u) VALUES ('x')
+        INSERT INTO t (a) VALUES (NULL)
+        INSERT INTO t VALUES {a: {b: 1}, u: 'x', w: 1}
+        INSERT INTO t (a, u) VALUES (NULL, 'x') ON CONFLICT DO NOTHING
+        INSERT INTO t (a, u) VALUES (NULL, 'y') ON CONFLICT DO NOTHING
+        UPDATE t UNSET v
+        UPDATE t UNSET u, v
+        UPDATE t UNSET nope, w
+        SELECT * FROM t
+        CREATE TABLE g (d DOCUMENT)
+        INSERT INTO g VALUES {d: {a: 1}}, {d: {a: 1, b: 2}}, {d: {a: 2}}
+        SELECT COUNT(*) FROM g GROUP BY d
+        SELECT * FROM t",
+    )
+}
+
+#[test]
 fn definitions_and_transactions() -> Result<()> {
     check(
         "CREATE TABLE t (id INTEGER PRIMARY KEY, a INTEGER, b TEXT)
