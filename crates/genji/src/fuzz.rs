@@ -16,7 +16,7 @@ use crate::log::{LogReader, Step};
 use crate::manifest::Version;
 use crate::relation::Relation;
 use crate::table::Table;
-use crate::transaction::Assembly;
+use crate::transaction::{Assembly, Carried};
 use crate::{key, spill, value};
 
 pub mod repair;
@@ -110,9 +110,9 @@ pub fn batch(record: &[u8]) {
 /// What a batch does to a database.
 fn changes(batch: &Batch<'_>, catalog: &mut CatalogState, faults: &mut Faults) {
     let _either = spill::part(batch);
-    let mut assembly = Assembly::new(catalog, faults);
+    let mut assembly = Assembly::behind(Carried::default(), catalog, faults);
     assembly.add(&batch.operations);
-    for item in assembly.finish() {
+    for item in assembly.finish(true).0 {
         if let deltamesh_change::Item::Row(event) = item {
             assert_eq!(event.key.len(), event.schema.key.len());
         }

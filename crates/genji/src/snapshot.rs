@@ -74,7 +74,7 @@ impl Snapshot {
             // A position inside the tables cannot be read again: it names no log.
             let before = EnginePosition { sequence: open.first, log: 0, offset: 0 };
             position = quiet.filter(|quiet| quiet.sequence <= open.first).unwrap_or(before);
-            pending.push(open.record, end);
+            pending.push(open.record, end)?;
         }
         let mut faults = Faults::default();
         let catalog = read_catalog(&tables, &overlay, &mut faults)?;

@@ -13,6 +13,10 @@ use crate::scan::Scan;
 use crate::view::LiveTable;
 use crate::{Error, key};
 
+mod spool;
+
+pub(crate) use spool::Spool;
+
 /// What a batch means for the transaction that it belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
@@ -51,7 +55,9 @@ pub(crate) fn part(batch: &Batch<'_>) -> Result<Part, Error> {
 /// The parts of a spilled transaction that were read so far.
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
-    records: Vec<Vec<u8>>,
+    pub(crate) records: Spool,
+    /// The operations among them that change the catalog, as batches.
+    pub(crate) catalog: Vec<Vec<u8>>,
     position: EnginePosition,
 }
 
@@ -65,18 +71,29 @@ impl Pending {
         self.position
     }
 
-    pub(crate) fn push(&mut self, record: Vec<u8>, position: EnginePosition) {
-        self.records.push(record);
+    /// Adds a part. After an error it is not among them.
+    pub(crate) fn push(&mut self, record: Vec<u8>, position: EnginePosition) -> Result<(), Error> {
+        let of_catalog = catalog_operations(&Batch::decode(&record)?);
+        self.records.push(record)?;
+        self.catalog.extend(of_catalog);
         self.position = position;
+        Ok(())
     }
+}
 
-    pub(crate) fn records(&self) -> &[Vec<u8>] {
-        &self.records
+/// The operations of a batch that change the catalog, if there are any.
+fn catalog_operations(batch: &Batch<'_>) -> Option<Vec<u8>> {
+    let mut writer = BatchWriter::new();
+    for operation in &batch.operations {
+        match *operation {
+            Operation::Set { key, value } if key::namespace_of(key) == Some(key::CATALOG) => {
+                writer.set(key, value);
+            }
+            Operation::Delete { key } if key::namespace_of(key) == Some(key::CATALOG) => writer.delete(key),
+            _ => {}
+        }
     }
-
-    pub(crate) fn clear(&mut self) {
-        self.records.clear();
-    }
+    (!writer.is_empty()).then(|| writer.finish(batch.sequence))
 }
 
 /// A key that an open transaction touched.

@@ -13,8 +13,8 @@ use crate::follower::{Expected, Follower, Record};
 use crate::manifest;
 use crate::overlay::Overlay;
 use crate::snapshot::read_catalog;
-use crate::spill::{self, Part, Pending};
-use crate::transaction::{Assembly, GenjiTransaction};
+use crate::spill::{self, Part, Pending, Spool};
+use crate::transaction::{Assembly, Carried, GenjiTransaction};
 use crate::view::{LiveTable, View};
 use crate::{Error, ErrorKind, ReadOptions, key};
 
@@ -25,7 +25,8 @@ const FIRST_SEQUENCE: u64 = 1;
 ///
 /// Call [`Tail::poll`] every few milliseconds: the engine recycles its logs in place, at full speed after some 60 ms. Each
 /// poll reads all that is there into memory (up to [`ReadOptions::read_ahead`]) before it returns a transaction. A
-/// transaction that the engine spilled is kept in memory until it ends.
+/// transaction that the engine spilled is kept until it ends: up to 16 MiB in memory, more in a file without a name in the
+/// system's folder for temporary files.
 #[derive(Debug)]
 pub struct Tail {
     follower: Follower,
@@ -34,11 +35,32 @@ pub struct Tail {
     faults: Faults,
     /// Sequence number behind the last finished transaction that was read, whether or not it changed a relation.
     passed: u64,
+    /// A transaction that ended and is larger than memory, while its parts are given out.
+    ending: Option<Ending>,
+    /// What [`Tail::poll`] has joined so far.
+    joined: Option<GenjiTransaction>,
 }
+
+/// Gives out a transaction in parts.
+#[derive(Debug)]
+struct Ending {
+    records: Spool,
+    /// The record that is given out, and how many of its operations were.
+    record: Vec<u8>,
+    given: usize,
+    carried: Carried,
+    position: EnginePosition,
+    partial: bool,
+    /// Whether a part has been given out.
+    begun: bool,
+}
+
+/// Most operations in a part.
+const PART_OPERATIONS: usize = 1 << 16;
 
 impl Tail {
     pub(crate) fn new(follower: Follower, catalog: CatalogState, pending: Pending, faults: Faults) -> Self {
-        Self { follower, catalog, pending, faults, passed: 0 }
+        Self { follower, catalog, pending, faults, passed: 0, ending: None, joined: None }
     }
 
     /// Continues behind a position that was recorded earlier.
@@ -98,22 +120,43 @@ impl Tail {
         let _seen_again = self.follower.fill();
     }
 
-    /// The next finished transaction that changed a relation; none when the engine has written no other yet.
+    /// The next finished transaction that changed a relation, whole; none when the engine has written no other yet.
     ///
     /// # Errors
     /// [`ErrorKind::Corrupt`] and [`ErrorKind::Io`]: nothing is skipped, a later poll tries again.
     /// [`ErrorKind::Gap`] and [`ErrorKind::Rewound`]: take a new snapshot. [`ErrorKind::Unsupported`].
     pub fn poll(&mut self) -> Result<Option<GenjiTransaction>, Error> {
+        while let Some(part) = self.poll_part()? {
+            let more = part.more;
+            match &mut self.joined {
+                Some(joined) => joined.items.extend(part.items),
+                None => self.joined = Some(part),
+            }
+            if !more {
+                break;
+            }
+        }
+        Ok(self.joined.take().map(|joined| GenjiTransaction { more: false, ..joined }))
+    }
+
+    /// As [`Self::poll`], for takers that hold no transaction in memory: one beyond 16 MiB comes in parts, all but the last
+    /// with [`GenjiTransaction::more`] and all with the position behind it. It has ended when its first part comes. A key
+    /// can be in several parts; the last counts.
+    ///
+    /// # Errors
+    /// As [`Self::poll`].
+    pub fn poll_part(&mut self) -> Result<Option<GenjiTransaction>, Error> {
+        if let Some(part) = self.next_part()? {
+            return Ok(Some(part));
+        }
         let filled = self.follower.fill();
         while let Some(record) = self.follower.front() {
-            if record.new_process && !self.pending.is_empty() {
-                if let Some(transaction) = self.orphaned()? {
-                    return Ok(Some(transaction));
-                }
-                continue;
-            }
-            let items = self.take_record();
-            if let Some(transaction) = items?.filter(|transaction| !transaction.items.is_empty()) {
+            let found = if record.new_process && !self.pending.is_empty() {
+                self.orphaned()?
+            } else {
+                self.take_record()?
+            };
+            if let Some(transaction) = found.filter(|found| found.more || !found.items.is_empty()) {
                 return Ok(Some(transaction));
             }
         }
@@ -132,23 +175,17 @@ impl Tail {
         let batch = Batch::decode(&record.bytes).map_err(placed)?;
         match spill::part(&batch).map_err(placed)? {
             Part::Temporary => {}
-            Part::Plain if self.pending.is_empty() => {
-                let items = assemble(&mut self.catalog, &mut self.faults, &[], Some(&batch))?;
+            Part::Plain | Part::Last if self.pending.is_empty() => {
+                let items = assemble(&mut self.catalog, &mut self.faults, &[batch])?;
                 self.passed = position.sequence;
                 self.follower.pop();
-                return Ok(Some(GenjiTransaction { position, items, partial: false }));
+                return Ok(Some(GenjiTransaction { position, items, partial: false, more: false }));
             }
-            Part::Plain | Part::Spilled => {
-                let bytes = record.bytes.clone();
-                self.pending.push(bytes, position);
-            }
+            Part::Plain | Part::Spilled => self.pending.push(record.bytes.clone(), position)?,
             Part::Last => {
-                let items =
-                    assemble(&mut self.catalog, &mut self.faults, self.pending.records(), Some(&batch))?;
-                self.pending.clear();
-                self.passed = position.sequence;
+                self.pending.push(record.bytes.clone(), position)?;
                 self.follower.pop();
-                return Ok(Some(GenjiTransaction { position, items, partial: false }));
+                return self.end(false);
             }
         }
         self.follower.pop();
@@ -157,28 +194,80 @@ impl Tail {
 
     /// The parts of a spilled transaction whose host is gone: Genji shows them, so they count.
     fn orphaned(&mut self) -> Result<Option<GenjiTransaction>, Error> {
-        let items = assemble(&mut self.catalog, &mut self.faults, self.pending.records(), None)?;
+        let transaction = self.end(true)?;
+        Ok(transaction.filter(|transaction| transaction.more || !transaction.items.is_empty()))
+    }
+
+    /// Gives out what is pending: whole, or its first part.
+    fn end(&mut self, partial: bool) -> Result<Option<GenjiTransaction>, Error> {
+        let Pending { records, catalog, .. } = &self.pending;
         let position = self.pending.position();
-        self.pending.clear();
-        let transaction = GenjiTransaction { position, items, partial: true };
-        Ok(Some(transaction).filter(|transaction| !transaction.items.is_empty()))
+        if !records.is_in_file() {
+            let batches = records.in_memory().map(Batch::decode).collect::<Result<Vec<_>, _>>()?;
+            let items = assemble(&mut self.catalog, &mut self.faults, &batches)?;
+            self.pending = Pending::default();
+            self.passed = position.sequence;
+            return Ok(Some(GenjiTransaction { position, items, partial, more: false }));
+        }
+        // Before the first part is out it must be certain that all of them can be.
+        let of_catalog = catalog.iter().map(|record| Batch::decode(record)).collect::<Result<Vec<_>, _>>()?;
+        assemble(&mut self.catalog.clone(), &mut Faults::default(), &of_catalog)?;
+        let Pending { records, .. } = std::mem::take(&mut self.pending);
+        let carried = Carried::default();
+        self.ending =
+            Some(Ending { records, record: Vec::new(), given: 0, carried, position, partial, begun: false });
+        self.next_part()
+    }
+
+    /// The next part of the transaction that is given out in parts; none where there is no such, or nothing is in the rest
+    /// of it and no part of it is out.
+    fn next_part(&mut self) -> Result<Option<GenjiTransaction>, Error> {
+        while let Some(ending) = &mut self.ending {
+            if ending.record.is_empty() {
+                ending.record = ending.records.take()?.unwrap_or_default();
+                ending.given = 0;
+            }
+            let batch = if ending.record.is_empty() { None } else { Some(Batch::decode(&ending.record)?) };
+            let left =
+                batch.as_ref().and_then(|batch| batch.operations.get(ending.given..)).unwrap_or_default();
+            let operations = left.get(..PART_OPERATIONS).unwrap_or(left);
+            let is_record_done = operations.len() == left.len();
+            let is_last = is_record_done && ending.records.is_empty();
+            let carried = std::mem::take(&mut ending.carried);
+            let mut assembly = Assembly::behind(carried, &mut self.catalog, &mut self.faults);
+            assembly.add(operations);
+            let (items, carried) = assembly.finish(is_last);
+            ending.carried = carried;
+            ending.given += operations.len();
+            if is_record_done {
+                ending.record.clear();
+            }
+            let (position, partial, begun) = (ending.position, ending.partial, ending.begun);
+            ending.begun |= !items.is_empty();
+            if is_last {
+                self.ending = None;
+                self.passed = position.sequence;
+            }
+            if !items.is_empty() || (is_last && begun) {
+                return Ok(Some(GenjiTransaction { position, items, partial, more: !is_last }));
+            }
+        }
+        Ok(None)
     }
 }
 
-/// The changes that some records and a last batch make together.
+/// The changes that some batches make together.
 fn assemble(
     catalog: &mut CatalogState,
     faults: &mut Faults,
-    records: &[Vec<u8>],
-    last: Option<&Batch<'_>>,
+    batches: &[Batch<'_>],
 ) -> Result<Vec<Item>, Error> {
-    let batches = records.iter().map(|record| Batch::decode(record)).collect::<Result<Vec<_>, _>>()?;
-    let mut assembly = Assembly::new(catalog, faults);
-    batches.iter().chain(last).for_each(|batch| assembly.add(&batch.operations));
+    let mut assembly = Assembly::behind(Carried::default(), catalog, faults);
+    batches.iter().for_each(|batch| assembly.add(&batch.operations));
     if assembly.shares_namespace() {
         return Err(Error::new(ErrorKind::Gap, "two tables share a namespace"));
     }
-    Ok(assembly.finish())
+    Ok(assembly.finish(true).0)
 }
 
 /// Moves a position past operations that only stored sequences, and are in the tables by now.

@@ -25,6 +25,8 @@ pub struct GenjiTransaction {
     pub items: Vec<Item>,
     /// Whether the host died inside the transaction. Genji does not roll it back, so its part stays visible.
     pub partial: bool,
+    /// Whether more items of the same transaction follow, see [`crate::Tail::poll_part`].
+    pub more: bool,
 }
 
 /// An operation on a row.
@@ -44,7 +46,20 @@ struct Dropped {
     relation: Arc<Relation>,
 }
 
-/// Collects the operations of a transaction.
+/// What one part of a transaction leaves to the next: tables that are gone unless their rows' definition comes back.
+#[derive(Default)]
+pub(crate) struct Carried {
+    dropped: HashMap<i64, Dropped>,
+    retired: HashMap<i64, Arc<Space>>,
+}
+
+impl std::fmt::Debug for Carried {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Carried").field("dropped", &self.dropped.len()).finish_non_exhaustive()
+    }
+}
+
+/// Collects the operations of a transaction, or of a part of it.
 pub(crate) struct Assembly<'a> {
     catalog: &'a mut CatalogState,
     faults: &'a mut Faults,
@@ -62,7 +77,10 @@ pub(crate) struct Assembly<'a> {
 }
 
 impl<'a> Assembly<'a> {
-    pub(crate) fn new(catalog: &'a mut CatalogState, faults: &'a mut Faults) -> Self {
+    /// Begins with what the part before left: nothing, at the beginning of a transaction.
+    pub(crate) fn behind(carried: Carried, catalog: &'a mut CatalogState, faults: &'a mut Faults) -> Self {
+        let Carried { mut dropped, retired } = carried;
+        dropped.values_mut().for_each(|dropped| dropped.order = 0);
         Self {
             catalog,
             faults,
@@ -71,8 +89,8 @@ impl<'a> Assembly<'a> {
             spaces: Vec::new(),
             is_current: false,
             schema: Vec::new(),
-            dropped: HashMap::new(),
-            retired: HashMap::new(),
+            dropped,
+            retired,
             shares: false,
         }
     }
@@ -169,9 +187,10 @@ impl<'a> Assembly<'a> {
         self.shares
     }
 
-    /// The changes in order.
-    pub(crate) fn finish(self) -> Vec<Item> {
-        let Self { mut rows, mut schema, mut dropped, spaces, faults, .. } = self;
+    /// The changes of a part in order, and what it leaves to the next. A drop is told when nothing of its table can follow:
+    /// with the last part, or where another table takes the name.
+    pub(crate) fn finish(self, is_last: bool) -> (Vec<Item>, Carried) {
+        let Self { mut rows, mut schema, mut dropped, retired, spaces, faults, .. } = self;
         keep_last(&mut rows);
         if !dropped.is_empty() {
             for row in &rows {
@@ -180,10 +199,11 @@ impl<'a> Assembly<'a> {
                 }
             }
         }
+        let (told, dropped): (HashMap<_, _>, HashMap<_, _>) =
+            dropped.into_iter().partition(|(_, dropped)| is_last || is_taken(&schema, &dropped.name));
         // A drop has the order of its table's last row, and stands behind it.
         schema.extend(
-            dropped
-                .into_values()
+            told.into_values()
                 .map(|dropped| (dropped.order, SchemaChange::Drop { relation: dropped.name, dsid: 0 })),
         );
         schema.sort_by_key(|(order, _)| *order);
@@ -196,8 +216,16 @@ impl<'a> Assembly<'a> {
             row_items(&spaces[row.space].1, row, faults, &mut items);
         }
         items.extend(schema.map(|(_, change)| Item::Schema(change)));
-        items
+        (items, Carried { dropped, retired })
     }
+}
+
+/// Whether a table gets that name.
+fn is_taken(schema: &[(usize, SchemaChange)], name: &str) -> bool {
+    schema.iter().any(|(_, change)| match change {
+        SchemaChange::Define(schema) | SchemaChange::Rename { to: schema, .. } => schema.relation == name,
+        SchemaChange::Drop { .. } => false,
+    })
 }
 
 /// Keeps the last operation on each key.

@@ -11,6 +11,7 @@ mod alternation;
 mod compaction;
 mod definition;
 mod fault;
+mod latency;
 mod spill;
 
 /// Options under which a few rows already fill the memtable.

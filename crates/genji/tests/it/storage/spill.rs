@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Result;
-use deltamesh_change::Value;
+use deltamesh_change::{Item, SchemaChange, Value};
 use deltamesh_genji::{Database, HostOptions, ReadOptions, Snapshot, WriteTransaction};
 use deltamesh_testkit::GenjiHost;
 
@@ -138,4 +138,62 @@ fn readers_see_all_or_nothing() -> Result<()> {
         assert_eq!(reader.join().unwrap(), changed());
         Ok(())
     })
+}
+
+/// More than the tail keeps in memory: it comes in parts that end together, the tables in the order of their definitions.
+#[test]
+fn a_tail_gives_out_a_huge_transaction_in_parts() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let database =
+        Database::open(dir.path(), &HostOptions { spill_bytes: 3 << 20, ..HostOptions::default() })?;
+    run(&database, &["CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT)"]);
+    put(&database, 0..10, "before");
+    let mut tails = Vec::new();
+    for _ in 0..2 {
+        tails.push(Snapshot::open(dir.path(), &ReadOptions::default())?.into_tail());
+    }
+    let mut transaction = database.begin();
+    let text = "v".repeat(1000);
+    let fill = |transaction: &mut WriteTransaction<'_>| -> Result<()> {
+        for id in 0..12_000 {
+            let row = [("id".to_owned(), Value::Int(id)), ("v".to_owned(), text.as_str().into())];
+            transaction.upsert("t", &row)?;
+        }
+        Ok(())
+    };
+    fill(&mut transaction)?;
+    transaction.execute("DROP TABLE t", &[])?;
+    transaction.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT, w TEXT)", &[])?;
+    fill(&mut transaction)?;
+    assert!(tails.iter_mut().all(|tail| tail.poll_part().is_ok_and(|part| part.is_none())));
+    let position = transaction.commit()?.unwrap();
+
+    let mut parts = 0;
+    let mut said = Vec::new();
+    let mut more = true;
+    while more {
+        let part = tails[0].poll_part()?.unwrap();
+        assert_eq!((part.position, part.partial), (position, false));
+        assert!(part.items.len() < 20_000);
+        parts += 1;
+        more = part.more;
+        assert_eq!(tails[0].passed() == position.sequence, !more);
+        for item in part.items {
+            let said_now = match item {
+                Item::Row(event) => format!("{:?} {}", event.operation, event.schema.columns.len()),
+                Item::Schema(SchemaChange::Drop { .. }) => "drop".to_owned(),
+                Item::Schema(_) => "define".to_owned(),
+            };
+            if said.last() != Some(&said_now) {
+                said.push(said_now);
+            }
+        }
+    }
+    assert!(parts > 5, "{parts}");
+    assert_eq!(said, ["Upsert 2", "Delete 2", "drop", "define", "Upsert 3"]);
+    let whole = tails[1].poll()?.unwrap();
+    assert_eq!((whole.position, whole.more), (position, false));
+    assert!(whole.items.len() > 30_000);
+    assert_eq!(tails[1].poll()?, None);
+    Ok(())
 }
