@@ -236,6 +236,36 @@ mod tests {
         assert_eq!(version.tables[&(6, 5)], TableMeta { smallest: vec![0x45], largest: vec![0x46] });
     }
 
+    /// Edits fill several blocks, one of them lies in two; a cut last one is being written.
+    #[test]
+    fn edits_of_several_blocks() {
+        let edits: Vec<Vec<u8>> = (1..=4000u64)
+            .map(|log| {
+                let mut edit = vec![2];
+                crate::varint::put(&mut edit, log);
+                edit.extend_from_slice(&[5, 1]);
+                crate::varint::put_string(&mut edit, b"a compaction pointer");
+                edit
+            })
+            .collect();
+        let dir = directory(&edits.iter().map(Vec::as_slice).collect::<Vec<_>>(), None);
+        let path = manifest_path(dir.path(), 1);
+        let bytes = std::fs::read(&path).unwrap();
+        assert!(bytes.len() > 3 * BLOCK);
+        assert_eq!(Version::read(dir.path()).unwrap().min_log, 4000);
+        std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+        assert_eq!(Version::read(dir.path()).unwrap().min_log, 3999);
+    }
+
+    /// A tag that Genji never writes, and a comparer of another engine.
+    #[test]
+    fn other_engines_are_refused() {
+        for edit in [&b"\x02\x02\x68\x00"[..], b"\x01\x05other\x02\x02"] {
+            let dir = directory(&[edit], None);
+            assert_eq!(Version::read(dir.path()).unwrap_err().kind(), ErrorKind::Unsupported);
+        }
+    }
+
     #[test]
     fn damage_names_file_and_offset() {
         let dir = directory(&[b"\x02\x02\x03\x03", b"\x02\x04"], Some(14));

@@ -99,3 +99,6 @@ fn weight(tables: &[&LiveTable], prefix: &[u8]) -> Result<u64, Error> {
     }
     Ok(weight)
 }
+
+#[cfg(test)]
+mod tests;

@@ -69,6 +69,24 @@ fn stale_bytes_of_a_recycled_file_are_not_written_yet() {
     assert!(!reader.is_damaged(stop).unwrap());
 }
 
+/// The engine took the file for a later log: what is left of this one is still read, what was overwritten is not waited for
+/// as if it were blank.
+#[test]
+fn recycled_under_the_reader() {
+    let written = Written::log(3, &[&[9; 500], &[9; 500], &[9; 500]]);
+    let mut reader = written.reader(3);
+    let mut record = Vec::new();
+    reader.next(&mut record).unwrap();
+    let later = Written::log(8, &[&[1; 700]]);
+    let path = log_path(written.dir.path(), 3);
+    let file = OpenOptions::new().write(true).open(path).unwrap();
+    reader.rewind(511);
+    file.write_all_at(&later.bytes, 511).unwrap();
+    let (seen, step) = lengths(&mut reader);
+    assert!(seen.is_empty());
+    assert_eq!(step, Step::Stopped(Stop { offset: 511, blank: false }));
+}
+
 /// Whichever byte of the middle record is damaged, it is found at once, and read again when mended.
 #[test]
 fn damage_is_told_from_half_written_and_can_be_mended() {

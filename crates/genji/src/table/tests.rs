@@ -81,6 +81,21 @@ pub(crate) fn of_index_type(index_type: u8) -> Vec<u8> {
     builder.finish(&index, index_type)
 }
 
+/// A table of these entries, in one block and in the order given.
+pub(crate) fn of_entries(entries: &[Entry<'_>]) -> Vec<u8> {
+    let mut builder = Builder::default();
+    let mut stored = Vec::new();
+    for &Entry { key, sequence, value } in entries {
+        let trailer = (sequence << 8 | u64::from(value.is_some())).to_le_bytes();
+        stored.push(([key, &trailer].concat(), value.unwrap_or_default().to_vec()));
+    }
+    let last = stored[stored.len() - 1].0.clone();
+    let data: Vec<_> = stored.iter().map(|(key, value)| (key.as_slice(), value.clone())).collect();
+    let data = builder.add(&block(&data));
+    let index = builder.add(&block(&[(&last, data)]));
+    builder.finish(&index, 0)
+}
+
 fn table(bytes: Vec<u8>) -> Result<Table, Error> {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(table_path(dir.path(), 4), bytes).unwrap();

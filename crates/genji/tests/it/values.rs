@@ -9,6 +9,7 @@ use std::path::Path;
 
 use deltamesh_genji::{ReadOptions, Snapshot, Tail};
 use deltamesh_testkit::GenjiHost;
+use expect_test::expect;
 use serde_json::{Value as Json, json};
 
 use crate::case::{document, snapshot};
@@ -147,6 +148,83 @@ fn boundaries() {
     let Some(taken) = comparison.run(lines) else { return };
     assert!(taken > 200, "{taken}");
     assert!(comparison.seen > 150, "{}", comparison.seen);
+}
+
+/// Rows that are older than ALTER TABLE ADD FIELD, which the engine itself cannot read: the new fields are not there, undeclared
+/// ones stay what they were. One way from the logs, another from tables.
+#[test]
+fn rows_older_than_their_fields() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(mut host) = GenjiHost::start(dir.path()).unwrap() else { return };
+    let mut tail = Snapshot::open(dir.path(), &ReadOptions::default()).unwrap().into_tail();
+    for statement in [
+        "CREATE TABLE strict(id INT PRIMARY KEY, a TEXT)",
+        "CREATE TABLE open(id INT PRIMARY KEY, ...)",
+        "CREATE TABLE free",
+        "INSERT INTO strict(id, a) VALUES (1, \"old\")",
+        "INSERT INTO strict(id) VALUES (2)",
+        "INSERT INTO open(id) VALUES (1)",
+        "INSERT INTO open(id, n, z) VALUES (2, {a: 1}, [1])",
+        "INSERT INTO free(n, z) VALUES (5, \"old\")",
+        "ALTER TABLE strict ADD FIELD n DOCUMENT(x INT)",
+        "ALTER TABLE open ADD FIELD n ARRAY",
+        "ALTER TABLE free ADD FIELD n INT",
+        "INSERT INTO strict(id, n) VALUES (3, {x: 7})",
+        "INSERT INTO open(id, n, z) VALUES (3, [1], 1)",
+        "INSERT INTO free(n, z) VALUES (6, \"new\")",
+        "ALTER TABLE strict ADD FIELD m INT NOT NULL",
+        "ALTER TABLE open ADD FIELD m DOCUMENT",
+        "INSERT INTO strict(id, m) VALUES (4, 1)",
+        "INSERT INTO open(id, m, z) VALUES (4, {n: 2}, 2)",
+    ] {
+        host.execute(statement).unwrap();
+    }
+    let mut model = Model::default();
+    while let Some(transaction) = tail.poll().unwrap() {
+        model.apply(&transaction);
+    }
+    assert_eq!(tail.faults(), []);
+    assert_eq!(snapshot(dir.path()), model.tables);
+    host.execute(".flush").unwrap();
+    assert_eq!(snapshot(dir.path()), model.tables);
+    let rows = |table: &str| model.tables[table].values().map(plain).collect::<Vec<_>>().join("\n");
+    expect![[r#"
+        {id: 1, a: old}
+        {id: 2}
+        {id: 3, n: {x: 7}}
+        {id: 4, m: 1}"#]]
+    .assert_eq(&rows("strict"));
+    expect![[r#"
+        {id: 1}
+        {id: 2, n: {a: f1}, z: [f1]}
+        {id: 3, n: [f1], z: f1}
+        {id: 4, m: {n: f2}, z: f2}"#]]
+    .assert_eq(&rows("open"));
+    expect![[r#"
+        {n: f5, z: old}
+        {n: 6, z: new}"#]]
+    .assert_eq(&rows("free"));
+}
+
+/// A typed value, shorter: integers as `1`, doubles as `f1`.
+fn plain(json: &Json) -> String {
+    let inside = |json: &Json| json.as_array().unwrap().iter().map(plain).collect::<Vec<_>>().join(", ");
+    match json {
+        Json::Object(map) => match map.iter().next().unwrap() {
+            (tag, value) if tag == "doc" => {
+                let field = |field: &Json| format!("{}: {}", field[0].as_str().unwrap(), plain(&field[1]));
+                let fields = value.as_array().unwrap().iter().map(field).collect::<Vec<_>>();
+                format!("{{{}}}", fields.join(", "))
+            }
+            (tag, value) if tag == "array" => format!("[{}]", inside(value)),
+            (tag, value) if tag == "double" => {
+                let bits = u64::from_str_radix(value.as_str().unwrap(), 16).unwrap();
+                format!("f{}", f64::from_bits(bits))
+            }
+            (_, value) => value.as_str().unwrap().to_owned(),
+        },
+        other => other.to_string(),
+    }
 }
 
 /// Random tables, values and statements, over several lives of the engine.
