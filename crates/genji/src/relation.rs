@@ -20,6 +20,10 @@ pub const DOCID: &str = "__docid";
 /// Name of the column that holds the undeclared fields of a table that allows them.
 pub const EXTRA: &str = "__extra";
 
+/// How deep values of a relation may be nested, in messages of the change log: a reader of Protobuf takes a hundred, and a
+/// value stands in four. An array takes two for each level, a document three.
+const DEEPEST: usize = 96;
+
 /// A table of a user, with the namespace that its rows are in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Relation {
@@ -112,7 +116,19 @@ impl Relation {
                 row[column].clone_from(value);
             }
         }
+        if row.iter().any(|value| depth(value) > DEEPEST) {
+            return Err(Error::decode("value is nested too deep"));
+        }
         Ok(row)
+    }
+}
+
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Null => 1,
+        Value::Array(values) => 2 + values.iter().map(depth).max().unwrap_or_default(),
+        Value::Document(fields) => 3 + fields.iter().map(|(_, value)| depth(value)).max().unwrap_or_default(),
+        _ => 0,
     }
 }
 

@@ -5,7 +5,7 @@
 //! 1000 rows. Then what the tail decodes of a log, and the rows of a snapshot, a second.
 //!
 //! `--seconds N` (default 3) is the length of each run, `--rounds N` (default 3) how often the two alternate, `--rows N`
-//! (default 500000) the size of the log and the snapshot.
+//! (default 500000) the size of the log and the snapshot, `--row N` (default 100) the bytes of text in a row of theirs.
 
 #![allow(clippy::print_stdout)]
 
@@ -19,11 +19,12 @@ struct Plan {
     seconds: u64,
     rounds: usize,
     rows: i64,
+    row: usize,
 }
 
 impl Plan {
     fn from_arguments() -> Result<Self> {
-        let mut plan = Self { seconds: 3, rounds: 3, rows: 500_000 };
+        let mut plan = Self { seconds: 3, rounds: 3, rows: 500_000, row: write::ROW };
         let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
         while let Some(name) = arguments.next() {
             let value = arguments.next().with_context(|| format!("{name} needs a number"))?;
@@ -31,7 +32,8 @@ impl Plan {
                 "--seconds" => plan.seconds = value.parse()?,
                 "--rounds" => plan.rounds = value.parse()?,
                 "--rows" => plan.rows = value.parse()?,
-                _ => anyhow::bail!("unknown option {name}: there is --seconds, --rounds, --rows"),
+                "--row" => plan.row = value.parse()?,
+                _ => anyhow::bail!("unknown option {name}: there is --seconds, --rounds, --rows, --row"),
             }
         }
         Ok(plan)

@@ -20,7 +20,7 @@ pub(crate) fn run(plan: &Plan) -> Result<()> {
     database.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, pad TEXT)", &[])?;
     let position = database.position()?;
     for first in (0..plan.rows).step_by(ROWS as usize) {
-        insert(&database, first..(first + ROWS).min(plan.rows))?;
+        insert(&database, first..(first + ROWS).min(plan.rows), plan.row)?;
     }
     let bytes = log_bytes(dir.path())?;
     for round in 1..=plan.rounds {

@@ -12,7 +12,7 @@ use deltamesh_testkit::GenjiHost;
 use crate::Plan;
 
 /// Bytes of text in a row.
-const ROW: usize = 100;
+pub(crate) const ROW: usize = 100;
 const WRITERS: usize = 16;
 const CREATE: &str = "CREATE TABLE t (id INTEGER PRIMARY KEY, pad TEXT)";
 
@@ -55,7 +55,7 @@ fn ours(length: Duration, writers: usize, rows: i64) -> Result<f64> {
             let mut written = 0;
             while !stop.load(Ordering::Relaxed) {
                 let first = next.fetch_add(rows, Ordering::Relaxed);
-                insert(&database, first..first + rows)?;
+                insert(&database, first..first + rows, ROW)?;
                 written += rows;
             }
             Ok(written)
@@ -71,11 +71,11 @@ fn ours(length: Duration, writers: usize, rows: i64) -> Result<f64> {
     Ok(written?.iter().sum::<i64>() as f64 / started.elapsed().as_secs_f64())
 }
 
-/// Commits these rows in one transaction.
-pub(crate) fn insert(database: &Database, ids: std::ops::Range<i64>) -> Result<()> {
+/// Commits these rows, each with so many bytes of text, in one transaction.
+pub(crate) fn insert(database: &Database, ids: std::ops::Range<i64>, bytes: usize) -> Result<()> {
     let mut transaction = database.begin();
     for id in ids {
-        let text: Value = "v".repeat(ROW).into();
+        let text: Value = "v".repeat(bytes).into();
         transaction.insert("t", &[("id".to_owned(), Value::Int(id)), ("pad".to_owned(), text)])?;
     }
     transaction.commit()?;

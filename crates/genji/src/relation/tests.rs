@@ -162,6 +162,20 @@ fn bytes_that_do_not_fit_are_refused() {
     );
 }
 
+/// A row that no reader of the change log could take is refused here, by name; one level less is read.
+#[test]
+fn values_that_are_nested_too_deep() {
+    let relation = relation("CREATE TABLE t (id INTEGER NOT NULL, a ANY, CONSTRAINT t_pk PRIMARY KEY (id))");
+    let key = vec![Value::Int(1)];
+    for (level, deepest) in [("e601", 48), ("f001 da0178", 32)] {
+        let row = |levels: usize| bytes(&format!("45 {} 45", level.repeat(levels)));
+        assert!(relation.decode_row(&key, &row(deepest)).is_ok());
+        let error = relation.decode_row(&key, &row(deepest + 1)).unwrap_err();
+        assert_eq!(error.reason(), "value is nested too deep");
+        assert!(relation.decode_document(&row(deepest + 1)).is_ok());
+    }
+}
+
 #[test]
 fn names_that_sql_cannot_tell_apart() {
     let schema = relation("CREATE TABLE t (a TEXT, A TEXT, __docid TEXT)").schema;
