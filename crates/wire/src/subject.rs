@@ -100,7 +100,7 @@ pub fn feed_view(view: &str) -> String {
     format!("feed.{}.>", token(view))
 }
 
-/// Request subject of an operation on a source: `mutate`, `execute` or `reconcile`.
+/// Request subject of an operation on a source: `mutate`, `execute`, `fetch` or `reconcile`.
 #[must_use]
 pub fn source_request(source: &str, operation: &str) -> String {
     format!("source.{source}.{operation}")

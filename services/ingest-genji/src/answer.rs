@@ -1,7 +1,5 @@
 //! Answers to mutations and statements.
 
-use std::collections::VecDeque;
-
 use deltamesh_change::SourcePosition;
 use deltamesh_jetstream::Request;
 use deltamesh_wire::proto::change::v1::Document;
@@ -9,23 +7,32 @@ use deltamesh_wire::proto::source::v1::{ExecuteResponse, MutateResponse};
 use prost::Message as _;
 use tracing::debug;
 
-use crate::pages::{Page, Results};
+use crate::pages::{Page, Results, Rows};
 
 /// What a request is told beside the position.
 pub(crate) enum Answer {
-    Mutated { rows: u64, documents: Vec<Document> },
-    Executed { rows: u64, session: String, pages: VecDeque<Page> },
+    Mutated {
+        rows: u64,
+        documents: Vec<Document>,
+    },
+    Executed {
+        rows: u64,
+        session: String,
+        returned: Rows,
+    },
+    /// A session's COMMIT, which may be sent again.
+    Committed,
 }
 
 impl Answer {
     /// That a statement without rows was run.
     pub(crate) fn done() -> Self {
-        Self::Executed { rows: 0, session: String::new(), pages: VecDeque::new() }
+        Self::session(String::new())
     }
 
     /// To BEGIN.
     pub(crate) fn session(session: String) -> Self {
-        Self::Executed { rows: 0, session, pages: VecDeque::new() }
+        Self::Executed { rows: 0, session, returned: Rows::default() }
     }
 
     /// Sends it; what does not fit one message is left in `results`.
@@ -41,8 +48,11 @@ impl Answer {
             Self::Mutated { rows, documents } => {
                 MutateResponse { source, position, rows, documents }.encode_to_vec()
             }
-            Self::Executed { rows, session, pages } => {
-                let (documents, next) = results.begin(pages);
+            Self::Committed => {
+                ExecuteResponse { source, position, ..ExecuteResponse::default() }.encode_to_vec()
+            }
+            Self::Executed { rows, session, returned } => {
+                let (documents, next) = results.begin(returned);
                 ExecuteResponse { source, position, rows, session, documents, next }.encode_to_vec()
             }
         };

@@ -11,7 +11,7 @@ use prost::Message as _;
 use crate::answer::Answer;
 use crate::commits::RESERVED;
 use crate::mutate::{apply, check_table, refusal};
-use crate::pages::{HEADER, HEADROOM, Pages};
+use crate::pages::{HEADER, HEADROOM, Pages, Room};
 
 /// A request that is understood.
 pub(crate) struct Call {
@@ -102,6 +102,7 @@ impl Work {
         database: &Database,
         session: &mut Session<'_>,
         max_message: usize,
+        room: &Room,
     ) -> Result<(Option<Submitted>, Answer), ServiceError> {
         match self {
             Self::Mutate { mutations, returning } if session.in_transaction() => {
@@ -116,7 +117,7 @@ impl Work {
                 Ok((transaction.submit().map_err(|error| refusal(&error))?, answer))
             }
             Self::Execute { statement, bound } => {
-                let mut pages = Pages::new(max_message);
+                let mut pages = Pages::new(max_message, room);
                 let ran = session.run(&statement, bound.parameters(), &mut |row| pages.push(row));
                 let (rows, submitted) = ran.map_err(|error| match error.kind() {
                     ErrorKind::Unsupported if pages.is_refused() => {
@@ -124,7 +125,7 @@ impl Work {
                     }
                     _ => refusal(&error),
                 })?;
-                let answer = Answer::Executed { rows, session: String::new(), pages: pages.finish() };
+                let answer = Answer::Executed { rows, session: String::new(), returned: pages.finish() };
                 Ok((submitted, answer))
             }
         }

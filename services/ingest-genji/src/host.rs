@@ -15,6 +15,7 @@ use deltamesh_jetstream::{Code, Request, ServiceError};
 use tokio::sync::mpsc;
 
 use crate::answer::Answer;
+use crate::pages::Room;
 use crate::sessions::{Endings, Serving, Task, Waiting};
 use crate::{Limits, flush, tables};
 
@@ -75,6 +76,7 @@ impl Host {
             dir: dir.to_owned(),
             limits: limits.clone(),
             max_message,
+            room: Room::default(),
             modules: tables::Modules::default(),
             jobs: job_queue,
             waiting: VecDeque::new(),
@@ -113,6 +115,8 @@ pub(crate) struct Thread {
     dir: PathBuf,
     pub(crate) limits: Limits,
     pub(crate) max_message: usize,
+    /// Of the rows that statements return.
+    pub(crate) room: Room,
     modules: tables::Modules,
     pub(crate) jobs: Receiver<Task>,
     /// What waits for a session to end.

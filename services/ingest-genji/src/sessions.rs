@@ -19,6 +19,8 @@ use crate::flush::Ran;
 use crate::host::{End, Thread};
 use crate::mutate::refusal;
 
+/// Most bytes of requests that may wait for the session of another.
+const WAITING_BYTES: usize = 64 << 20;
 /// Sessions that were not committed and whose end is remembered.
 const ENDED: usize = 1024;
 
@@ -30,6 +32,15 @@ pub(crate) enum Task {
         name: String,
         value: bytes::Bytes,
     },
+}
+
+impl Task {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Call(call) => call.request.payload.len(),
+            Self::Module { value, .. } => value.len(),
+        }
+    }
 }
 
 /// A task that waits for the open session to end.
@@ -234,7 +245,10 @@ impl<'d> Serving<'d> {
 
     fn wait(&mut self, task: Task) {
         let limits = &self.thread.limits;
-        if self.thread.waiting.len() >= limits.session_waiting {
+        let bytes: usize = self.thread.waiting.iter().map(|waiting| waiting.task.bytes()).sum();
+        let is_full =
+            self.thread.waiting.len() >= limits.session_waiting || bytes + task.bytes() > WAITING_BYTES;
+        if is_full {
             let reason = "another session has its transaction open, and too many wait for it";
             self.thread.refuse_task(task, &ServiceError::new(Code::ResourceExhausted, reason));
             return;
@@ -252,7 +266,7 @@ impl<'d> Serving<'d> {
         let mut session = Session::new(self.database);
         let Call { request, work, .. } = call;
         let defines = work.defines();
-        match work.run(self.database, &mut session, self.thread.max_message) {
+        match work.run(self.database, &mut session, self.thread.max_message, &self.thread.room) {
             Ok(_) if session.in_transaction() => {
                 let (name, now) = (self.commits.name(), Instant::now());
                 let answer = Answer::session(name.clone());
@@ -280,7 +294,7 @@ impl<'d> Serving<'d> {
             _ => {}
         }
         let Some(open) = &mut self.open else { return };
-        let ran = work.run(self.database, &mut open.session, self.thread.max_message);
+        let ran = work.run(self.database, &mut open.session, self.thread.max_message, &self.thread.room);
         open.last = Instant::now();
         match ran {
             Ok((submitted, answer)) => self.answer(request, submitted, answer),
@@ -293,7 +307,7 @@ impl<'d> Serving<'d> {
         match self.submit(&mut session, &name) {
             Ok(Some((number, submitted))) => {
                 self.commits.committed(number, name, submitted.position);
-                self.answer(request, Some(submitted), Answer::done());
+                self.answer(request, Some(submitted), Answer::Committed);
                 self.thread.tell_tables(self.database);
             }
             Ok(None) => {
@@ -329,7 +343,7 @@ impl<'d> Serving<'d> {
         let aborted = |reason: &str| ServiceError::new(Code::Aborted, format!("{reason}; begin again"));
         let error = match (fate, ended, work.statement()) {
             (Fate::Committed(position), _, Some(Statement::Commit)) => {
-                return self.send(request, Some(position), Answer::done());
+                return self.send(request, Some(position), Answer::Committed);
             }
             (Fate::Committed(_), ..) => {
                 let reason = "session was committed: begin another";

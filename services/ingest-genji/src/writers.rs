@@ -81,12 +81,14 @@ impl Writers {
 
     /// Another host writes the change log now: whether it has these transactions is not known here.
     pub(crate) async fn abandon(&mut self) {
-        let reason = format!(
-            "source {} is written by another host now; look before writing again, or send COMMIT again",
-            self.source
-        );
-        for Committed { request, .. } in std::mem::take(&mut self.waiting).into_values().flatten() {
-            if let Err(error) = request.fail(&ServiceError::new(Code::Aborted, reason.clone())).await {
+        for Committed { request, answer, .. } in std::mem::take(&mut self.waiting).into_values().flatten() {
+            // What became of a session is for the other host to say; of anything else nobody can.
+            let (code, then) = match answer {
+                Answer::Committed => (Code::Unavailable, "send COMMIT again to learn whether it was done"),
+                _ => (Code::Aborted, "look before writing again"),
+            };
+            let reason = format!("source {} is written by another host now; {then}", self.source);
+            if let Err(error) = request.fail(&ServiceError::new(code, reason)).await {
                 debug!(%error, "nobody took the answer to a mutation");
             }
         }
