@@ -11,6 +11,7 @@ mod create;
 pub(crate) mod evaluate;
 mod expression;
 mod like;
+mod math;
 mod operand;
 mod operators;
 mod parser;
@@ -21,10 +22,13 @@ mod sequence;
 mod statement;
 
 pub use expression::{Aggregate, Expression, Function, Operator, Parameters};
+pub use math::MathFunction;
 pub(crate) use parser::parse_expression;
 pub use parser::{parse, parse_statements};
 pub use scanner::Position;
-pub use statement::{Change, Insert, Object, OnConflict, Projection, Rows, Select, Statement, Window};
+pub use statement::{
+    Change, Compound, Insert, Object, OnConflict, Projection, Rows, Select, Statement, Window,
+};
 
 use crate::{Error, ErrorKind};
 

@@ -76,7 +76,7 @@ impl Expression {
             Self::Between(parts) => between(parts, scope),
             Self::Cast(inner, to, position) => cast::to(&inner.evaluate(scope)?, to)
                 .ok_or_else(|| Error::new(ErrorKind::Type, SqlError::misfit(*position))),
-            Self::Call(function, inner) => Ok(call(*function, &inner.evaluate(scope)?)),
+            Self::Call(function, inner) => call(*function, &inner.evaluate(scope)?),
             Self::Aggregate(aggregate, inner, position) => {
                 // Where rows were aggregated, the row holds the results by their text.
                 let name = render::aggregate(*aggregate, inner.as_deref());
@@ -194,15 +194,16 @@ fn between([value, low, high]: &[Expression; 3], scope: &mut Scope<'_>) -> Resul
     Ok(Value::Bool(inside))
 }
 
-fn call(function: Function, value: &Value) -> Value {
+fn call(function: Function, value: &Value) -> Result<Value, Error> {
     let length = match (function, value) {
-        (Function::TypeOf, value) => return Value::from(type_name(value)),
+        (Function::TypeOf, value) => return Ok(Value::from(type_name(value))),
+        (Function::Math(function), value) => return function.call(value),
         (Function::Length, Value::Text(text)) => text.len(),
         (Function::Length, Value::Array(items)) => items.len(),
         (Function::Length, Value::Document(fields)) => fields.len(),
-        (Function::Length, _) => return Value::Null,
+        (Function::Length, _) => return Ok(Value::Null),
     };
-    Value::Int(i64::try_from(length).unwrap_or(i64::MAX))
+    Ok(Value::Int(i64::try_from(length).unwrap_or(i64::MAX)))
 }
 
 fn type_name(value: &Value) -> &'static str {
@@ -277,6 +278,9 @@ mod tests {
         check("CAST('5.7' AS INTEGER)", "5");
         check("typeof(b), 'x'".split(',').next().unwrap(), "\"array\"");
         check("len('äb')", "3");
+        check("math.abs(0 - a) + math.floor(2.5)", "3.0");
+        check("math.abs('-1.5')", "1.5");
+        check("[math.acos(1), math.asin(0), math.atan2(0, 1), math.atan(n)]", "[0.0,0.0,0.0,null]");
         check("{x: a, y: [n]}", r#"{"x":1,"y":[null]}"#);
         check("5 & 3 | 8 ^ 1", "8");
     }
@@ -293,6 +297,10 @@ mod tests {
     fn refusals() {
         check_error("1 + a", "expected a constant at line 1, column 5");
         check_error("CAST('x' AS INTEGER)", "value cannot be cast at line 1, column 1");
+        check_error("math.floor('x')", "math.floor takes a number");
+        check_error("math.acos(2)", "math.acos takes a number from -1 to 1");
+        check_error("math.abs(-9223372036854775808)", "math.abs has no integer for this");
+        check_error("math.abs(1, 2)", "math.abs takes 1 arguments, not 2 at line 1, column 1");
         check_error("1 + COUNT(*)", "expected no function over rows at line 1, column 5");
         check_error("NEXT VALUE FOR s", "NEXT VALUE FOR cannot stand here at line 1, column 1");
         check_error("$x", "parameter was not given at line 1, column 1");

@@ -3,6 +3,7 @@
 
 use deltamesh_change::Value;
 
+use super::math::MathFunction;
 use super::scanner::Position;
 use crate::catalog::{FieldType, Path};
 
@@ -33,7 +34,7 @@ pub enum Expression {
     Between(Box<[Expression; 3]>),
     /// `CAST(a AS type)`
     Cast(Box<Expression>, FieldType, Position),
-    /// `typeof(a)`, `len(a)`
+    /// `typeof(a)`, `len(a)`, `math.abs(a)`
     Call(Function, Box<Expression>),
     /// `COUNT(*)`, `SUM(a)`: only in what a SELECT returns.
     Aggregate(Aggregate, Option<Box<Expression>>, Position),
@@ -99,6 +100,8 @@ pub enum Function {
     TypeOf,
     /// Bytes of a text, elements of an array, fields of a document; NULL for anything else.
     Length,
+    /// One of the package `math`.
+    Math(MathFunction),
 }
 
 /// A function over the rows of a group.

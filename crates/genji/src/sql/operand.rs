@@ -4,6 +4,7 @@ use deltamesh_change::Value;
 
 use super::SqlError;
 use super::expression::{Aggregate, Expression, Function};
+use super::math::MathFunction;
 use super::parser::Parser;
 use super::scanner::{Position, Token, is_keyword};
 
@@ -95,6 +96,7 @@ impl Parser {
             }
             lower if is_keyword(lower) => Err(SqlError::new(position, "expected an expression")),
             lower if self.take_symbol("(") => self.call(lower, position),
+            "math" if self.at_method() => self.math(position),
             _ => self.path_after(word, position),
         }
     }
@@ -139,6 +141,31 @@ impl Parser {
         }
         let inner = self.argument(position)?;
         Ok(Expression::Aggregate(aggregate, Some(inner), position))
+    }
+
+    /// A function of the package `math`, whose name was taken.
+    fn math(&mut self, position: Position) -> Result<Expression, SqlError> {
+        self.skip(1);
+        let function = match self.advance() {
+            Token::Word(name) => MathFunction::named(&name.to_ascii_lowercase()),
+            _ => None,
+        };
+        let function = function.ok_or_else(|| SqlError::new(position, "unknown function of math"))?;
+        self.expect_symbol("(")?;
+        self.enter(position)?;
+        let mut arguments = self.list(")", Self::expression)?;
+        self.leave();
+        let wanted = if function == MathFunction::Atan2 { 2 } else { 1 };
+        if arguments.len() != wanted {
+            let reason =
+                format!("math.{} takes {wanted} arguments, not {}", function.name(), arguments.len());
+            return Err(SqlError::new(position, reason));
+        }
+        let argument = match arguments.pop() {
+            Some(argument) if arguments.is_empty() => argument,
+            last => Expression::Array(arguments.into_iter().chain(last).collect()),
+        };
+        Ok(Expression::Call(Function::Math(function), Box::new(argument)))
     }
 
     fn argument(&mut self, position: Position) -> Result<Box<Expression>, SqlError> {

@@ -130,6 +130,13 @@ impl Parser {
         is(0, first) && is(1, second)
     }
 
+    /// Whether `.name(` follows.
+    pub(crate) fn at_method(&self) -> bool {
+        let ahead = |tokens: usize| self.tokens.get(self.at + tokens).map(|(token, _)| token);
+        let is = |token: Option<&Token>, symbol: &str| matches!(token, Some(Token::Symbol(next)) if *next == symbol);
+        is(ahead(0), ".") && matches!(ahead(1), Some(Token::Word(_))) && is(ahead(2), "(")
+    }
+
     pub(crate) fn take_keyword(&mut self, keyword: &str) -> bool {
         let found = self.at_keyword(keyword);
         self.at += usize::from(found);
@@ -241,6 +248,15 @@ impl Parser {
                 let table = self.identifier()?;
                 Ok(Statement::Delete { table, filter: self.filter()?, window: self.window()? })
             }
+            "reindex" => {
+                let name = if matches!(self.peek(), Token::Word(_) | Token::Quoted(_)) {
+                    Some(self.identifier()?)
+                } else {
+                    None
+                };
+                Ok(Statement::Reindex { name })
+            }
+            "explain" => Err(self.error("EXPLAIN is not supported")),
             "begin" => self.begin(),
             "commit" => {
                 self.take_keyword("transaction");
@@ -417,7 +433,7 @@ mod tests {
 
     #[test]
     fn errors_name_their_place() {
-        check_error("EXPLAIN 1", "expected a statement at line 1, column 1");
+        check_error("EXPLAIN 1", "EXPLAIN is not supported at line 1, column 9");
         check_error("SELECT ?, $a", "? and $name cannot be mixed at line 1, column 11");
         check_error(
             "SELECT a FROM t WHERE COUNT(*) = 1",

@@ -3,6 +3,7 @@
 use deltamesh_change::Value;
 
 use super::expression::{Aggregate, Expression, Function};
+use super::math::MathFunction;
 use crate::catalog::{Path, PathSegment};
 use crate::write::cast::{double_text, quote};
 
@@ -66,6 +67,13 @@ pub(crate) fn expression(expression: &Expression) -> String {
         Expression::Cast(inner, to, _) => format!("CAST({} AS {})", text(inner), to.name().to_lowercase()),
         Expression::Call(Function::TypeOf, inner) => format!("typeof({})", text(inner)),
         Expression::Call(Function::Length, inner) => format!("LEN({})", text(inner)),
+        Expression::Call(Function::Math(function), inner) => match inner.as_ref() {
+            Expression::Array(arguments) if *function == MathFunction::Atan2 => {
+                let arguments: Vec<String> = arguments.iter().map(text).collect();
+                format!("math.{}({})", function.name(), arguments.join(", "))
+            }
+            inner => format!("math.{}({})", function.name(), text(inner)),
+        },
         Expression::Aggregate(function, inner, _) => aggregate(*function, inner.as_deref()),
         Expression::NextValue(name, _) => format!("NEXT VALUE FOR {}", Path::field(name)),
     }

@@ -4,11 +4,23 @@ use super::SqlError;
 use super::expression::Expression;
 use super::parser::Parser;
 use super::render;
-use super::statement::{Projection, Select, Window};
+use super::statement::{Compound, Projection, Select, Window};
 
 impl Parser {
     /// Parses what follows SELECT.
     pub(crate) fn select(&mut self) -> Result<Select, SqlError> {
+        let mut select = self.select_core()?;
+        while self.take_keyword("union") {
+            let all = self.take_keyword("all");
+            self.expect_keyword("select")?;
+            select.compound.push(Compound { all, select: self.select_core()? });
+        }
+        select.window = self.window()?;
+        Ok(select)
+    }
+
+    /// Parses a query up to its order.
+    fn select_core(&mut self) -> Result<Select, SqlError> {
         let distinct = self.take_keyword("distinct");
         let projections = self.projections()?;
         let table = if self.take_keyword("from") { Some(self.identifier()?) } else { None };
@@ -19,11 +31,8 @@ impl Parser {
         } else {
             None
         };
-        if self.at_keyword("union") {
-            return Err(self.error("UNION is not supported"));
-        }
-        let window = self.window()?;
-        Ok(Select { distinct, projections, table, filter, group, window })
+        let (compound, window) = (Vec::new(), Window::default());
+        Ok(Select { distinct, projections, table, filter, group, compound, window })
     }
 
     /// Parses WHERE, if it is there.

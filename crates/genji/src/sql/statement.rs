@@ -54,6 +54,11 @@ pub enum Statement {
         /// CHECK and UNIQUE of the field.
         constraints: Vec<TableConstraint>,
     },
+    /// `REINDEX [table or index]`
+    Reindex {
+        /// A table or an index; without it, all indexes.
+        name: Option<String>,
+    },
     /// `INSERT INTO …`
     Insert(Insert),
     /// `UPDATE table SET … | UNSET … WHERE …`
@@ -153,8 +158,33 @@ pub struct Select {
     pub filter: Option<Expression>,
     /// What the rows are grouped by.
     pub group: Option<Expression>,
+    /// The queries whose rows come to these.
+    pub compound: Vec<Compound>,
     /// In which order, and how many of them.
     pub window: Window,
+}
+
+/// `UNION [ALL] SELECT …`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Compound {
+    /// Whether equal rows stay.
+    pub all: bool,
+    /// The query; it has no order or limit of its own.
+    pub select: Select,
+}
+
+impl Select {
+    /// The names of the tables that it reads.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = &str> {
+        let others = self.compound.iter().filter_map(|other| other.select.table.as_deref());
+        self.table.as_deref().into_iter().chain(others)
+    }
+
+    /// Whether it takes values of sequences.
+    pub(crate) fn takes_values(&self) -> bool {
+        self.projections.iter().any(Projection::takes_values)
+            || self.compound.iter().any(|other| other.select.takes_values())
+    }
 }
 
 /// One part of what is returned of a row.
@@ -164,6 +194,13 @@ pub enum Projection {
     All,
     /// An expression under a name.
     Named(String, Expression),
+}
+
+impl Projection {
+    /// Whether it takes values of sequences.
+    pub(crate) fn takes_values(&self) -> bool {
+        matches!(self, Self::Named(_, expression) if expression.takes_values())
+    }
 }
 
 /// `ORDER BY path [ASC | DESC] LIMIT n OFFSET n`

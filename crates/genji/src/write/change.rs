@@ -49,7 +49,7 @@ impl WriteTransaction<'_> {
                 }
             }
             Rows::Query(select, names) => {
-                if select.table.as_deref() == Some(insert.table.as_str()) {
+                if select.tables().any(|table| table == insert.table) {
                     let reason = "cannot read and write the same table";
                     return Err(Error::new(ErrorKind::Unsupported, reason));
                 }

@@ -202,6 +202,31 @@ impl WriteTransaction<'_> {
         })
     }
 
+    /// Writes the entries of indexes anew: of one, of all of a table, or of all there are.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] for what is neither a table nor an index, [`ErrorKind::Constraint`] when a unique index finds
+    /// equal rows.
+    pub fn reindex(&mut self, name: Option<&str>) -> Result<(), Error> {
+        let all = |table: &Arc<Table>| -> Vec<_> {
+            table.indexes.iter().map(|index| (table.clone(), index.clone())).collect()
+        };
+        let indexes = match name {
+            None => self.schema.tables().flat_map(all).collect(),
+            Some(name) => match self.schema.user_table(name) {
+                Ok(table) => all(&table),
+                Err(_) => vec![self.schema.index(name)?],
+            },
+        };
+        self.whole(|this| {
+            for (table, index) in &indexes {
+                this.delete_all(index.namespace)?;
+                this.write_entries(table, index)?;
+            }
+            Ok(())
+        })
+    }
+
     fn delete_index(&mut self, index: &Index) -> Result<(), Error> {
         self.delete_all(index.namespace)?;
         self.write(vec![Write::Delete(index.entry.key())])

@@ -100,6 +100,7 @@ impl WriteTransaction<'_> {
                 };
                 none_if(dropped, *if_exists, ErrorKind::NotFound)
             }
+            Statement::Reindex { name } => self.reindex(name.as_deref()),
             Statement::RenameTable { from, to } => self.rename_table(from, to),
             Statement::AddField { table, field, constraints } => {
                 self.add_field_with(table, field, constraints)

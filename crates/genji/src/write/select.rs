@@ -26,6 +26,9 @@ impl WriteTransaction<'_> {
         parameters: Parameters<'_>,
         sink: Sink<'_>,
     ) -> Result<(), Error> {
+        if !select.compound.is_empty() {
+            return self.select_compound(select, parameters, sink);
+        }
         let mut output = Output::new(&select.window, select.distinct, parameters, self.byte_limit(), sink)?;
         let Some(name) = &select.table else {
             let row = project(
@@ -38,7 +41,7 @@ impl WriteTransaction<'_> {
         let table = self.schema.readable_table(name)?;
         if let Some(groups) = Groups::new(select)? {
             self.select_groups(&table, select, groups, parameters, &mut output)?;
-        } else if select.projections.iter().any(takes_values) {
+        } else if select.projections.iter().any(Projection::takes_values) {
             self.select_with_values(&table, select, parameters, &mut output)?;
         } else {
             self.visit(&table, select.filter.as_ref(), parameters, &mut |row| {
@@ -46,6 +49,37 @@ impl WriteTransaction<'_> {
                 let returned = project(&select.projections, &mut scope)?;
                 output.push(&row.document, &row.key, returned)
             })?;
+        }
+        output.finish()
+    }
+
+    /// Runs the parts of a UNION one after the other. Those before a UNION that is not of ALL lose what is equal, and come in
+    /// the order of their values.
+    fn select_compound(
+        &mut self,
+        select: &Select,
+        parameters: Parameters<'_>,
+        sink: Sink<'_>,
+    ) -> Result<(), Error> {
+        let mut output = Output::new(&select.window, false, parameters, self.byte_limit(), sink)?;
+        let first = Select { compound: Vec::new(), window: Window::default(), ..select.clone() };
+        let mut rows: Vec<Value> =
+            self.selected(&first, parameters)?.into_iter().map(Value::Document).collect();
+        for other in &select.compound {
+            rows.extend(self.selected(&other.select, parameters)?.into_iter().map(Value::Document));
+            if rows.iter().map(super::aggregate::size).sum::<usize>() > self.byte_limit() {
+                return Err(self.size_error());
+            }
+            if !other.all {
+                rows.sort_by(sort_order);
+                rows.dedup_by(|next, row| sort_order(row, next).is_eq());
+            }
+        }
+        for row in rows {
+            let Value::Document(row) = row else { continue };
+            if !output.push(&[], &[], row)? {
+                break;
+            }
         }
         output.finish()
     }
@@ -122,10 +156,6 @@ impl WriteTransaction<'_> {
         output.finish()?;
         Ok(keys)
     }
-}
-
-pub(crate) fn takes_values(projection: &Projection) -> bool {
-    matches!(projection, Projection::Named(_, expression) if expression.takes_values())
 }
 
 fn scope_of<'a>(

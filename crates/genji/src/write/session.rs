@@ -111,7 +111,7 @@ const READ_ONLY: &str = "the transaction is read-only";
 /// Whether a statement writes; a SELECT does when it takes values of a sequence.
 fn writes(statement: &Statement) -> bool {
     match statement {
-        Statement::Select(select) => select.projections.iter().any(super::select::takes_values),
+        Statement::Select(select) => select.takes_values(),
         _ => true,
     }
 }

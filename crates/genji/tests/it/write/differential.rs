@@ -290,10 +290,7 @@ impl Case {
             self.pair.same(&query)?;
         }
         for table in self.schema.tables.clone() {
-            let mut firsts: Vec<&String> = table.key.first().into_iter().collect();
-            let indexes = table.indexes.iter().map(|index| &index.paths).chain(&table.unique);
-            let indexed: Vec<&String> = indexes.filter_map(|paths| paths.first()).collect();
-            firsts.extend(&indexed);
+            let firsts: Vec<&String> = table.lookups().filter_map(|paths| paths.first()).collect();
             for (path, kind) in table.leaves().iter().filter(|(path, _)| firsts.contains(&path)) {
                 for low in lowest(kind) {
                     self.pair.same(&format!("SELECT * FROM {} WHERE {path} >= {low}", table.name))?;

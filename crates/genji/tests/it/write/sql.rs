@@ -413,6 +413,40 @@ fn keys_inside_documents_and_unset_fields() -> Result<()> {
 }
 
 #[test]
+fn unions_and_math() -> Result<()> {
+    check_people(
+        "SELECT age FROM p UNION SELECT score FROM p
+        SELECT id FROM p UNION ALL SELECT id FROM p
+        SELECT id FROM p UNION ALL SELECT age FROM p UNION SELECT id FROM p
+        SELECT id FROM p UNION SELECT id FROM p UNION ALL SELECT id FROM p
+        SELECT id FROM p UNION ALL SELECT id FROM p WHERE age = 30 ORDER BY id DESC LIMIT 3 OFFSET 1
+        SELECT DISTINCT age FROM p UNION ALL SELECT COUNT(*) AS age FROM p GROUP BY ok
+        SELECT 1 UNION SELECT 1.0 UNION ALL SELECT 1
+        SELECT id FROM p LIMIT 1 UNION SELECT id FROM p
+        SELECT id FROM p UNION id
+        SELECT id FROM p UNION SELECT id FROM nowhere
+        SELECT math.abs(id) AS a, math.floor(id) AS b, CAST(math.atan2(id, age) * 1000 AS INTEGER) AS c, CAST(math.asinh(score) * 1000 AS INTEGER) AS d, math.atan(nope) AS e FROM p
+        SELECT CAST(math.acos(score) * 1000 AS INTEGER) AS a FROM p WHERE score < 1
+        SELECT math.acos(id) AS a FROM p
+        SELECT CAST(math.acosh(id) * 1000 AS INTEGER) AS a FROM p WHERE id > 0
+        SELECT math.floor(nope) FROM p
+        SELECT math.floor(2.5) AS a, math.asin('0') AS b, math.abs(-9223372036854775807) AS c
+        SELECT math.abs(1, 2)
+        SELECT math.sqrt(4)
+        SELECT id FROM p WHERE math.abs(id) = 4
+        SELECT math FROM p
+        BEGIN
+        REINDEX p_age
+        REINDEX p
+        REINDEX
+        REINDEX nowhere
+        COMMIT
+        SELECT id FROM p WHERE age = 30
+        SELECT id FROM p WHERE home.city = 'Bonn' AND age = 20",
+    )
+}
+
+#[test]
 fn definitions_and_transactions() -> Result<()> {
     check(
         "CREATE TABLE t (id INTEGER PRIMARY KEY, a INTEGER, b TEXT)

@@ -268,10 +268,14 @@ impl Table {
         self.unique.iter().flatten().any(covers)
     }
 
+    /// The paths of the key, of each index and of each unique constraint.
+    pub(super) fn lookups(&self) -> impl Iterator<Item = &Vec<String>> {
+        self.indexes.iter().map(|index| &index.paths).chain(&self.unique).chain([&self.key])
+    }
+
     /// Whether this path is part of the key, an index or a unique constraint.
     pub(super) fn is_found_by(&self, path: &str) -> bool {
-        let indexed = self.indexes.iter().map(|index| &index.paths).chain(&self.unique);
-        indexed.chain([&self.key]).any(|paths| paths.iter().any(|indexed| indexed == path))
+        self.lookups().flatten().any(|indexed| indexed == path)
     }
 
     pub(super) fn is_key(&self, path: &str) -> bool {

@@ -369,9 +369,14 @@ fn select(random: &mut Random, table: &Table) -> Statement {
             Statement::read(format!("SELECT DISTINCT {path}, {other} AS other FROM {name}{filter}"))
         }
         3..5 => {
-            let window = window(random);
             let descending = random.pick(&["", " DESC"]);
-            let sql = format!("SELECT {path} FROM {name}{filter} ORDER BY {path}{descending}{window}");
+            let sql = format!("SELECT {path} FROM {name}{filter} ORDER BY {path}{descending}");
+            // Genji forgets the order where WHERE goes through an index and another one has the field behind its first.
+            let is_behind = |paths: &Vec<String>| paths.iter().skip(1).any(|other| *other == path);
+            if !filter.is_empty() && table.lookups().any(is_behind) {
+                return Statement::read(sql);
+            }
+            let sql = format!("{sql}{}", window(random));
             Statement { answer: Answer::Ordered, ..Statement::read(sql) }
         }
         5 => {
