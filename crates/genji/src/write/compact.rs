@@ -2,8 +2,12 @@
 //!
 //! Level 0 takes the memtables as they come; when it has [`LEVEL0_TABLES`] they are merged into the base level, and a level that
 //! outgrows its share is merged table by table into the one below it. The shape is the one that Pebble itself keeps, so that
-//! the real engine goes on where this stopped. A merge needs an order: where the real engine wrote keys with long texts among
-//! others, which its comparer cannot order, nothing is compacted.
+//! the real engine goes on where this stopped.
+//!
+//! A merge needs an order, which keys with long texts among others do not have. Tables that hold only long keys of one class
+//! have one, but only among themselves: they are merged within level 0, several of about one size into one, so that their
+//! number stays small. The same is done with all of level 0 where a table below, or of level 0 itself, was written by the
+//! real engine with such keys mixed: nothing can be merged with it.
 
 use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
@@ -13,6 +17,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use super::background::Round;
 use super::database::State;
 use super::edit::{LiveFile, VersionEdit, sync_directory};
+use super::filter::Filter;
 use super::lookup::{LiveTable, Shape};
 use super::merge::Merge;
 use super::order;
@@ -29,6 +34,8 @@ const BOTTOM: u64 = 6;
 const BASE_BYTES: u64 = 64 << 20;
 /// Size at which a table that compaction writes is ended.
 const TABLE_SIZE: u64 = 16 << 20;
+/// Size at which a table is no longer merged within level 0.
+const TIER_BYTES: u64 = 256 << 20;
 /// Entries between two looks at whether to stop.
 const STOP_INTERVAL: u64 = 4096;
 
@@ -73,11 +80,40 @@ fn overlap(left: &LiveFile, right: &LiveFile) -> bool {
         && order::compare(&right.smallest, &left.largest) != Ordering::Greater
 }
 
+/// Chooses tables of level 0 to be merged among themselves: of one class, of about one size, one after the other in age.
+///
+/// `tables` are those of level 0, newest first, each with the class of its keys; nothing for one that mixes classes, past
+/// which nothing is merged.
+fn pick_tier(tables: &[(Option<Vec<u8>>, &LiveFile)], class: &[u8]) -> Option<Plan> {
+    let mut run: Vec<u64> = Vec::new();
+    let mut tier = None;
+    for (found, file) in tables {
+        let is_of_class = match found {
+            Some(found) if found != class => continue,
+            found => found.is_some() && file.size < TIER_BYTES,
+        };
+        let this = is_of_class.then(|| (file.size >> 20).max(1).ilog2() / 2);
+        if this != tier {
+            if run.len() >= LEVEL0_TABLES {
+                break;
+            }
+            run.clear();
+            tier = this;
+        }
+        if this.is_some() {
+            run.push(file.number);
+        }
+    }
+    (run.len() >= LEVEL0_TABLES).then_some(Plan { upper: run, from: 0, into: 0 })
+}
+
 /// What compaction works on.
 pub(crate) struct Compaction {
     pub(crate) directory: PathBuf,
     pub(crate) state: Arc<RwLock<State>>,
     pub(crate) versions: Arc<VersionLog>,
+    /// Set while the last merge that was due was forbidden by the lack of an order.
+    pub(crate) is_hindered: Arc<AtomicBool>,
 }
 
 impl Compaction {
@@ -86,31 +122,33 @@ impl Compaction {
         let tables: Vec<Arc<LiveTable>> =
             self.state.read().unwrap_or_else(PoisonError::into_inner).store.tables().to_vec();
         let files: Vec<&LiveFile> = tables.iter().map(|table| &table.file).collect();
-        let Some(plan) = pick(&files) else { return Ok(Round::Idle) };
-        let (upper, others): (Vec<_>, Vec<_>) = tables
-            .iter()
-            .partition(|table| table.file.level == plan.from && plan.upper.contains(&table.file.number));
-        let meets = |table: &Arc<LiveTable>| upper.iter().any(|input| overlap(&input.file, &table.file));
-        let lower: Vec<&Arc<LiveTable>> =
-            others.iter().copied().filter(|table| table.file.level == plan.into && meets(table)).collect();
-        let inputs: Vec<Arc<LiveTable>> = upper.iter().chain(&lower).map(|table| Arc::clone(table)).collect();
-        for table in &inputs {
-            if table.shape(&[])? != Shape::Short {
-                return Ok(Round::Idle);
-            }
+        let due = pick(&files).map(|plan| (Inputs::new(&tables, &plan), plan));
+        let is_hindered = due.as_ref().map_or(Ok(false), |(inputs, plan)| inputs.have_no_order(plan))?;
+        if due.is_some() {
+            self.is_hindered.store(is_hindered, Memory::Relaxed);
         }
+        if let Some((inputs, plan)) = due.filter(|_| !is_hindered) {
+            return self.merge(&plan, &inputs, stop);
+        }
+        let Some(plan) = tier_plan(&tables, is_hindered)? else { return Ok(Round::Idle) };
+        self.merge(&plan, &Inputs::new(&tables, &plan), stop)
+    }
+
+    fn merge(&self, plan: &Plan, inputs: &Inputs, stop: &AtomicBool) -> Result<Round, Error> {
+        let Inputs { upper, lower, others } = inputs;
         if let ([only], true, true) = (upper.as_slice(), lower.is_empty(), plan.from > 0) {
             return self.shift(only, plan.into);
         }
-        let deeper = others.iter().filter(|table| table.file.level > plan.into);
-        let deeper: Vec<LiveFile> = deeper.map(|table| table.file.clone()).collect();
+        let is_tier = plan.into == 0;
+        let deeper: Vec<&LiveFile> =
+            others.iter().map(|table| &table.file).filter(|file| file.level > plan.into).collect();
         let mut merge = Merge::default();
         if plan.from == 0 {
             upper.iter().try_for_each(|table| merge.add_table(Arc::clone(table), &[]))?;
         } else {
-            merge.add_short_level(upper.iter().map(|table| Arc::clone(table)).collect(), &[])?;
+            merge.add_short_level(upper.clone(), &[])?;
         }
-        merge.add_short_level(lower.iter().map(|table| Arc::clone(table)).collect(), &[])?;
+        merge.add_short_level(lower.clone(), &[])?;
         let mut output = Output::new(&self.directory, &self.versions, plan.into);
         let mut seen = 0u64;
         while let Some(found) = merge.next()? {
@@ -119,14 +157,15 @@ impl Compaction {
                 output.discard();
                 return Ok(Round::Idle);
             }
-            // A deletion has done its work where nothing below can hold the key.
-            let holds = |file: &LiveFile| within(&found.key, file);
-            if found.version.value.is_none() && !deeper.iter().any(holds) {
+            // A deletion has done its work where nothing below can hold the key. Tables of level 0 are below each other.
+            let holds = |file: &&LiveFile| within(&found.key, file);
+            if found.version.value.is_none() && !is_tier && !deeper.iter().any(holds) {
                 continue;
             }
             output.add(&found.key, found.version.sequence, found.version.value.as_deref())?;
         }
-        self.install(&inputs, output.finish()?)
+        let all: Vec<Arc<LiveTable>> = upper.iter().chain(lower).map(Arc::clone).collect();
+        self.install(&all, output.finish()?)
     }
 
     /// Moves a table that meets no other to the next level, without rewriting it.
@@ -140,9 +179,16 @@ impl Compaction {
         Ok(Round::Done)
     }
 
-    fn install(&self, inputs: &[Arc<LiveTable>], added: Vec<LiveFile>) -> Result<Round, Error> {
-        let open = |file: &LiveFile| LiveTable::open_compacted(&self.directory, file.clone()).map(Arc::new);
-        let opened = added.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    fn install(&self, inputs: &[Arc<LiveTable>], written: Vec<(LiveFile, Filter)>) -> Result<Round, Error> {
+        let added = written.iter().map(|(file, _)| file.clone()).collect();
+        let open = |(file, filter): (LiveFile, Filter)| {
+            let table = match file.level {
+                0 => LiveTable::open_written(&self.directory, file, filter),
+                _ => LiveTable::open_compacted(&self.directory, file),
+            };
+            table.map(Arc::new)
+        };
+        let opened = written.into_iter().map(open).collect::<Result<Vec<_>, _>>()?;
         let removed: Vec<_> = inputs.iter().map(|table| (table.file.level, table.file.number)).collect();
         sync_directory(&self.directory)
             .map_err(|error| Error::io("sync database directory", &self.directory, error))?;
@@ -161,6 +207,69 @@ impl Compaction {
     }
 }
 
+/// The class of each table of level 0, newest first; nothing for one that mixes classes.
+fn classes(tables: &[Arc<LiveTable>]) -> Result<Vec<(Option<Vec<u8>>, &LiveFile)>, Error> {
+    let level0 = tables.iter().filter(|table| table.file.level == 0);
+    let class = |table: &Arc<LiveTable>| match table.shape(&[]) {
+        Ok(Shape::Mixed) => Ok(None),
+        Ok(Shape::Short | Shape::Long) => Ok(Some(order::run_class(&table.file.smallest))),
+        Err(error) => Err(error),
+    };
+    level0.map(|table| Ok((class(table)?, &table.file))).collect()
+}
+
+/// A merge within level 0: of long keys, or of any where those without long texts cannot be merged downwards.
+fn tier_plan(tables: &[Arc<LiveTable>], is_hindered: bool) -> Result<Option<Plan>, Error> {
+    let classes = classes(tables)?;
+    let mut wanted: Vec<&[u8]> = classes.iter().filter_map(|(class, _)| class.as_deref()).collect();
+    wanted.sort_unstable();
+    wanted.dedup();
+    let mut wanted = wanted.into_iter().filter(|class| is_hindered || !class.is_empty());
+    Ok(wanted.find_map(|class| pick_tier(&classes, class)))
+}
+
+/// The tables of a plan.
+struct Inputs {
+    upper: Vec<Arc<LiveTable>>,
+    /// Those of the level below that meet them.
+    lower: Vec<Arc<LiveTable>>,
+    others: Vec<Arc<LiveTable>>,
+}
+
+impl Inputs {
+    fn new(tables: &[Arc<LiveTable>], plan: &Plan) -> Self {
+        let (upper, others): (Vec<_>, Vec<_>) = tables
+            .iter()
+            .cloned()
+            .partition(|table| table.file.level == plan.from && plan.upper.contains(&table.file.number));
+        let meets = |table: &Arc<LiveTable>| {
+            table.file.level == plan.into && upper.iter().any(|input| overlap(&input.file, &table.file))
+        };
+        let lower = if plan.into == 0 {
+            Vec::new()
+        } else {
+            others.iter().filter(|&table| meets(table)).cloned().collect()
+        };
+        Self { upper, lower, others }
+    }
+
+    /// Whether the plan cannot be carried out: a table of it is not sorted, or one of level 0 that stays behind may hold an
+    /// older version of a key that would sink below it.
+    fn have_no_order(&self, plan: &Plan) -> Result<bool, Error> {
+        for table in self.upper.iter().chain(&self.lower) {
+            if table.shape(&[])? != Shape::Short {
+                return Ok(true);
+            }
+        }
+        for table in self.others.iter().filter(|table| plan.from == 0 && table.file.level == 0) {
+            if table.shape(&[])? == Shape::Mixed {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
 fn within(key: &[u8], file: &LiveFile) -> bool {
     order::compare(key, &file.smallest) != Ordering::Less
         && order::compare(key, &file.largest) != Ordering::Greater
@@ -172,7 +281,7 @@ struct Output<'a> {
     versions: &'a VersionLog,
     level: u64,
     open: Option<(PathBuf, TableBuilder)>,
-    finished: Vec<LiveFile>,
+    finished: Vec<(LiveFile, Filter)>,
 }
 
 impl<'a> Output<'a> {
@@ -192,26 +301,26 @@ impl<'a> Output<'a> {
             }
         };
         builder.add(key, sequence, value).map_err(|error| Error::io("write table", &path, error))?;
-        let is_full = builder.written() >= TABLE_SIZE;
+        let is_full = self.level > 0 && builder.written() >= TABLE_SIZE;
         self.open = Some((path, builder));
         if is_full { self.end_table() } else { Ok(()) }
     }
 
     fn end_table(&mut self) -> Result<(), Error> {
         let Some((path, builder)) = self.open.take() else { return Ok(()) };
-        let (summary, _) = builder.finish().map_err(|error| Error::io("finish table", &path, error))?;
-        self.finished.push(LiveFile::written(self.level, &summary));
+        let (summary, filter) = builder.finish().map_err(|error| Error::io("finish table", &path, error))?;
+        self.finished.push((LiveFile::written(self.level, &summary), filter));
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Vec<LiveFile>, Error> {
+    fn finish(mut self) -> Result<Vec<(LiveFile, Filter)>, Error> {
         self.end_table()?;
         Ok(std::mem::take(&mut self.finished))
     }
 
     /// Removes what was written; a file that stays is removed at the next open.
     fn discard(self) {
-        let finished = self.finished.iter().map(|file| table_path(self.directory, file.number));
+        let finished = self.finished.iter().map(|(file, _)| table_path(self.directory, file.number));
         for path in finished.chain(self.open.map(|(path, _)| path)) {
             std::fs::remove_file(path).ok();
         }
@@ -222,6 +331,27 @@ impl<'a> Output<'a> {
 mod tests {
     use super::super::table::TableSummary;
     use super::*;
+
+    /// Newest first: classes by letter, a space for a mixed table, sizes in MiB.
+    fn check_tier(classes: &str, sizes: &[u64], class: &str, expected: &[u64]) {
+        let files: Vec<LiveFile> =
+            (0..).zip(sizes).map(|(number, size)| file(0, number, size << 20)).collect();
+        let class_of = |letter: char| (letter != ' ').then(|| letter.to_string().into_bytes());
+        let tables: Vec<_> = classes.chars().map(class_of).zip(&files).collect();
+        let found = pick_tier(&tables, class.as_bytes()).map(|plan| plan.upper);
+        assert_eq!(found.unwrap_or_default(), expected, "{classes}");
+    }
+
+    #[test]
+    fn merges_within_level_0() {
+        check_tier("aaa", &[1, 1, 1], "a", &[]);
+        check_tier("abaaba", &[1, 1, 2, 3, 1, 1], "a", &[0, 2, 3, 5]);
+        // Not past a table that may hold any key, nor past a larger one.
+        check_tier("aa aa", &[1; 5], "a", &[]);
+        check_tier("aaaaaa", &[1, 1, 16, 1, 1, 1], "a", &[]);
+        check_tier("a aaaa", &[1; 6], "a", &[2, 3, 4, 5]);
+        check_tier("aaaa", &[300; 4], "a", &[]);
+    }
 
     fn file(level: u64, number: u64, size: u64) -> LiveFile {
         let key = vec![0x4E, 0x45, 1, 0, 0, 0, 0, 0, 0, 0];

@@ -2,13 +2,14 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use deltamesh_change::{EnginePosition, Value};
 
 use super::background::Worker;
 use super::compact::Compaction;
-use super::flush::{FinishedLogs, Flusher};
+use super::flush::Flusher;
 use super::lock::DirectoryLock;
 use super::recover::{Files, Recovered, recover};
 use super::row::{self, Document};
@@ -18,7 +19,6 @@ use super::spill;
 use super::store::Store;
 use super::sync::SyncQueue;
 use super::transaction::WriteTransaction;
-use super::version::VersionLog;
 use crate::batch::{Batch, BatchWriter};
 use crate::catalog::{CatalogEntry, EntryKind, Owner, TableDefinition};
 use crate::{Error, ErrorKind, key};
@@ -70,6 +70,8 @@ pub struct Database {
     /// Before the lock: they write to the directory until they are dropped.
     flusher: Worker,
     compactor: Worker,
+    /// Set while tables wait in vain to be merged downwards.
+    is_hindered: Arc<AtomicBool>,
     sync: Arc<SyncQueue>,
     _lock: DirectoryLock,
 }
@@ -123,7 +125,15 @@ impl Database {
         state.schema = Arc::new(schema);
         let (versions, sync) = (writer.files()?.versions.clone(), writer.files()?.sync.clone());
         let state = Arc::new(RwLock::new(state));
-        let (compactor, flusher) = start_workers(directory, &state, &versions, logs)
+        let is_hindered = Arc::new(AtomicBool::new(false));
+        let compaction = Compaction {
+            directory: directory.to_owned(),
+            state: state.clone(),
+            versions: versions.clone(),
+            is_hindered: is_hindered.clone(),
+        };
+        let flusher = Flusher::new(directory, state.clone(), versions, logs);
+        let (compactor, flusher) = start_workers(compaction, flusher)
             .map_err(|error| Error::io("start flush and compaction", directory, error))?;
         Ok(Self {
             directory: directory.to_owned(),
@@ -133,6 +143,7 @@ impl Database {
             options: options.clone(),
             flusher,
             compactor,
+            is_hindered,
             sync,
             _lock: lock,
         })
@@ -256,6 +267,13 @@ impl Database {
         })
     }
 
+    /// Whether tables wait in vain to be merged downwards, because the real engine wrote texts of 128 bytes and more into keys,
+    /// which have no order among others. All is read and written as before, but more tables are looked at, and what was
+    /// deleted keeps its room.
+    pub fn is_compaction_hindered(&self) -> bool {
+        self.is_hindered.load(Ordering::Relaxed)
+    }
+
     /// Where the next transaction will begin.
     ///
     /// # Errors
@@ -285,17 +303,9 @@ impl Database {
 }
 
 /// Starts compaction and flush.
-fn start_workers(
-    directory: &Path,
-    state: &Arc<RwLock<State>>,
-    versions: &Arc<VersionLog>,
-    logs: FinishedLogs,
-) -> io::Result<(Worker, Worker)> {
-    let (state_too, versions_too) = (state.clone(), versions.clone());
-    let compaction = Compaction { directory: directory.to_owned(), state: state_too, versions: versions_too };
+fn start_workers(compaction: Compaction, flusher: Flusher) -> io::Result<(Worker, Worker)> {
     let compactor = Worker::spawn("genji-compact", move |stop| compaction.round(stop))?;
     compactor.wake();
-    let flusher = Flusher::new(directory, state.clone(), versions.clone(), logs);
     let new_tables = compactor.waker();
     let flusher = Worker::spawn("genji-flush", move |_| {
         let round = flusher.round();

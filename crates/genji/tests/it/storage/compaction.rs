@@ -1,7 +1,7 @@
 //! Tables are merged while the database is written to, and nothing is lost by it.
 
 use anyhow::Result;
-use deltamesh_genji::{Database, ReadOptions, Snapshot};
+use deltamesh_genji::{Database, HostOptions, ReadOptions, Snapshot};
 use deltamesh_testkit::GenjiHost;
 
 use super::{count, lengths, put, run, small};
@@ -89,5 +89,60 @@ fn snapshots_meanwhile() -> Result<()> {
             taken += 1;
         }
     });
+    Ok(())
+}
+
+/// Keys with long texts have no order among others: their tables are merged among themselves, and stay few.
+#[test]
+fn long_keys_leave_few_tables() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = HostOptions { spill_bytes: 20_000, ..small() };
+    let database = Database::open(dir.path(), &options).unwrap();
+    run(&database, &["CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT)", "CREATE INDEX t_v ON t (v)"]);
+    // What a large transaction notes of each index entry has more than 127 bytes.
+    for round in 0..6 {
+        let mut transaction = database.begin();
+        for id in 0..300 {
+            let text = format!("{round}{}", "v".repeat(115));
+            transaction.upsert("t", &[("id".to_owned(), id.into()), ("v".to_owned(), text.into())]).unwrap();
+        }
+        transaction.commit().unwrap();
+    }
+    put(&database, 300..310, "");
+    let rows = database.execute(&format!("SELECT id FROM t WHERE v = '5{}'", "v".repeat(115)), &[]).unwrap();
+    assert_eq!(rows.documents.len(), 300);
+    assert!(!database.is_compaction_hindered());
+    database.close().unwrap();
+    drop(Database::open(dir.path(), &options).unwrap());
+    assert!(count(dir.path(), "sst") <= 20, "{}", count(dir.path(), "sst"));
+}
+
+/// Where the real engine has mixed such keys into a table, that is told; level 0 stays small, and rows are right.
+#[test]
+fn mixed_keys_hinder_and_are_told() -> Result<()> {
+    for place in [".flush", ".compact"] {
+        let dir = tempfile::tempdir()?;
+        let Some(mut host) = GenjiHost::start(dir.path())? else { return Ok(()) };
+        host.execute("CREATE TABLE k (k TEXT PRIMARY KEY)")?;
+        host.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, v TEXT)")?;
+        host.execute("INSERT INTO t (id, v) VALUES (0, 'theirs'), (1, 'theirs')")?;
+        host.execute(&format!("INSERT INTO k (k) VALUES ('a'), ('{}')", "b".repeat(200)))?;
+        host.execute(".flush")?;
+        host.execute(place)?;
+        host.close()?;
+        let database = Database::open(dir.path(), &small())?;
+        put(&database, [0], "ours");
+        for round in 0..8 {
+            put(&database, 100..160, &"v".repeat(100 + round));
+        }
+        database.sync()?;
+        assert!(database.is_compaction_hindered(), "{place}");
+        assert_eq!(lengths(&database)[..2], [(0, 4), (1, 6)], "{place}");
+        assert_eq!(lengths(&database).len(), 62, "{place}");
+        assert_eq!(database.scan("k")?.len(), 2);
+        database.close()?;
+        assert!(count(dir.path(), "sst") <= 20, "{place}: {}", count(dir.path(), "sst"));
+        assert_eq!(lengths(&Database::open(dir.path(), &small())?).len(), 62, "{place}");
+    }
     Ok(())
 }
