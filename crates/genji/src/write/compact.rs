@@ -80,14 +80,20 @@ fn overlap(left: &LiveFile, right: &LiveFile) -> bool {
         && order::compare(&right.smallest, &left.largest) != Ordering::Greater
 }
 
+/// A table of level 0.
+struct Classed<'a> {
+    /// The class of its keys; nothing if it mixes classes.
+    class: Option<Vec<u8>>,
+    file: &'a LiveFile,
+}
+
 /// Chooses tables of level 0 to be merged among themselves: of one class, of about one size, one after the other in age.
 ///
-/// `tables` are those of level 0, newest first, each with the class of its keys; nothing for one that mixes classes, past
-/// which nothing is merged.
-fn pick_tier(tables: &[(Option<Vec<u8>>, &LiveFile)], class: &[u8]) -> Option<Plan> {
+/// `tables` are newest first. Nothing is merged past one that mixes classes.
+fn pick_tier(tables: &[Classed<'_>], class: &[u8]) -> Option<Plan> {
     let mut run: Vec<u64> = Vec::new();
     let mut tier = None;
-    for (found, file) in tables {
+    for Classed { class: found, file } in tables {
         let is_of_class = match found {
             Some(found) if found != class => continue,
             found => found.is_some() && file.size < TIER_BYTES,
@@ -207,25 +213,27 @@ impl Compaction {
     }
 }
 
-/// The class of each table of level 0, newest first; nothing for one that mixes classes.
-fn classes(tables: &[Arc<LiveTable>]) -> Result<Vec<(Option<Vec<u8>>, &LiveFile)>, Error> {
-    let level0 = tables.iter().filter(|table| table.file.level == 0);
-    let class = |table: &Arc<LiveTable>| match table.shape(&[]) {
-        Ok(Shape::Mixed) => Ok(None),
-        Ok(Shape::Short | Shape::Long) => Ok(Some(order::run_class(&table.file.smallest))),
-        Err(error) => Err(error),
-    };
-    level0.map(|table| Ok((class(table)?, &table.file))).collect()
+/// The tables of level 0, newest first.
+fn classed(tables: &[Arc<LiveTable>]) -> Result<Vec<Classed<'_>>, Error> {
+    let mut classed = Vec::new();
+    for table in tables.iter().filter(|table| table.file.level == 0) {
+        let class = match table.shape(&[])? {
+            Shape::Mixed => None,
+            Shape::Short | Shape::Long => Some(order::run_class(&table.file.smallest)),
+        };
+        classed.push(Classed { class, file: &table.file });
+    }
+    Ok(classed)
 }
 
 /// A merge within level 0: of long keys, or of any where those without long texts cannot be merged downwards.
 fn tier_plan(tables: &[Arc<LiveTable>], is_hindered: bool) -> Result<Option<Plan>, Error> {
-    let classes = classes(tables)?;
-    let mut wanted: Vec<&[u8]> = classes.iter().filter_map(|(class, _)| class.as_deref()).collect();
+    let classed = classed(tables)?;
+    let mut wanted: Vec<&[u8]> = classed.iter().filter_map(|table| table.class.as_deref()).collect();
     wanted.sort_unstable();
     wanted.dedup();
     let mut wanted = wanted.into_iter().filter(|class| is_hindered || !class.is_empty());
-    Ok(wanted.find_map(|class| pick_tier(&classes, class)))
+    Ok(wanted.find_map(|class| pick_tier(&classed, class)))
 }
 
 /// The tables of a plan.
@@ -337,9 +345,10 @@ mod tests {
         let files: Vec<LiveFile> =
             (0..).zip(sizes).map(|(number, size)| file(0, number, size << 20)).collect();
         let class_of = |letter: char| (letter != ' ').then(|| letter.to_string().into_bytes());
-        let tables: Vec<_> = classes.chars().map(class_of).zip(&files).collect();
+        let classes = classes.chars().map(class_of);
+        let tables: Vec<_> = classes.zip(&files).map(|(class, file)| Classed { class, file }).collect();
         let found = pick_tier(&tables, class.as_bytes()).map(|plan| plan.upper);
-        assert_eq!(found.unwrap_or_default(), expected, "{classes}");
+        assert_eq!(found.unwrap_or_default(), expected);
     }
 
     #[test]
