@@ -1,34 +1,26 @@
 //! This crate and the real engine in turns over one directory, each killed at any moment, everything compared.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::Result;
 use deltamesh_change::{Value, to_json};
 use deltamesh_genji::{Database, HostOptions};
 use deltamesh_testkit::GenjiHost;
 use serde_json::{Value as Json, json};
 
-/// Names the directory that [`writer_process`] writes to.
-const WRITER: &str = "DELTAMESH_TEST_ALTERNATION";
+use crate::process::OurHost;
+use crate::random::Random;
+
+/// Bytes under which a few rows already fill the memtable.
+const MEMTABLE: usize = 16_000;
 const CREATE: [&str; 3] = [
     "CREATE TABLE item (id INTEGER PRIMARY KEY, code TEXT UNIQUE, amount INTEGER, pad TEXT)",
     "CREATE INDEX item_amount ON item (amount)",
     "CREATE TABLE note",
 ];
-
-/// A small generator with a fixed seed: the same steps in every run.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % sides
-    }
-}
 
 /// What the tables must hold.
 #[derive(Clone, Default, PartialEq)]
@@ -39,11 +31,11 @@ struct Model {
 
 impl Model {
     /// A statement that must succeed, and the state after it.
-    fn next(&self, dice: &mut Dice, step: u64) -> (String, Self) {
+    fn next(&self, dice: &mut Random, step: u64) -> (String, Self) {
         let mut after = self.clone();
-        let (id, code, amount) = (dice.roll(300), format!("c{step}"), dice.roll(20));
-        let pad = "p".repeat(dice.roll(400) as usize);
-        let statement = match dice.roll(16) {
+        let (id, code, amount) = (dice.below(300) as u64, format!("c{step}"), dice.below(20) as u64);
+        let pad = "p".repeat(dice.below(400));
+        let statement = match dice.below(16) {
             0 => "DROP INDEX IF EXISTS item_amount".to_owned(),
             1 => "CREATE INDEX IF NOT EXISTS item_amount ON item (amount)".to_owned(),
             2..5 => {
@@ -51,7 +43,7 @@ impl Model {
                 format!("INSERT INTO note VALUES {{body: '{code}'}}")
             }
             _ => match after.items.remove(&id) {
-                Some(_) if dice.roll(3) == 0 => format!("DELETE FROM item WHERE id = {id}"),
+                Some(_) if dice.below(3) == 0 => format!("DELETE FROM item WHERE id = {id}"),
                 Some(_) => {
                     after.items.insert(id, (code.clone(), amount, pad.clone()));
                     format!(
@@ -135,51 +127,7 @@ impl Expected {
 }
 
 fn options() -> HostOptions {
-    HostOptions { memtable_bytes: 16_000, retained_log_bytes: 50_000, ..HostOptions::default() }
-}
-
-/// Not a test of its own: this crate as a process that runs the statements of its standard input.
-#[test]
-fn writer_process() {
-    let Some(dir) = std::env::var_os(WRITER) else { return };
-    let database = Database::open(Path::new(&dir), &options()).unwrap();
-    println!("\nready");
-    for statement in std::io::stdin().lines().map_while(Result::ok) {
-        match database.execute(&statement, &[]) {
-            Ok(_) => println!("ok"),
-            Err(error) => println!("err: {statement}: {error}"),
-        }
-    }
-    database.close().unwrap();
-}
-
-/// This crate as a process.
-struct OurHost {
-    child: Child,
-    answers: BufReader<std::process::ChildStdout>,
-}
-
-impl OurHost {
-    fn start(dir: &Path) -> Result<Self> {
-        let mut child = Command::new(std::env::current_exe()?)
-            .args(["--exact", "storage::alternation::writer_process", "--nocapture"])
-            .env(WRITER, dir)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let answers = BufReader::new(child.stdout.take().context("no stdout")?);
-        let mut host = Self { child, answers };
-        while host.line()? != "ready" {}
-        Ok(host)
-    }
-
-    fn line(&mut self) -> Result<String> {
-        let mut line = String::new();
-        if self.answers.read_line(&mut line)? == 0 {
-            bail!("the writer ended");
-        }
-        Ok(line.trim_end().to_owned())
-    }
+    HostOptions { memtable_bytes: MEMTABLE, retained_log_bytes: 50_000, ..HostOptions::default() }
 }
 
 /// A process that has the directory open and runs statements.
@@ -193,9 +141,9 @@ impl Writer {
     fn execute(&mut self, statement: &str) -> Option<()> {
         match self {
             Self::Ours(host) => {
-                writeln!(host.child.stdin.as_mut()?, "{statement}").ok()?;
-                let answer = host.line().ok()?;
-                assert_eq!(answer, "ok");
+                host.send(statement).ok()?;
+                let answer = host.receive().ok()?;
+                assert!(answer.is_ok(), "{statement}: {answer:?}");
                 Some(())
             }
             Self::Theirs(host) => match host.execute(statement) {
@@ -209,41 +157,36 @@ impl Writer {
 
     fn pid(&self) -> u32 {
         match self {
-            Self::Ours(host) => host.child.id(),
+            Self::Ours(host) => host.pid(),
             Self::Theirs(host) => host.pid(),
         }
     }
 
     fn close(self) -> Result<()> {
         match self {
-            Self::Ours(mut host) => {
-                drop(host.child.stdin.take());
-                assert!(host.child.wait()?.success());
-                Ok(())
-            }
+            Self::Ours(host) => host.close(),
             Self::Theirs(host) => host.close(),
         }
     }
 
     fn reap(self) -> Result<()> {
         match self {
-            Self::Ours(mut host) => host.child.wait().map(drop)?,
-            Self::Theirs(host) => host.kill()?,
+            Self::Ours(host) => host.kill(),
+            Self::Theirs(host) => host.kill(),
         }
-        Ok(())
     }
 }
 
 /// Writes for a while; a killed writer leaves one statement of which nobody knows whether it took effect.
-fn write(mut writer: Writer, dice: &mut Dice, step: &mut u64, expected: &mut Expected) -> Result<()> {
-    let killer = (dice.roll(3) > 0).then(|| {
-        let (pid, delay) = (writer.pid().to_string(), Duration::from_micros(dice.roll(150_000)));
+fn write(mut writer: Writer, dice: &mut Random, step: &mut u64, expected: &mut Expected) -> Result<()> {
+    let killer = (dice.below(3) > 0).then(|| {
+        let (pid, delay) = (writer.pid().to_string(), Duration::from_micros(dice.below(150_000) as u64));
         std::thread::spawn(move || {
             std::thread::sleep(delay);
             Command::new("kill").args(["-9", &pid]).status()
         })
     });
-    let count = if killer.is_some() { u64::MAX } else { dice.roll(200) };
+    let count = if killer.is_some() { usize::MAX } else { dice.below(200) };
     for _ in 0..count {
         *step += 1;
         let (statement, after) = expected.model.next(dice, *step);
@@ -272,21 +215,21 @@ fn alternate(rounds: u64) -> Result<()> {
         database.execute(statement, &[])?;
     }
     drop(database);
-    let (mut dice, mut step) = (Dice(rounds), 0);
+    let (mut dice, mut step) = (Random::new(rounds), 0);
     let mut expected = Expected { model: Model::default(), perhaps: None };
     for _ in 0..rounds {
         expected.check_ours(dir.path())?;
-        if dice.roll(2) == 0 {
-            write(Writer::Ours(OurHost::start(dir.path())?), &mut dice, &mut step, &mut expected)?;
+        if dice.below(2) == 0 {
+            write(Writer::Ours(OurHost::start(dir.path(), MEMTABLE)?), &mut dice, &mut step, &mut expected)?;
         }
         let Some(mut host) = GenjiHost::start(dir.path())? else { return Ok(()) };
         expected.check_theirs(&mut host)?;
-        match dice.roll(4) {
+        match dice.below(4) {
             0 => host.execute(".flush")?,
             1 => host.execute(".compact")?,
             _ => {}
         }
-        if dice.roll(2) == 0 {
+        if dice.below(2) == 0 {
             write(Writer::Theirs(host), &mut dice, &mut step, &mut expected)?;
         } else {
             host.close()?;

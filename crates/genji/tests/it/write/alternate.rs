@@ -8,19 +8,10 @@ use deltamesh_genji::{Database, HostOptions, ReadOptions, Snapshot, Tail};
 use deltamesh_testkit::GenjiHost;
 
 use super::{normal, open, ours, sorted, theirs};
+use crate::random::{Random, number};
 
 /// Rounds of the alternation; more by `DELTAMESH_GENJI_ROUNDS`.
 const ROUNDS: u64 = 10;
-
-/// A small generator with a fixed seed: the same steps in every run.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % sides
-    }
-}
 
 /// What the tables must hold.
 #[derive(Default)]
@@ -38,13 +29,13 @@ const CREATE: [&str; 3] = [
 
 impl Model {
     /// A random statement that must succeed, already counted as done.
-    fn next(&mut self, dice: &mut Dice) -> String {
+    fn next(&mut self, dice: &mut Random) -> String {
         self.step += 1;
-        let id = dice.roll(200);
+        let id = dice.below(200) as u64;
         let code = format!("c{}", self.step);
-        let amount = dice.roll(20);
-        let pad = "p".repeat(dice.roll(300) as usize);
-        match dice.roll(4) {
+        let amount = dice.below(20) as u64;
+        let pad = "p".repeat(dice.below(300));
+        match dice.below(4) {
             0 => {
                 let text = format!("n{}", self.step);
                 let statement = format!("INSERT INTO note VALUES {{body: '{text}'}}");
@@ -136,9 +127,13 @@ impl Mirror {
     }
 }
 
-fn options(dice: &mut Dice) -> HostOptions {
-    let memtable_bytes = [2_000, 20_000, 4 << 20][dice.roll(3) as usize];
-    HostOptions { memtable_bytes, retained_log_bytes: dice.roll(2) * 10_000, ..HostOptions::default() }
+fn options(dice: &mut Random) -> HostOptions {
+    let memtable_bytes = [2_000, 20_000, 4 << 20][dice.below(3)];
+    HostOptions {
+        memtable_bytes,
+        retained_log_bytes: dice.below(2) as u64 * 10_000,
+        ..HostOptions::default()
+    }
 }
 
 #[test]
@@ -147,9 +142,8 @@ fn in_turns_with_kills() -> Result<()> {
     if deltamesh_testkit::reference("genjihost").is_none() {
         return Ok(());
     }
-    let rounds =
-        std::env::var("DELTAMESH_GENJI_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(ROUNDS);
-    let mut dice = Dice(rounds);
+    let rounds = number("DELTAMESH_GENJI_ROUNDS", ROUNDS);
+    let mut dice = Random::new(rounds);
     let mut model = Model::default();
     let database = open(dir.path());
     for statement in CREATE {
@@ -161,7 +155,7 @@ fn in_turns_with_kills() -> Result<()> {
     for _ in 0..rounds {
         let database = Database::open(dir.path(), &options(&mut dice))?;
         model.check_ours(&database);
-        for _ in 0..dice.roll(120) {
+        for _ in 0..dice.below(120) {
             let statement = model.next(&mut dice);
             database.execute(&statement, &[])?;
             mirror.catch_up()?;
@@ -169,23 +163,23 @@ fn in_turns_with_kills() -> Result<()> {
         model.check_ours(&database);
         mirror.check(&model)?;
         // Dropped without being closed, it leaves what a kill leaves.
-        if dice.roll(2) == 0 {
+        if dice.below(2) == 0 {
             database.close()?;
         } else {
             drop(database);
         }
         let Some(mut host) = GenjiHost::start(dir.path())? else { return Ok(()) };
         model.check_theirs(&mut host);
-        for _ in 0..dice.roll(120) {
+        for _ in 0..dice.below(120) {
             let statement = model.next(&mut dice);
             host.execute(&statement)?;
         }
         mirror.check(&model)?;
-        if dice.roll(3) == 0 {
+        if dice.below(3) == 0 {
             host.execute(".flush")?;
         }
         model.check_theirs(&mut host);
-        if dice.roll(2) == 0 {
+        if dice.below(2) == 0 {
             host.close()?
         } else {
             host.kill()?

@@ -7,14 +7,14 @@ use deltamesh_testkit::GenjiHost;
 use serde_json::Value as Json;
 
 use super::{normal, open};
+use crate::random::{Random, number};
 
-/// A small generator of numbers: runs repeat from their seed.
-struct Random(u64);
+/// What expressions are made of.
+struct Expressions(Random);
 
-impl Random {
+impl Expressions {
     fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % limit
+        self.0.below(limit)
     }
 
     fn one_of<'a>(&mut self, choices: &[&'a str]) -> &'a str {
@@ -98,10 +98,6 @@ fn rounded(json: Json) -> Json {
     }
 }
 
-fn number(name: &str, otherwise: u64) -> u64 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
-}
-
 /// Without a key: Genji takes `9 < id` for `id < 9` where `id` is one.
 const ROWS: [&str; 3] = [
     "CREATE TABLE p (id INTEGER, name TEXT, age INTEGER, score DOUBLE, tags ARRAY, home DOCUMENT(city TEXT, zip INTEGER), x ANY, ok BOOL, raw BLOB)",
@@ -119,7 +115,7 @@ fn random_expressions() -> Result<()> {
         database.execute(statement, &[])?;
     }
     let seed = number("DELTAMESH_SQL_SEED", 1);
-    let mut random = Random(seed);
+    let mut random = Expressions(Random::new(seed));
     for step in 0..number("DELTAMESH_SQL_STATEMENTS", 300) {
         let depth = random.below(3) + 1;
         let expression = random.expression(depth);
