@@ -7,5 +7,6 @@ mod demo;
 mod life;
 mod mesh;
 mod refusal;
+mod soak;
 mod stock_client;
 mod subscriber;

@@ -12,12 +12,14 @@
 //! # }
 //! ```
 
+mod course;
 mod genji_host;
 mod nats;
 mod place;
 mod port;
 mod proxy;
 
+pub use course::{Random, number};
 pub use genji_host::GenjiHost;
 pub use nats::NatsServer;
 pub use place::{nats_server, reference, tools_dir, workspace_root};

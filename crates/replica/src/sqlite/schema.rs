@@ -115,6 +115,7 @@ impl SqliteReplica {
         self.connection.execute(&sql, []).at(|| former)?;
         if let Some(known) = self.state.mirrors.remove(former) {
             let mirror = Mirror { table: table.to_owned(), ..known };
+            execute_all(&self.connection, &mirror.connect(), table)?;
             self.state.mirrors.insert(table.to_owned(), mirror);
         }
         Ok(())

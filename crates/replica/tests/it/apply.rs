@@ -146,6 +146,20 @@ fn a_schema_change_keeps_the_values_that_stay() {
 }
 
 #[test]
+fn a_renamed_relation_takes_rows() {
+    let mut fixture = Fixture::new();
+    fixture.apply(vec![define(&user_schema()), user(1, "ann")]);
+    let columns = [("id", ColumnType::Int), ("login", ColumnType::Text)];
+    for (from, to) in [("user", "person"), ("person", "user")] {
+        let renamed = schema(to, 3, &columns, &[0]);
+        let rename = Item::Schema(SchemaChange::Rename { from: from.into(), to: renamed.clone() });
+        fixture.apply(vec![rename, upsert(&renamed, vec![Value::Int(2), to.into()])]);
+        let found = fixture.rows(&format!("SELECT login FROM app__{to} ORDER BY id"));
+        assert_eq!(found, format!("[\"ann\"]\n[\"{to}\"]"));
+    }
+}
+
+#[test]
 fn a_full_disk_leaves_everything_as_it_was() {
     let mut fixture = Fixture::new();
     fixture.apply(vec![define(&message_schema()), message(1, 7, 1, "a")]);

@@ -9,11 +9,10 @@ use std::time::{Duration, Instant};
 
 use deltamesh_ingest_genji::Mode;
 use deltamesh_jetstream::{Client, Code, ServiceError};
-use deltamesh_testkit::GenjiHost;
+use deltamesh_testkit::{GenjiHost, Random, number};
 
 use crate::program::Program;
 use crate::sql::Sql;
-use crate::tap_soak::{Random, number};
 use crate::{Mirror, read_until, start};
 
 const CLIENTS: u64 = 6;
@@ -144,7 +143,8 @@ async fn load(client: &Client, seed: u64, mut restart: impl FnMut()) -> (Vec<Cal
             tokio::spawn(caller.run(is_over.clone()))
         })
         .collect();
-    let until = Instant::now() + Duration::from_secs(number("DELTAMESH_SESSION_SECONDS", 4));
+    let until =
+        Instant::now() + Duration::from_secs(number("DELTAMESH_SESSION_SECONDS", 4).expect("seconds"));
     let mut random = Random(seed);
     let mut kills = 0;
     while Instant::now() < until {
@@ -164,7 +164,7 @@ async fn load(client: &Client, seed: u64, mut restart: impl FnMut()) -> (Vec<Cal
 #[allow(clippy::print_stdout)]
 #[tokio::test(flavor = "multi_thread")]
 async fn commits_are_whole_and_rollbacks_leave_nothing() {
-    let seed = number("DELTAMESH_SESSION_SEED", 1);
+    let seed = number("DELTAMESH_SESSION_SEED", 1).expect("seed");
     let (nats, client, dir) = start().await;
     let path = dir.path().join("db");
     let host = || Program::start_with(&nats.url(), &path, Mode::Host, &ARGUMENTS);

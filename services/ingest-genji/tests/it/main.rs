@@ -14,7 +14,6 @@ mod standby_trim;
 mod tap;
 mod tap_history;
 mod tap_schema;
-mod tap_soak;
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,17 +1,12 @@
-//! Mixed load at full speed with kills on both sides; at its end the mirror equals the engine's own dump.
-//!
-//! Ignored by default: `DELTAMESH_SOAK_SECONDS=600 cargo test -p deltamesh-ingest-genji -- --ignored --nocapture soak`.
-//! `DELTAMESH_SOAK_SEED` chooses another course.
+//! An application with the real engine: mixed statements at full speed, its own deaths and restarts.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use deltamesh_ingest_genji::Mode;
-use deltamesh_testkit::{GenjiHost, NatsServer};
+use deltamesh_testkit::{GenjiHost, Random};
+use rustix::process::Signal;
 
-use crate::program::{Program, signal};
-use crate::tap::{dump, faults};
-use crate::{Mirror, start};
+use crate::mesh::signal;
 
 /// A spilled transaction is one above this many bytes. Updates and deletes of the load stay below: real Genji's rollback
 /// of those is defective.
@@ -19,43 +14,21 @@ const SPILLS: [&str; 2] = ["-maxbatch", "200000"];
 /// Rows that table `bulk` keeps, about.
 const BULK: i64 = 100_000;
 
-const TABLES: [(&str, &[&str]); 5] = [
-    ("single", &["id", "pad"]),
-    ("bulk", &["id", "pad"]),
-    ("uniq", &["id", "name", "n"]),
-    ("docs", &["name", "n"]),
-    ("shape", &["id"]),
-];
-
-pub(crate) fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().map_or(default, |text| text.parse().expect(name))
-}
-
-/// A seeded course.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn below(&mut self, limit: i64) -> i64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        i64::try_from((self.0 >> 33) % limit.unsigned_abs()).expect("small")
-    }
-}
-
 /// The application.
-struct Load {
+pub(super) struct Load {
     dir: PathBuf,
-    host: GenjiHost,
+    pub(super) host: GenjiHost,
     random: Random,
     next: i64,
     oldest: i64,
-    statements: usize,
-    refused: usize,
-    kills: usize,
-    rows: i64,
+    pub(super) statements: usize,
+    pub(super) refused: usize,
+    pub(super) kills: usize,
+    pub(super) rows: i64,
 }
 
 impl Load {
-    fn open(dir: &Path, seed: u64) -> Option<Self> {
+    pub(super) fn open(dir: &Path, seed: u64) -> Option<Self> {
         let host = GenjiHost::start_with(dir, &SPILLS).expect("engine")?;
         let (dir, random) = (dir.to_owned(), Random(seed));
         let mut load =
@@ -178,7 +151,7 @@ impl Load {
         let (pid, after) = (self.host.pid(), self.random.below(150).unsigned_abs());
         let killer = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(after));
-            signal(pid, "KILL");
+            signal(pid, Signal::KILL);
         });
         let kills = self.kills;
         while self.kills == kills {
@@ -234,7 +207,8 @@ impl Load {
         }
     }
 
-    fn run_for(mut self, time: Duration) -> Self {
+    /// Goes on for so long. Its last statement makes the table `finished`.
+    pub(super) fn run_for(mut self, time: Duration) -> Self {
         let end = Instant::now() + time;
         while Instant::now() < end {
             self.step();
@@ -248,61 +222,4 @@ impl Load {
 fn is_dead(pid: u32) -> bool {
     let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     state.rsplit(')').next().is_none_or(|rest| rest.trim_start().starts_with('Z') || rest.is_empty())
-}
-
-/// Kills and freezes the service from time to time.
-async fn disturb(nats: &NatsServer, dir: &Path, seed: u64, kills: &mut usize) {
-    let mut random = Random(seed ^ 0x5eed);
-    let pause = |random: &mut Random, from: u64, to: i64| {
-        Duration::from_millis(from + random.below(to).unsigned_abs())
-    };
-    loop {
-        let mut ingest = Program::start(nats, dir, Mode::Tap);
-        tokio::time::sleep(pause(&mut random, 2000, 10_000)).await;
-        if random.below(3) == 0 {
-            ingest.signal("STOP");
-            tokio::time::sleep(pause(&mut random, 100, 2000)).await;
-            ingest.signal("CONT");
-            tokio::time::sleep(pause(&mut random, 2000, 6000)).await;
-        }
-        ingest.kill();
-        *kills += 1;
-        tokio::time::sleep(pause(&mut random, 0, 1500)).await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "long"]
-async fn soak() {
-    let (seconds, seed) = (number("DELTAMESH_SOAK_SECONDS", 60), number("DELTAMESH_SOAK_SEED", 1));
-    let (nats, client, dir) = start().await;
-    let Some(load) = Load::open(dir.path(), seed) else { return };
-    let writer = tokio::task::spawn_blocking(move || load.run_for(Duration::from_secs(seconds)));
-    let mut mirror = Mirror::new(&client);
-    let mut service_kills = 0;
-    let loaded = async {
-        tokio::select! {
-            load = writer => load.expect("load"),
-            () = disturb(&nats, dir.path(), seed, &mut service_kills) => unreachable!("goes on"),
-            () = async { loop { mirror.read().await } } => unreachable!("goes on"),
-        }
-    };
-    let mut load = loaded.await;
-    println!("{} statements ({} refused), {} rows", load.statements, load.refused, load.rows);
-    println!("{} kills of the engine, {service_kills} of the service; {mirror:?}", load.kills);
-
-    let _ingest = Program::start(&nats, dir.path(), Mode::Tap);
-    let ended = Instant::now();
-    while !mirror.relations.contains_key("finished") {
-        assert!(ended.elapsed() < Duration::from_secs(300), "{mirror:?}");
-        mirror.read().await;
-    }
-    println!("caught up after {:?}; {mirror:?}", ended.elapsed());
-    for (table, columns) in TABLES {
-        let (found, expected) = (mirror.dump(table, columns), dump(&mut load.host, table, columns));
-        let at = found.iter().zip(&expected).position(|(found, expected)| found != expected);
-        assert!(found == expected, "{table}: {} rows, {} expected, at {at:?}", found.len(), expected.len());
-        println!("{table}: {} rows are equal", found.len());
-    }
-    assert_eq!(faults(&client).await, []);
 }
