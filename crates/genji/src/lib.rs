@@ -22,6 +22,7 @@ mod history;
 pub mod key;
 mod log;
 mod manifest;
+mod object;
 mod options;
 mod overlay;
 mod relation;
@@ -44,6 +45,7 @@ pub use history::{
     History, Image, LoggedChange, LoggedSchema, LoggedTransaction, RowOperation, SchemaOperation,
     TransactionKind,
 };
+pub use object::ObjectChange;
 pub use options::ReadOptions;
 pub use relation::{DOCID, EXTRA};
 pub use snapshot::{Rows, Snapshot};

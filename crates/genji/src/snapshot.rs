@@ -5,12 +5,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use deltamesh_change::{EnginePosition, RelationSchema, Row};
 
+use crate::batch::Operation;
 use crate::catalog::{CatalogState, Space};
 use crate::fault::{Fault, Faults};
 use crate::follower::{Expected, Follower};
+use crate::object::ObjectChange;
 use crate::overlay::Overlay;
 use crate::relation::Relation;
-use crate::scan::Scan;
+use crate::scan::{Found, Scan};
 use crate::spill::{self, Pending};
 use crate::tail::Tail;
 use crate::view::{LiveTable, View};
@@ -92,6 +94,21 @@ impl Snapshot {
     #[must_use]
     pub fn relations(&self) -> Vec<Arc<RelationSchema>> {
         self.catalog.relations()
+    }
+
+    /// The definitions and the values of sequences, but for the engine's own.
+    ///
+    /// # Errors
+    /// As [`Self::open`] for unreadable tables.
+    pub fn objects(&self) -> Result<Vec<ObjectChange>, Error> {
+        let mut found = Vec::new();
+        for namespace in [key::CATALOG, key::SEQUENCE] {
+            let mut scan = self.scan(namespace, false)?;
+            while let Some(Found { key, value, .. }) = scan.next()? {
+                found.extend(ObjectChange::of(&Operation::Set { key: &key, value: &value }).ok().flatten());
+            }
+        }
+        Ok(found)
     }
 
     /// The rows of a relation, in no particular order. If a key occurs twice, the later row counts.

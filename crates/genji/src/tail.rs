@@ -11,6 +11,7 @@ use crate::catalog::CatalogState;
 use crate::fault::{Fault, Faults};
 use crate::follower::{Expected, Follower, Record};
 use crate::manifest;
+use crate::object::{ObjectChange, objects};
 use crate::overlay::Overlay;
 use crate::snapshot::read_catalog;
 use crate::spill::{self, Part, Pending, Spool};
@@ -120,7 +121,8 @@ impl Tail {
         let _seen_again = self.follower.fill();
     }
 
-    /// The next finished transaction that changed a relation, whole; none when the engine has written no other yet.
+    /// The next finished transaction that changed a relation, a definition or a sequence, whole; none when the engine has
+    /// written no other yet.
     ///
     /// # Errors
     /// [`ErrorKind::Corrupt`] and [`ErrorKind::Io`]: nothing is skipped, a later poll tries again.
@@ -129,7 +131,10 @@ impl Tail {
         while let Some(part) = self.poll_part()? {
             let more = part.more;
             match &mut self.joined {
-                Some(joined) => joined.items.extend(part.items),
+                Some(joined) => {
+                    joined.items.extend(part.items);
+                    joined.objects.extend(part.objects);
+                }
                 None => self.joined = Some(part),
             }
             if !more {
@@ -156,7 +161,7 @@ impl Tail {
             } else {
                 self.take_record()?
             };
-            if let Some(transaction) = found.filter(|found| found.more || !found.items.is_empty()) {
+            if let Some(transaction) = found.filter(GenjiTransaction::says_something) {
                 return Ok(Some(transaction));
             }
         }
@@ -176,10 +181,11 @@ impl Tail {
         match spill::part(&batch).map_err(placed)? {
             Part::Temporary => {}
             Part::Plain | Part::Last if self.pending.is_empty() => {
-                let items = assemble(&mut self.catalog, &mut self.faults, &[batch])?;
+                let (items, objects) = assemble(&mut self.catalog, &mut self.faults, &[batch])?;
                 self.passed = position.sequence;
                 self.follower.pop();
-                return Ok(Some(GenjiTransaction { position, items, partial: false, more: false }));
+                let whole = GenjiTransaction { position, items, objects, partial: false, more: false };
+                return Ok(Some(whole));
             }
             Part::Plain | Part::Spilled => self.pending.push(record.bytes.clone(), position)?,
             Part::Last => {
@@ -195,7 +201,7 @@ impl Tail {
     /// The parts of a spilled transaction whose host is gone: Genji shows them, so they count.
     fn orphaned(&mut self) -> Result<Option<GenjiTransaction>, Error> {
         let transaction = self.end(true)?;
-        Ok(transaction.filter(|transaction| transaction.more || !transaction.items.is_empty()))
+        Ok(transaction.filter(GenjiTransaction::says_something))
     }
 
     /// Gives out what is pending: whole, or its first part.
@@ -204,10 +210,10 @@ impl Tail {
         let position = self.pending.position();
         if !records.is_in_file() {
             let batches = records.in_memory().map(Batch::decode).collect::<Result<Vec<_>, _>>()?;
-            let items = assemble(&mut self.catalog, &mut self.faults, &batches)?;
+            let (items, objects) = assemble(&mut self.catalog, &mut self.faults, &batches)?;
             self.pending = Pending::default();
             self.passed = position.sequence;
-            return Ok(Some(GenjiTransaction { position, items, partial, more: false }));
+            return Ok(Some(GenjiTransaction { position, items, objects, partial, more: false }));
         }
         // Before the first part is out it must be certain that all of them can be.
         let of_catalog = catalog.iter().map(|record| Batch::decode(record)).collect::<Result<Vec<_>, _>>()?;
@@ -237,19 +243,21 @@ impl Tail {
             let mut assembly = Assembly::behind(carried, &mut self.catalog, &mut self.faults);
             assembly.add(operations);
             let (items, carried) = assembly.finish(is_last);
+            let objects = objects(operations.iter());
             ending.carried = carried;
             ending.given += operations.len();
             if is_record_done {
                 ending.record.clear();
             }
             let (position, partial, begun) = (ending.position, ending.partial, ending.begun);
-            ending.begun |= !items.is_empty();
+            let is_empty = items.is_empty() && objects.is_empty();
+            ending.begun |= !is_empty;
             if is_last {
                 self.ending = None;
                 self.passed = position.sequence;
             }
-            if !items.is_empty() || (is_last && begun) {
-                return Ok(Some(GenjiTransaction { position, items, partial, more: !is_last }));
+            if !is_empty || (is_last && begun) {
+                return Ok(Some(GenjiTransaction { position, items, objects, partial, more: !is_last }));
             }
         }
         Ok(None)
@@ -261,13 +269,14 @@ fn assemble(
     catalog: &mut CatalogState,
     faults: &mut Faults,
     batches: &[Batch<'_>],
-) -> Result<Vec<Item>, Error> {
+) -> Result<(Vec<Item>, Vec<ObjectChange>), Error> {
     let mut assembly = Assembly::behind(Carried::default(), catalog, faults);
     batches.iter().for_each(|batch| assembly.add(&batch.operations));
     if assembly.shares_namespace() {
         return Err(Error::new(ErrorKind::Gap, "two tables share a namespace"));
     }
-    Ok(assembly.finish(true).0)
+    let operations = batches.iter().flat_map(|batch| &batch.operations);
+    Ok((assembly.finish(true).0, objects(operations)))
 }
 
 /// Moves a position past operations that only stored sequences, and are in the tables by now.

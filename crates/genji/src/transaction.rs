@@ -14,6 +14,7 @@ use crate::batch::Operation;
 use crate::catalog::{CatalogEntry, CatalogState, EntryKind, Space};
 use crate::fault::Faults;
 use crate::key::{self, Key};
+use crate::object::ObjectChange;
 use crate::relation::Relation;
 
 /// One transaction of the engine.
@@ -23,10 +24,19 @@ pub struct GenjiTransaction {
     pub position: EnginePosition,
     /// Changes in the engine's order. Rows are upserts and deletes: the log does not tell insert from update.
     pub items: Vec<Item>,
+    /// Changes of definitions and sequences in the engine's order.
+    pub objects: Vec<ObjectChange>,
     /// Whether the host died inside the transaction. Genji does not roll it back, so its part stays visible.
     pub partial: bool,
     /// Whether more items of the same transaction follow, see [`crate::Tail::poll_part`].
     pub more: bool,
+}
+
+impl GenjiTransaction {
+    /// Whether it changed anything that is told.
+    pub(crate) fn says_something(&self) -> bool {
+        self.more || !(self.items.is_empty() && self.objects.is_empty())
+    }
 }
 
 /// An operation on a row.

@@ -6,7 +6,8 @@
 //! level 0 (`flush`, `table`, in Genji's own key order, `order`), which the manifest names (`edit`), and the log begins
 //! anew (`recover`, which also brings a directory back after any kind of end). Reads go through `store`: memtable, then
 //! tables (`lookup`). Definitions are rows too (`ddl`, `schema`), and what they change in every row
-//! is written a row at a time (`backfill`).
+//! is written a row at a time (`backfill`). What another directory has decided already is taken over
+//! as it is (`replay`).
 
 mod aggregate;
 mod backfill;
@@ -28,6 +29,7 @@ mod merge;
 mod order;
 mod plan;
 mod recover;
+mod replay;
 mod row;
 mod rows;
 mod schema;
@@ -46,5 +48,6 @@ mod version;
 pub use database::{Database, HostOptions, Submitted};
 pub use execute::Executed;
 pub use row::Document;
+pub(crate) use sequence::decode_row as decode_sequence;
 pub use session::Session;
 pub use transaction::WriteTransaction;

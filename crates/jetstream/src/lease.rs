@@ -143,31 +143,6 @@ impl Leases {
         let written = self.store.update(source, value.into(), revision).await;
         written.map_err(|error| Error::from_nats(action(), error))
     }
-
-    /// The statements that define the tables of a source, as its writer has put them there.
-    ///
-    /// # Errors
-    /// The server does not answer; [`ErrorKind::Decode`].
-    pub async fn definitions(&self, source: &str) -> Result<Vec<String>, Error> {
-        let action = || format!("read {BUCKET}/{source}.tables");
-        let value = self.store.get(format!("{source}.tables")).await;
-        let Some(value) = value.map_err(|error| Error::from_nats(action(), error))? else {
-            return Ok(vec![]);
-        };
-        serde_json::from_slice(&value).map_err(|error| Error::with(ErrorKind::Decode, action(), error))
-    }
-
-    /// Replaces the statements that define the tables of a source.
-    ///
-    /// # Errors
-    /// The server refuses or does not answer.
-    pub async fn put_definitions(&self, source: &str, statements: &[String]) -> Result<(), Error> {
-        let action = || format!("write {BUCKET}/{source}.tables");
-        let value = serde_json::to_vec(statements)
-            .map_err(|error| Error::with(ErrorKind::Invalid, action(), error))?;
-        let written = self.store.put(format!("{source}.tables"), value.into()).await;
-        written.map(drop).map_err(|error| Error::from_nats(action(), error))
-    }
 }
 
 /// The directory whose engine positions a message carries; none where its source has no lease.

@@ -3,10 +3,12 @@
 //! A group is published as a whole (see `change.proto`): every message of it carries the ordinal of its first transaction
 //! and the position behind its last one, and the last message carries `end`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use deltamesh_change::{ChangeEvent, Item, RelationSchema, SchemaChange, SourcePosition, Transaction};
-use deltamesh_wire::proto::change::v1::{Changes, RowChange, TransactionRows};
+use deltamesh_wire::proto::change::v1::object_change::Change;
+use deltamesh_wire::proto::change::v1::{Changes, ObjectChange, RowChange, TransactionRows};
 use deltamesh_wire::{CHANGES_CONTENT_TYPE, header, subject};
 use prost::Message as _;
 
@@ -31,6 +33,8 @@ pub struct GroupPacker {
     closed: Vec<Changes>,
     /// The message that takes rows, by relation, with its size.
     open: Vec<(Changes, usize)>,
+    /// The last value of each sequence that was moved.
+    values: BTreeMap<String, ObjectChange>,
     transactions: usize,
     rows: usize,
     bytes: usize,
@@ -48,6 +52,7 @@ impl GroupPacker {
             captured_us: 0,
             closed: vec![],
             open: vec![],
+            values: BTreeMap::new(),
             transactions: 0,
             rows: 0,
             bytes: 0,
@@ -87,6 +92,17 @@ impl GroupPacker {
             }
         }
         self.position = transaction.position;
+    }
+
+    /// Adds what the next transaction changes besides rows and schemas.
+    pub fn push_objects(&mut self, objects: Vec<ObjectChange>) {
+        let is_value = |object: &ObjectChange| matches!(object.change, Some(Change::Value(_)));
+        let (values, definitions): (Vec<_>, Vec<_>) = objects.into_iter().partition(is_value);
+        if !definitions.is_empty() {
+            self.close();
+            self.closed.extend(catalog_messages(definitions, self.limit));
+        }
+        self.values.extend(values.into_iter().map(|value| (value.name.clone(), value)));
     }
 
     fn push_row(&mut self, ordinal: u64, event: ChangeEvent) {
@@ -135,6 +151,12 @@ impl GroupPacker {
     #[must_use]
     pub fn finish(mut self) -> Vec<Message> {
         self.close();
+        if !self.values.is_empty() && self.closed.is_empty() {
+            self.closed.push(Changes::default());
+        }
+        if let Some(last) = self.closed.last_mut() {
+            last.objects.extend(std::mem::take(&mut self.values).into_values());
+        }
         let position = (&self.position).into();
         let last = self.closed.len().saturating_sub(1);
         let complete = |(index, changes): (usize, Changes)| Changes {
@@ -169,6 +191,13 @@ impl SnapshotPacker {
             captured_us,
             open: None,
         }
+    }
+
+    /// Declares definitions and sequences. They come before all relations. Returns messages that are complete.
+    #[must_use]
+    pub fn objects(&mut self, objects: Vec<ObjectChange>) -> Vec<Message> {
+        let messages = catalog_messages(objects, self.limit);
+        messages.into_iter().filter_map(|changes| self.replace(changes, 0)).collect()
     }
 
     /// Declares a relation. All relations come before the first row. Returns a message that is complete.
@@ -236,6 +265,24 @@ fn rows_message(schema: &RelationSchema) -> Changes {
     Changes { relation: schema.relation.clone(), dsid: schema.dsid, ..Changes::default() }
 }
 
+/// Changes of definitions and sequences, in order.
+fn catalog_messages(objects: Vec<ObjectChange>, limit: usize) -> Vec<Changes> {
+    let mut messages: Vec<Changes> = vec![];
+    let mut bytes = limit;
+    for object in objects {
+        let size = object.encoded_len() + 4;
+        bytes += size;
+        match messages.last_mut().filter(|_| bytes <= limit) {
+            Some(changes) => changes.objects.push(object),
+            None => {
+                messages.push(Changes { objects: vec![object], ..Changes::default() });
+                bytes = size;
+            }
+        }
+    }
+    messages
+}
+
 fn schema_message(change: &SchemaChange) -> Changes {
     let (relation, dsid) = match change {
         SchemaChange::Define(schema) | SchemaChange::Rename { to: schema, .. } => {
@@ -249,6 +296,8 @@ fn schema_message(change: &SchemaChange) -> Changes {
 fn message(source: &str, changes: &Changes) -> Message {
     let subject = if changes.schema.is_some() {
         subject::changes_schema(source, &changes.relation)
+    } else if changes.relation.is_empty() && !changes.objects.is_empty() {
+        subject::changes_catalog(source)
     } else {
         subject::changes(source, &changes.relation)
     };

@@ -3,6 +3,9 @@
 /// Relation token of schema messages.
 const SCHEMA: &str = "__schema";
 
+/// Relation token of definitions and sequences.
+const CATALOG: &str = "__catalog";
+
 /// Longest token that is carried literally, in bytes after escaping; a longer one is replaced by a hash.
 pub const MAX_TOKEN: usize = 128;
 
@@ -71,6 +74,12 @@ pub fn changes(source: &str, relation: &str) -> String {
 #[must_use]
 pub fn changes_schema(source: &str, relation: &str) -> String {
     format!("changes.{source}.{SCHEMA}.{}", token(relation))
+}
+
+/// Subject of changes of what a source has besides rows.
+#[must_use]
+pub fn changes_catalog(source: &str) -> String {
+    format!("changes.{source}.{CATALOG}")
 }
 
 /// Every schema subject of a source.

@@ -80,19 +80,6 @@ impl Work {
         }
     }
 
-    /// Whether it may change the definitions of tables.
-    pub(crate) fn defines(&self) -> bool {
-        !matches!(
-            self.statement(),
-            None | Some(
-                Statement::Select(_)
-                    | Statement::Insert(_)
-                    | Statement::Update { .. }
-                    | Statement::Delete { .. }
-            )
-        )
-    }
-
     /// Runs it: in the session's transaction if one is open, else in one of its own, which is submitted.
     ///
     /// # Errors

@@ -192,10 +192,10 @@ impl Session {
     async fn on_engine(&mut self, event: EngineEvent, service: &mut Service) -> Result<(), Error> {
         match event {
             EngineEvent::Resumed => {}
-            EngineEvent::SnapshotBegin { position, relations, continues } => {
+            EngineEvent::SnapshotBegin { position, objects, relations, continues } => {
                 self.unreadable.clear(&service.board);
                 self.snapshot = Some(Progress::new(&service.source.name, relations.len()));
-                self.log.begin_snapshot(position, &relations, continues).await?;
+                self.log.begin_snapshot(position, objects, &relations, continues).await?;
             }
             EngineEvent::SnapshotRows { schema, rows } => {
                 self.captured.add(rows.len() as u64);

@@ -14,7 +14,7 @@ use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use deltamesh_change::{EnginePosition, RelationSchema, Row};
-use deltamesh_genji::{Error, ErrorKind, Fault, GenjiTransaction, ReadOptions, Snapshot, Tail};
+use deltamesh_genji::{Error, ErrorKind, Fault, GenjiTransaction, ObjectChange, ReadOptions, Snapshot, Tail};
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tracing::{info, warn};
 
@@ -56,7 +56,12 @@ pub(crate) enum EngineEvent {
     /// The tail continues where the change log ends.
     Resumed,
     /// A snapshot begins.
-    SnapshotBegin { position: EnginePosition, relations: Vec<Arc<RelationSchema>>, continues: bool },
+    SnapshotBegin {
+        position: EnginePosition,
+        objects: Vec<ObjectChange>,
+        relations: Vec<Arc<RelationSchema>>,
+        continues: bool,
+    },
     /// Rows of the snapshot.
     SnapshotRows { schema: Arc<RelationSchema>, rows: Vec<Row> },
     /// The snapshot is complete.
@@ -216,7 +221,8 @@ impl Reader {
         let relations = snapshot.relations();
         info!(dir = %self.dir.display(), relations = relations.len(), continues, "snapshot begins");
         let position = snapshot.position();
-        self.send(EngineEvent::SnapshotBegin { position, relations: relations.clone(), continues })?;
+        let (objects, relations_sent) = (snapshot.objects()?, relations.clone());
+        self.send(EngineEvent::SnapshotBegin { position, objects, relations: relations_sent, continues })?;
         for schema in relations {
             let mut batch = Vec::with_capacity(BATCH_ROWS);
             for row in snapshot.rows(&schema.relation)? {

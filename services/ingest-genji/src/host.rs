@@ -9,7 +9,6 @@ use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_cha
 use std::time::Duration;
 
 use deltamesh_change::EnginePosition;
-use deltamesh_genji::catalog::TableDefinition;
 use deltamesh_genji::{Database, Error, ErrorKind, HostOptions};
 use deltamesh_jetstream::{Code, Request, ServiceError};
 use tokio::sync::mpsc;
@@ -29,8 +28,6 @@ const RETRY: Duration = Duration::from_millis(500);
 /// What became of a task.
 pub(crate) enum HostEvent {
     Opened,
-    /// The statements that define the tables, where they have changed.
-    Tables(Vec<String>),
     Failed {
         place: String,
         reason: String,
@@ -82,7 +79,6 @@ impl Host {
             waiting: VecDeque::new(),
             endings: Endings::default(),
             events: sender,
-            tables: vec![],
         };
         std::thread::Builder::new().name("genji-host".into()).spawn(move || thread.run())?;
         Ok(Self { jobs: Some(jobs), events })
@@ -123,8 +119,6 @@ pub(crate) struct Thread {
     pub(crate) waiting: VecDeque<Waiting>,
     pub(crate) endings: Endings,
     events: mpsc::Sender<HostEvent>,
-    /// The definitions that were told last.
-    tables: Vec<TableDefinition>,
 }
 
 /// Why serving ended.
@@ -216,17 +210,7 @@ impl Thread {
 
     pub(crate) fn apply_module(&mut self, database: &Database, name: String, value: &[u8]) {
         let result = self.modules.apply(database, &self.source, value);
-        self.tell_tables(database);
         self.tell(HostEvent::Module { name, version: tables::version(value), result });
-    }
-
-    /// A standby makes its tables like these.
-    pub(crate) fn tell_tables(&mut self, database: &Database) {
-        let tables = database.tables();
-        if tables != self.tables {
-            self.tell(HostEvent::Tables(tables.iter().map(ToString::to_string).collect()));
-            self.tables = tables;
-        }
     }
 }
 

@@ -19,6 +19,7 @@ mod limits;
 mod log;
 mod meter;
 mod mutate;
+mod objects;
 mod pages;
 mod progress;
 mod schemas;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use deltamesh_change::{
     ChangeEvent, EnginePosition, Operation, RelationSchema, Row, SourcePosition, Transaction,
 };
-use deltamesh_genji::GenjiTransaction;
+use deltamesh_genji::{GenjiTransaction, ObjectChange};
 use deltamesh_jetstream::{
     Client, Disposition, Error, ErrorKind, Fence, GroupPacker, Message, Publisher, Recovered, SnapshotPacker,
     StreamJournal, ensure_changes, now_us, recover_changes, without_rows,
@@ -16,6 +16,7 @@ use deltamesh_wire::subject;
 use tracing::warn;
 
 use crate::engine::Start;
+use crate::objects::to_wire;
 use crate::schemas::Schemas;
 use crate::standby::Mastership;
 
@@ -239,6 +240,7 @@ impl ChangeLog {
             self.position.ordinal += 1;
             self.position.engine = transaction.position;
             group.transactions.push((transaction.position.sequence, self.position.ordinal));
+            group.packer.push_objects(transaction.objects.into_iter().map(to_wire).collect());
             let transaction = Transaction { position: self.position.clone(), items, snapshot: false };
             group.packer.push(transaction, captured_us);
         }
@@ -275,6 +277,7 @@ impl ChangeLog {
     pub(crate) async fn begin_snapshot(
         &mut self,
         engine: EnginePosition,
+        objects: Vec<ObjectChange>,
         relations: &[Arc<RelationSchema>],
         continues: bool,
     ) -> Result<(), Error> {
@@ -288,7 +291,10 @@ impl ChangeLog {
         self.position.engine = engine;
         let captured_us = self.next_captured_us();
         let packer = SnapshotPacker::new(&self.source, self.position.clone(), captured_us, self.max_message);
-        self.snapshot = Some(Snapshot { packer, rows: 0 });
+        let snapshot = self.snapshot.insert(Snapshot { packer, rows: 0 });
+        for message in snapshot.packer.objects(objects.into_iter().map(to_wire).collect()) {
+            self.send(vec![message]).await?;
+        }
         self.schemas.retain(relations);
         for engine in relations {
             let (schema, _) = self.schemas.schema(engine).await?;

@@ -5,8 +5,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use deltamesh_jetstream::{
-    Bucket, BucketEvent, BucketName, Client, Code, Error, Leases, Request, Requests, ServiceError,
-    StatusBoard, Watch,
+    Bucket, BucketEvent, BucketName, Client, Code, Error, Request, Requests, ServiceError, StatusBoard, Watch,
 };
 use deltamesh_wire::proto::module::v1::Outcome;
 use deltamesh_wire::proto::source::v1::FetchRequest;
@@ -328,7 +327,6 @@ impl Service {
     async fn on_host(&mut self, event: HostEvent) -> Command {
         match event {
             HostEvent::Opened => self.board.clear(HOST),
-            HostEvent::Tables(statements) => self.publish_tables(&statements).await,
             HostEvent::Failed { place, reason } => self.board.raise(HOST, place, reason),
             HostEvent::Written { request, position: Some(position), answer } => {
                 self.writers.committed(Committed { request, position, answer }).await;
@@ -357,15 +355,6 @@ impl Service {
             self.submit(Task::Module { name, value }).await;
         } else {
             self.report(&name, tables::version(&value), Ok(())).await;
-        }
-    }
-
-    /// Puts the definitions of the tables where standbys find them.
-    async fn publish_tables(&mut self, statements: &[String]) {
-        let put =
-            async { Leases::open(&self.client).await?.put_definitions(&self.source.name, statements).await };
-        if let Err(error) = put.await {
-            warn!(error = %error.chain(), "standbys cannot see the definitions of the tables");
         }
     }
 

@@ -135,7 +135,6 @@ impl<'d> Serving<'d> {
     }
 
     pub(crate) fn run(mut self) -> End {
-        self.thread.tell_tables(self.database);
         loop {
             self.expire();
             if self.is_broken() {
@@ -265,7 +264,6 @@ impl<'d> Serving<'d> {
     fn run_alone(&mut self, call: Call) {
         let mut session = Session::new(self.database);
         let Call { request, work, .. } = call;
-        let defines = work.defines();
         match work.run(self.database, &mut session, self.thread.max_message, &self.thread.room) {
             Ok(_) if session.in_transaction() => {
                 let (name, now) = (self.commits.name(), Instant::now());
@@ -275,9 +273,6 @@ impl<'d> Serving<'d> {
             }
             Ok((submitted, answer)) => {
                 self.answer(request, submitted, answer);
-                if defines {
-                    self.thread.tell_tables(self.database);
-                }
             }
             Err(error) => self.thread.refuse(request, error),
         }
@@ -308,7 +303,6 @@ impl<'d> Serving<'d> {
             Ok(Some((number, submitted))) => {
                 self.commits.committed(number, name, submitted.position);
                 self.answer(request, Some(submitted), Answer::Committed);
-                self.thread.tell_tables(self.database);
             }
             Ok(None) => {
                 self.thread.endings.note(name, Ended::Unchanged);

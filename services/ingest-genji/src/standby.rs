@@ -15,6 +15,7 @@ mod apply;
 mod aside;
 mod follow;
 mod keeper;
+mod seen;
 mod state;
 
 use std::time::Duration;

@@ -74,12 +74,18 @@ impl WriteTransaction<'_> {
 
     /// Writes the entries of a new index for all rows of its table.
     pub(crate) fn write_entries(&mut self, table: &Table, index: &Index) -> Result<(), Error> {
+        self.put_entries(table, index)?;
+        self.require_distinct(index)
+    }
+
+    /// As [`Self::write_entries`], equal values or not.
+    pub(crate) fn put_entries(&mut self, table: &Table, index: &Index) -> Result<(), Error> {
         for row in self.stream(&key::prefix(table.namespace))? {
             let (row_key, bytes) = row?;
             let document = row::read(&table.definition.document, &bytes)?;
             self.write(vec![index_set(index_entry(table, index, &document, &row_key)?)])?;
         }
-        self.require_distinct(index)
+        Ok(())
     }
 
     /// Refuses equal values in a unique index: in its order they stand side by side.

@@ -16,7 +16,7 @@ use crate::sql::{Parameters, parse_expression};
 use crate::{Error, ErrorKind};
 
 impl WriteTransaction<'_> {
-    fn schema_mut(&mut self) -> &mut Schema {
+    pub(super) fn schema_mut(&mut self) -> &mut Schema {
         self.schema_changed = true;
         Arc::make_mut(&mut self.schema)
     }
@@ -28,7 +28,7 @@ impl WriteTransaction<'_> {
         Ok(())
     }
 
-    fn take_namespace(&mut self, writes: &mut Vec<Write>) -> Result<i64, Error> {
+    pub(super) fn take_namespace(&mut self, writes: &mut Vec<Write>) -> Result<i64, Error> {
         let namespace = self.schema_mut().next_namespace()?;
         // Genji stores one less, and after a kill gives the namespace to a second table.
         let value = sequence::row_value(sequence::STORE, Some(namespace));

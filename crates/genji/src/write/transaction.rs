@@ -405,7 +405,7 @@ impl<'a> WriteTransaction<'a> {
     }
 
     /// The keys of the row's index entries, one per index.
-    fn index_entries(
+    pub(super) fn index_entries(
         &self,
         table: &Table,
         document: &[(String, Value)],
@@ -555,7 +555,7 @@ pub(crate) fn index_set(entry: Vec<u8>) -> Write {
 
 /// The row that named columns of the relation stand for: the docid left out, keys inside documents and undeclared fields
 /// put in their places.
-fn expand(table: &Table, fields: &[(String, Value)]) -> Result<Document, Error> {
+pub(super) fn expand(table: &Table, fields: &[(String, Value)]) -> Result<Document, Error> {
     let definition = &table.definition.document;
     let paths = table.primary_key().unwrap_or_default();
     let mut document = Document::with_capacity(fields.len());

@@ -31,6 +31,52 @@ pub struct Changes {
     /// The schema change, on a schema subject.
     #[prost(message, optional, tag = "9")]
     pub schema: ::core::option::Option<SchemaChange>,
+    /// Changes of what the engine of the source has besides rows, in order: for a standby, whose database takes them over.
+    /// Definitions come before the schema change and the rows that need them, on subject changes.<source>.__catalog; values of
+    /// sequences in the last message of the group. In a snapshot: all of them, before the schemas.
+    #[prost(message, repeated, tag = "10")]
+    pub objects: ::prost::alloc::vec::Vec<ObjectChange>,
+}
+/// A table, index or sequence of the source.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ObjectChange {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(oneof = "object_change::Change", tags = "2, 3, 4")]
+    pub change: ::core::option::Option<object_change::Change>,
+}
+/// Nested message and enum types in `ObjectChange`.
+pub mod object_change {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Change {
+        #[prost(message, tag = "2")]
+        Define(super::ObjectDefinition),
+        #[prost(message, tag = "3")]
+        Drop(super::Empty),
+        #[prost(message, tag = "4")]
+        Value(super::SequenceValue),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ObjectDefinition {
+    /// The statement that defines it, as the engine keeps it.
+    #[prost(string, tag = "1")]
+    pub sql: ::prost::alloc::string::String,
+    /// Sequence that gives the keys of a table without primary key.
+    #[prost(string, tag = "2")]
+    pub docid_sequence: ::prost::alloc::string::String,
+    /// Table that an index, or a sequence of keys, belongs to.
+    #[prost(string, tag = "3")]
+    pub table: ::prost::alloc::string::String,
+    /// Fields of the UNIQUE constraint that an index implements.
+    #[prost(string, repeated, tag = "4")]
+    pub paths: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// A sequence has given out, or reserved, all values up to this one; none so far where it is absent.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SequenceValue {
+    #[prost(sint64, optional, tag = "1")]
+    pub last: ::core::option::Option<i64>,
 }
 /// The rows of this message that belong to one transaction.
 #[derive(Clone, PartialEq, ::prost::Message)]

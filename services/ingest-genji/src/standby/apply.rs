@@ -1,40 +1,94 @@
 //! Applying the change log to a directory of its own.
 //!
 //! Every row of the change log is whole, so applying a group twice ends as applying it once. What a group changes may become
-//! visible in parts: nobody reads a standby.
+//! visible in parts: nobody reads a standby. Definitions, sequences and rows are taken over as the source has them, without
+//! checking them again.
 
-use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasher as _, RandomState};
-use std::path::Path as FilePath;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use deltamesh_change::{
-    ChangeEvent, ColumnType, EnginePosition, Operation, RelationSchema, Row, SchemaChange, Value,
-};
-use deltamesh_genji::catalog::{
-    ConstraintKind, DocumentDefinition, FieldDefinition, FieldType, Path, TableConstraint, TableDefinition,
-};
-use deltamesh_genji::{DOCID, Database, EXTRA, Error, HostOptions, ReadOptions, Snapshot, WriteTransaction};
+use deltamesh_change::{ChangeEvent, EnginePosition, Operation, RelationSchema, SchemaChange, Value};
+use deltamesh_genji::catalog::{CatalogEntry, EntryKind, TableDefinition};
+use deltamesh_genji::{Database, Error, ErrorKind, HostOptions, ObjectChange, WriteTransaction};
 use deltamesh_wire::proto::change::v1::Changes;
+
+use super::seen::Seen;
+use crate::objects::from_wire;
 
 /// Rows that share a transaction of the directory.
 const ROWS: usize = 1000;
 
+/// Why something cannot be applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Problem {
+    /// The log does not fit what the directory holds: only a snapshot helps.
+    Misfit(String),
+    /// The directory cannot be read or written.
+    Failed(String),
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        use ErrorKind as Kind;
+        match error.kind() {
+            Kind::NotFound | Kind::AlreadyExists | Kind::Constraint | Kind::Type | Kind::Syntax => {
+                Self::Misfit(error.to_string())
+            }
+            _ => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+impl Problem {
+    /// Names the relation.
+    fn of(self, relation: &str) -> Self {
+        match self {
+            Self::Misfit(reason) => Self::Misfit(format!("relation {relation}: {reason}")),
+            Self::Failed(reason) => Self::Failed(format!("relation {relation}: {reason}")),
+        }
+    }
+}
+
 /// A directory that follows a change log.
 pub(crate) struct Applier {
     database: Database,
-    dir: std::path::PathBuf,
+    dir: PathBuf,
     schemas: BTreeMap<String, Arc<RelationSchema>>,
-    /// The tables as their master defines them, by name.
-    pub(crate) definitions: BTreeMap<String, TableDefinition>,
+}
+
+/// The definitions that the source has at some point of the log, by name, and the values of sequences that have changed.
+#[derive(Debug, Default)]
+struct Wanted {
+    definitions: BTreeMap<String, CatalogEntry>,
+    values: BTreeMap<String, Option<i64>>,
+}
+
+impl Wanted {
+    fn take(&mut self, objects: Vec<deltamesh_wire::proto::change::v1::ObjectChange>) -> Result<(), Problem> {
+        for object in objects {
+            match from_wire(object).map_err(Problem::Misfit)? {
+                ObjectChange::Define(entry) => {
+                    self.definitions.insert(entry.name.clone(), entry);
+                }
+                ObjectChange::Drop(name) => {
+                    self.definitions.remove(&name);
+                    self.values.remove(&name);
+                }
+                ObjectChange::Value { sequence, last } => {
+                    self.values.insert(sequence, last);
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Applier {
-    pub(crate) fn open(dir: &FilePath, schemas: Vec<RelationSchema>) -> Result<Self, String> {
-        let database = Database::open(dir, &HostOptions::default()).map_err(|error| error.to_string())?;
+    pub(crate) fn open(dir: &Path, schemas: Vec<RelationSchema>) -> Result<Self, String> {
+        let database = Database::open(dir, &HostOptions::default()).map_err(text)?;
         let named = |schema: RelationSchema| (schema.relation.clone(), Arc::new(schema));
-        let schemas = schemas.into_iter().map(named).collect();
-        Ok(Self { database, dir: dir.to_owned(), schemas, definitions: BTreeMap::new() })
+        Ok(Self { database, dir: dir.to_owned(), schemas: schemas.into_iter().map(named).collect() })
     }
 
     /// The schemas in force.
@@ -44,83 +98,71 @@ impl Applier {
 
     /// Position of the directory's engine behind what was applied.
     pub(crate) fn position(&self) -> Result<EnginePosition, String> {
-        self.database.position().map_err(|error| error.to_string())
+        self.database.position().map_err(text)
     }
 
     pub(crate) fn close(self) -> Result<(), String> {
-        self.database.close().map_err(|error| error.to_string())
+        self.database.close().map_err(text)
     }
 
-    /// Whether a message defines a table whose definition by its master is not known.
-    pub(crate) fn lacks_definition(&self, changes: &Changes) -> bool {
-        let Some(Ok(change)) = changes.schema.clone().map(SchemaChange::try_from) else { return false };
-        match change {
-            SchemaChange::Define(schema) | SchemaChange::Rename { to: schema, .. } => {
-                self.definitions.get(&schema.relation).is_none_or(|known| !fits(known, &schema))
+    /// Applies the messages of whole groups.
+    pub(crate) fn apply(&mut self, messages: Vec<Changes>) -> Result<(), Problem> {
+        let mut wanted = None;
+        for mut changes in messages {
+            let objects = std::mem::take(&mut changes.objects);
+            if !objects.is_empty() || changes.schema.is_some() {
+                wanted.get_or_insert_with(|| self.present()).take(objects)?;
             }
-            SchemaChange::Drop { .. } => false,
-        }
-    }
-
-    /// Applies the messages of a group.
-    pub(crate) fn apply(&mut self, messages: Vec<Changes>) -> Result<(), String> {
-        for changes in messages {
-            if let Some(change) = changes.schema {
-                let change = SchemaChange::try_from(change).map_err(|error| error.to_string())?;
-                self.change(change).map_err(|error| format!("relation {}: {error}", changes.relation))?;
-                continue;
+            match &wanted {
+                Some(wanted) if changes.schema.is_some() => self.change(changes, wanted)?,
+                _ => {
+                    let events = self.events(changes)?;
+                    self.write(events)?;
+                }
             }
-            let events = self.events(changes)?;
-            self.write(events)?;
         }
-        Ok(())
+        wanted.map_or(Ok(()), |wanted| Ok(self.settle(&wanted)?))
     }
 
-    fn events(&self, changes: Changes) -> Result<Vec<ChangeEvent>, String> {
+    /// The definitions that the directory has.
+    fn present(&self) -> Wanted {
+        let entries = self.database.objects().into_iter().map(|entry| (entry.name.clone(), entry));
+        Wanted { definitions: entries.collect(), values: BTreeMap::new() }
+    }
+
+    fn events(&self, changes: Changes) -> Result<Vec<ChangeEvent>, Problem> {
         let rows = changes.transactions.into_iter().flat_map(|transaction| transaction.rows);
         let mut rows = rows.peekable();
         if rows.peek().is_none() {
             return Ok(vec![]);
         }
-        let place = |reason: String| format!("relation {}: {reason}", changes.relation);
+        let place = |reason: String| Problem::Misfit(reason).of(&changes.relation);
         let schema = self.schemas.get(&changes.relation).filter(|schema| schema.dsid == changes.dsid);
         let schema = schema.ok_or_else(|| place("its schema is not known".to_owned()))?;
         rows.map(|row| row.into_event(schema).map_err(|error| place(error.to_string()))).collect()
     }
 
-    fn write(&self, events: Vec<ChangeEvent>) -> Result<(), String> {
+    fn write(&self, events: Vec<ChangeEvent>) -> Result<(), Problem> {
         for events in events.chunks(ROWS) {
             let mut transaction = self.database.begin();
             for event in events {
                 apply_event(&mut transaction, event)
-                    .map_err(|error| format!("relation {}: {error}", event.schema.relation))?;
+                    .map_err(|error| Problem::from(error).of(&event.schema.relation))?;
             }
-            transaction.commit().map_err(|error| error.to_string())?;
+            transaction.commit()?;
         }
         Ok(())
     }
 
-    fn change(&mut self, change: SchemaChange) -> Result<(), Error> {
+    fn change(&mut self, changes: Changes, wanted: &Wanted) -> Result<(), Problem> {
+        let relation = changes.relation;
+        let Some(change) = changes.schema else { return Ok(()) };
+        let change = SchemaChange::try_from(change)
+            .map_err(|error| Problem::Misfit(error.to_string()).of(&relation))?;
         let tables = self.database.tables();
-        let find = |name: &str| tables.iter().find(|table| table.name == name);
         let mut transaction = self.database.begin();
-        match &change {
-            SchemaChange::Define(schema) => self.define(&mut transaction, find(&schema.relation), schema)?,
-            SchemaChange::Rename { from, to } => match find(from) {
-                Some(table) if find(&to.relation).is_none() => {
-                    transaction.rename_table(from, &to.relation)?;
-                    let table = TableDefinition { name: to.relation.clone(), ..table.clone() };
-                    self.define(&mut transaction, Some(&table), to)?;
-                }
-                _ => self.define(&mut transaction, find(&to.relation), to)?,
-            },
-            SchemaChange::Drop { relation, .. } => {
-                if find(relation).is_some() {
-                    transaction.drop_table(relation)?;
-                }
-            }
-        }
-        transaction.commit()?;
+        let changed = change_tables(&mut transaction, &tables, &change, wanted);
+        changed.and_then(|()| transaction.commit()).map_err(|error| Problem::from(error).of(&relation))?;
         match change {
             SchemaChange::Define(schema) => {
                 self.schemas.insert(schema.relation.clone(), schema);
@@ -136,121 +178,150 @@ impl Applier {
         Ok(())
     }
 
-    /// Makes the table one that holds rows of the schema.
-    fn define(
-        &self,
-        transaction: &mut WriteTransaction<'_>,
-        table: Option<&TableDefinition>,
-        schema: &RelationSchema,
-    ) -> Result<(), Error> {
-        let known = self.definitions.get(&schema.relation).filter(|known| fits(known, schema));
-        let wanted = known.cloned().unwrap_or_else(|| derived(schema));
-        let Some(table) = table else { return transaction.create_table(&wanted) };
-        let count = table.document.fields.len();
-        let is_extended = wanted.document.fields.iter().take(count).map(|field| &field.name).eq(table
-            .document
-            .fields
-            .iter()
-            .map(|field| &field.name))
-            && key_names(table) == key_names(&wanted);
-        if !is_extended {
-            transaction.drop_table(&table.name)?;
-            return transaction.create_table(&wanted);
+    /// Gives the directory the definitions that the source has, and moves its sequences.
+    fn settle(&self, wanted: &Wanted) -> Result<(), Error> {
+        let mut transaction = self.database.begin();
+        let present = self.present().definitions;
+        for name in present.keys().filter(|name| !wanted.definitions.contains_key(*name)) {
+            transaction.replay_drop(name)?;
         }
-        wanted.document.fields[count..].iter().try_for_each(|field| transaction.add_field(&table.name, field))
-    }
-
-    /// Makes the directory equal to a snapshot; [`Self::finish_snapshot`] ends it.
-    pub(crate) fn begin_snapshot(&self) -> Result<SnapshotDiff, String> {
-        SnapshotDiff::read(&self.dir).map_err(|error| error.to_string())
+        // An index needs its table.
+        let is_index = |entry: &&CatalogEntry| entry.kind == EntryKind::Index;
+        let (indexes, others): (Vec<_>, Vec<_>) = wanted.definitions.values().partition(is_index);
+        for entry in others.into_iter().chain(indexes) {
+            if present.get(&entry.name) != Some(entry) {
+                transaction.replay_definition(entry)?;
+            }
+        }
+        for (sequence, last) in &wanted.values {
+            transaction.replay_value(sequence, *last)?;
+        }
+        transaction.commit().map(drop)
     }
 
     /// Applies one message of a snapshot: only rows that differ are written.
-    pub(crate) fn apply_snapshot(&mut self, diff: &mut SnapshotDiff, changes: Changes) -> Result<(), String> {
+    pub(crate) fn apply_snapshot(
+        &mut self,
+        incoming: &mut Incoming,
+        mut changes: Changes,
+    ) -> Result<(), Problem> {
+        incoming.wanted.take(std::mem::take(&mut changes.objects))?;
         if changes.schema.is_some() {
-            if !std::mem::replace(&mut diff.defines, true) {
+            if !std::mem::replace(&mut incoming.defines, true) {
                 self.schemas.clear();
             }
-            return self.apply(vec![changes]);
+            return self.change(changes, &incoming.wanted);
         }
-        let mut events = self.events(changes)?;
-        events.retain(|event| diff.differs(event));
+        let events = self.events(changes)?;
+        let Some(relation) = events.first().map(|event| event.schema.relation.clone()) else {
+            return Ok(());
+        };
+        if incoming.seen.as_ref().is_none_or(|(open, _)| *open != relation) {
+            self.finish_relation(incoming)?;
+            incoming.seen = Some((relation, self.seen()?));
+        }
+        if let Some((_, seen)) = &mut incoming.seen {
+            events.iter().try_for_each(|event| seen.add(&event.key)).map_err(|error| self.unkept(&error))?;
+        }
         self.write(events)
     }
 
     /// Removes what the snapshot did not hold.
-    pub(crate) fn finish_snapshot(&mut self, diff: SnapshotDiff) -> Result<(), String> {
-        if !diff.defines {
+    pub(crate) fn finish_snapshot(&mut self, mut incoming: Incoming) -> Result<(), Problem> {
+        self.finish_relation(&mut incoming)?;
+        if !incoming.defines {
             self.schemas.clear();
         }
-        let mut transaction = self.database.begin();
+        self.settle(&incoming.wanted)?;
         for table in self.database.tables() {
-            if !self.schemas.contains_key(&table.name) {
-                transaction.drop_table(&table.name).map_err(|error| error.to_string())?;
-            }
-        }
-        transaction.commit().map_err(|error| error.to_string())?;
-        for (relation, rows) in diff.rows {
-            if !self.schemas.contains_key(&relation) {
-                continue;
-            }
-            let keys: Vec<Row> = rows.into_values().map(|(key, _)| key).collect();
-            for keys in keys.chunks(ROWS) {
-                let mut transaction = self.database.begin();
-                for key in keys {
-                    transaction.delete_by_key(&relation, key).map_err(|error| error.to_string())?;
-                }
-                transaction.commit().map_err(|error| error.to_string())?;
+            if !incoming.finished.contains(&table.name) {
+                self.remove_others(&table.name, self.seen()?)?;
             }
         }
         Ok(())
     }
+
+    fn finish_relation(&self, incoming: &mut Incoming) -> Result<(), Problem> {
+        let Some((relation, seen)) = incoming.seen.take() else { return Ok(()) };
+        self.remove_others(&relation, seen)?;
+        incoming.finished.push(relation);
+        Ok(())
+    }
+
+    /// Deletes the rows whose keys were not seen.
+    fn remove_others(&self, relation: &str, seen: Seen) -> Result<(), Problem> {
+        let mut passes = seen.passes().map_err(|error| self.unkept(&error))?;
+        while let Some(pass) = passes.next().map_err(|error| self.unkept(&error))? {
+            let mut surplus = vec![];
+            for row in self.database.rows(relation)? {
+                let (key, _) = row?;
+                if pass.lacks(&key) {
+                    surplus.push(key);
+                }
+                if surplus.len() == ROWS {
+                    self.delete(relation, std::mem::take(&mut surplus))?;
+                }
+            }
+            self.delete(relation, surplus)?;
+        }
+        Ok(())
+    }
+
+    fn delete(&self, relation: &str, keys: Vec<Vec<Value>>) -> Result<(), Problem> {
+        let mut transaction = self.database.begin();
+        for key in keys {
+            transaction.delete_by_key(relation, &key)?;
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    fn seen(&self) -> Result<Seen, Problem> {
+        Seen::new(&self.dir).map_err(|error| self.unkept(&error))
+    }
+
+    fn unkept(&self, error: &std::io::Error) -> Problem {
+        Problem::Failed(format!("cannot keep keys in {}: {error}", self.dir.display()))
+    }
 }
 
-/// The rows of a directory before a snapshot is applied: keys, and a hash of each row.
-pub(crate) struct SnapshotDiff {
-    rows: HashMap<String, HashMap<String, (Row, u128)>>,
-    hashers: [RandomState; 2],
+/// A snapshot that is being applied.
+#[derive(Default)]
+pub(crate) struct Incoming {
+    wanted: Wanted,
     /// Whether the snapshot has relations.
     defines: bool,
+    /// The relation whose rows are coming, with the keys that came.
+    seen: Option<(String, Seen)>,
+    finished: Vec<String>,
 }
 
-impl SnapshotDiff {
-    fn read(dir: &FilePath) -> Result<Self, Error> {
-        let mut diff =
-            Self { rows: HashMap::new(), hashers: [RandomState::new(), RandomState::new()], defines: false };
-        let snapshot = Snapshot::open(dir, &ReadOptions::default())?;
-        for schema in snapshot.relations() {
-            let mut rows = HashMap::new();
-            for row in snapshot.rows(&schema.relation)? {
-                let row = row?;
-                let key: Row = schema.key.iter().filter_map(|&index| row.get(index).cloned()).collect();
-                rows.insert(text(&key), (key, diff.hash(&row)));
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+/// Makes tables that hold rows of the schema.
+fn change_tables(
+    transaction: &mut WriteTransaction<'_>,
+    tables: &[TableDefinition],
+    change: &SchemaChange,
+    wanted: &Wanted,
+) -> Result<(), Error> {
+    let exists = |name: &str| tables.iter().any(|table| table.name == name);
+    let define = |transaction: &mut WriteTransaction<'_>, name: &str| {
+        // Where it is not wanted any more, it is dropped further on.
+        wanted.definitions.get(name).map_or(Ok(()), |entry| transaction.replay_definition(entry))
+    };
+    match change {
+        SchemaChange::Define(schema) => define(transaction, &schema.relation),
+        SchemaChange::Rename { from, to } => {
+            if exists(from) && !exists(&to.relation) {
+                transaction.rename_table(from, &to.relation)?;
             }
-            diff.rows.insert(schema.relation.clone(), rows);
+            define(transaction, &to.relation)
         }
-        Ok(diff)
+        SchemaChange::Drop { relation, .. } => transaction.replay_drop(relation),
     }
-
-    fn hash(&self, row: &Row) -> u128 {
-        let text = text(row);
-        let [first, second] = &self.hashers;
-        u128::from(first.hash_one(&text)) << 64 | u128::from(second.hash_one(&text))
-    }
-
-    /// Whether the directory holds another row under that key, or none.
-    fn differs(&mut self, event: &ChangeEvent) -> bool {
-        let Some(after) = &event.after else { return true };
-        let hash = self.hash(after);
-        let rows = self.rows.get_mut(&event.schema.relation);
-        let before = rows.and_then(|rows| rows.remove(&text(&event.key)));
-        before.is_none_or(|(_, known)| known != hash)
-    }
-}
-
-/// One text for equal values of equal kinds.
-fn text(row: &Row) -> String {
-    format!("{row:?}")
 }
 
 fn apply_event(transaction: &mut WriteTransaction<'_>, event: &ChangeEvent) -> Result<(), Error> {
@@ -262,67 +333,8 @@ fn apply_event(transaction: &mut WriteTransaction<'_>, event: &ChangeEvent) -> R
         (_, Some(row)) => {
             let columns = event.schema.columns.iter().map(|column| column.name.clone());
             let fields: Vec<(String, Value)> = columns.zip(row.iter().cloned()).collect();
-            transaction.upsert(relation, &fields)?;
+            transaction.replay_row(relation, &fields)?;
         }
     }
     Ok(())
-}
-
-/// Whether a table's rows have the columns of the schema.
-fn fits(table: &TableDefinition, schema: &RelationSchema) -> bool {
-    let has = |name: &str| schema.column_index(name).is_some();
-    let declared = |name: &str| {
-        table.document.field(name).is_some()
-            || key_names(table).iter().any(|key| key == name)
-            || (name == EXTRA && table.document.extra)
-            || (name == DOCID && key_names(table).is_empty())
-    };
-    table.document.fields.iter().all(|field| has(&field.name))
-        && schema.columns.iter().all(|column| declared(&column.name))
-        && schema
-            .key_columns()
-            .all(|column| column.name == DOCID || key_names(table).iter().any(|key| key == &column.name))
-}
-
-fn key_names(table: &TableDefinition) -> Vec<String> {
-    table.primary_key().unwrap_or_default().iter().map(ToString::to_string).collect()
-}
-
-/// A table that holds rows of the schema, where its master's definition is not known.
-fn derived(schema: &RelationSchema) -> TableDefinition {
-    let key: Vec<Path> = schema
-        .key_columns()
-        .filter(|column| column.name != DOCID)
-        .map(|column| Path::field(&column.name))
-        .collect();
-    let fields = schema.columns.iter().filter(|column| column.name != DOCID && column.name != EXTRA);
-    let fields = fields.map(|column| FieldDefinition {
-        name: column.name.clone(),
-        field_type: field_type(column.column_type),
-        not_null: !column.nullable,
-        default: None,
-    });
-    let primary_key = (!key.is_empty()).then(|| TableConstraint {
-        name: format!("{}_pk", schema.relation),
-        kind: ConstraintKind::PrimaryKey(key),
-    });
-    TableDefinition {
-        name: schema.relation.clone(),
-        document: DocumentDefinition {
-            fields: fields.collect(),
-            extra: schema.columns.iter().any(|column| column.name == EXTRA),
-        },
-        constraints: primary_key.into_iter().collect(),
-    }
-}
-
-fn field_type(column: ColumnType) -> FieldType {
-    match column {
-        ColumnType::Bool => FieldType::Boolean,
-        ColumnType::Int => FieldType::Integer,
-        ColumnType::Float => FieldType::Double,
-        ColumnType::Text | ColumnType::Decimal => FieldType::Text,
-        ColumnType::Bytes => FieldType::Blob,
-        ColumnType::Json | ColumnType::Any => FieldType::Any,
-    }
 }

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use deltamesh_change::{ChangeEvent, EnginePosition, Item, Row, SchemaChange, to_json};
-use deltamesh_genji::{GenjiTransaction, ReadOptions, Tail};
+use deltamesh_genji::{GenjiTransaction, ObjectChange, ReadOptions, Tail};
 use serde_json::{Value, json};
 
 /// What was set aside.
@@ -52,7 +52,11 @@ fn read(dir: &Path, position: EnginePosition) -> Result<Vec<GenjiTransaction>, S
     let mut tail = Tail::resume(dir, position, &ReadOptions::default()).map_err(|error| error.to_string())?;
     let mut transactions = vec![];
     while let Some(transaction) = tail.poll().map_err(|error| error.to_string())? {
-        transactions.push(transaction);
+        let is_value = |object: &ObjectChange| matches!(object, ObjectChange::Value { .. });
+        // Only a reservation of numbers: whoever writes now has made its own.
+        if !(transaction.items.is_empty() && transaction.objects.iter().all(is_value)) {
+            transactions.push(transaction);
+        }
     }
     Ok(transactions)
 }
@@ -60,7 +64,8 @@ fn read(dir: &Path, position: EnginePosition) -> Result<Vec<GenjiTransaction>, S
 fn write(file: &Path, transactions: &[GenjiTransaction]) -> std::io::Result<()> {
     let mut out = std::io::BufWriter::new(std::fs::File::create(file)?);
     for transaction in transactions {
-        let changes: Vec<_> = transaction.items.iter().map(change).collect();
+        let definitions = transaction.objects.iter().filter_map(definition);
+        let changes: Vec<_> = definitions.chain(transaction.items.iter().map(change)).collect();
         writeln!(out, "{}", json!({ "sequence": transaction.position.sequence, "changes": changes }))?;
     }
     out.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()
@@ -79,6 +84,16 @@ fn change(item: &Item) -> Value {
             json!({ "op": "rename", "relation": from, "to": to.relation })
         }
         Item::Schema(SchemaChange::Drop { relation, .. }) => json!({ "op": "drop", "relation": relation }),
+    }
+}
+
+fn definition(object: &ObjectChange) -> Option<Value> {
+    match object {
+        ObjectChange::Define(entry) => {
+            Some(json!({ "op": "define", "object": entry.name, "sql": entry.sql }))
+        }
+        ObjectChange::Drop(name) => Some(json!({ "op": "drop", "object": name })),
+        ObjectChange::Value { .. } => None,
     }
 }
 

@@ -1,19 +1,17 @@
 //! A standby: follows the change log, and takes over when the writer has gone.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use deltamesh_genji::catalog::{Definition, TableDefinition};
 use deltamesh_jetstream::{
     Consumer, ErrorKind, Former, GroupReader, Hop, Journal as _, Lease, Stored, StreamJournal, decode,
     directory, now_us, publish_writer,
 };
 use deltamesh_wire::proto::change::v1::Changes;
 use deltamesh_wire::subject;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{debug, info, warn};
 
-use super::apply::Applier;
+use super::apply::{Applier, Incoming, Problem};
 use super::keeper::{Keeper, LOOK, Observer};
 use super::state::{Follows, State};
 use super::{Mastership, Node, text};
@@ -24,8 +22,6 @@ const MESSAGES: usize = 512;
 const BYTES: usize = 4 << 20;
 /// How long an answer to a request for a snapshot may take before it is asked for again.
 const SNAPSHOT: Duration = Duration::from_secs(20);
-/// How long a definition may take to arrive behind the change log.
-const DEFINITION: Duration = Duration::from_secs(2);
 
 /// A directory on its way behind the change log.
 pub(super) struct Follower<'a> {
@@ -56,8 +52,7 @@ impl<'a> Follower<'a> {
             consumer => consumer.map_err(text)?,
         };
         let (dir, schemas) = (node.source.path.clone(), follows.schemas.clone());
-        let mut applier = blocking(move || Applier::open(&dir, schemas)).await??;
-        applier.definitions = definitions(node).await?;
+        let applier = blocking(move || Applier::open(&dir, schemas)).await??;
         let mut reader = GroupReader::new(follows.position.clone());
         if follows.awaits_snapshot {
             reader.await_snapshot();
@@ -182,27 +177,22 @@ impl<'a> Follower<'a> {
         if messages.is_empty() {
             return Ok(());
         }
-        for changes in &messages {
-            self.define(changes).await?;
-        }
-        self.on_directory(move |applier| applier.apply(messages)).await
+        let applied = self.on_directory(move |applier| applier.apply(messages)).await?;
+        self.fits(applied).map(drop)
     }
 
-    /// Looks up the definition of a table that a message defines; without one it is made from the columns.
-    async fn define(&mut self, changes: &Changes) -> Result<(), String> {
-        let until = Instant::now() + DEFINITION;
-        while let Some(applier) = self.applier.as_mut().filter(|applier| applier.lacks_definition(changes)) {
-            if Instant::now() >= until {
-                warn!(
-                    relation = changes.relation,
-                    "table is made from its columns: its definition is not known"
-                );
-                break;
+    /// What was applied; nothing where only a snapshot makes the directory fit the log.
+    fn fits<T>(&mut self, applied: Result<T, Problem>) -> Result<Option<T>, String> {
+        match applied {
+            Ok(applied) => Ok(Some(applied)),
+            Err(Problem::Misfit(reason)) => {
+                warn!(source = self.node.source.name, reason, "only a snapshot continues");
+                self.follows.awaits_snapshot = true;
+                self.reader.await_snapshot();
+                Ok(None)
             }
-            applier.definitions = definitions(self.node).await?;
-            sleep(Duration::from_millis(50)).await;
+            Err(Problem::Failed(reason)) => Err(reason),
         }
-        Ok(())
     }
 
     /// Notes the beginning of a snapshot; applies it when its end is there. The stream keeps it meanwhile.
@@ -219,25 +209,29 @@ impl<'a> Follower<'a> {
         let begins_here = changes.first_ordinal > 0;
         let stream = subject::changes_stream(&self.node.source.name);
         let mut again = Consumer::open(&self.node.client, &stream, first).await.map_err(text)?;
-        let mut diff = Some(self.on_directory(|applier| applier.begin_snapshot()).await?);
+        let mut incoming = Some(Incoming::default());
         while again.next_sequence() <= stored.sequence && begins_here {
             let left = usize::try_from(stored.sequence + 1 - again.next_sequence()).unwrap_or(MESSAGES);
             let batch = again.next_batch(MESSAGES.min(left), BYTES).await.map_err(text)?;
             for stored in batch {
                 let changes = decode(&stored).map_err(text)?;
-                self.define(&changes).await?;
-                let mut taken = diff.take().ok_or("snapshot is not open")?;
-                diff = Some(
-                    self.on_directory(move |applier| {
-                        applier.apply_snapshot(&mut taken, changes)?;
-                        Ok(taken)
-                    })
-                    .await?,
-                );
+                let mut taken = incoming.take().ok_or("snapshot is not open")?;
+                let applied = self.on_directory(move |applier| {
+                    applier.apply_snapshot(&mut taken, changes)?;
+                    Ok(taken)
+                });
+                let applied = applied.await?;
+                incoming = self.fits(applied)?;
+                if incoming.is_none() {
+                    return Ok(());
+                }
             }
         }
-        if let Some(diff) = diff {
-            self.on_directory(move |applier| applier.finish_snapshot(diff)).await?;
+        if let Some(incoming) = incoming {
+            let applied = self.on_directory(move |applier| applier.finish_snapshot(incoming)).await?;
+            if self.fits(applied)?.is_none() {
+                return Ok(());
+            }
         }
         let position = changes.position.clone().map(Into::into);
         self.reader = GroupReader::new(position.clone());
@@ -251,8 +245,8 @@ impl<'a> Follower<'a> {
 
     async fn on_directory<T: Send + 'static>(
         &mut self,
-        work: impl FnOnce(&mut Applier) -> Result<T, String> + Send + 'static,
-    ) -> Result<T, String> {
+        work: impl FnOnce(&mut Applier) -> Result<T, Problem> + Send + 'static,
+    ) -> Result<Result<T, Problem>, String> {
         let mut applier = self.applier.take().ok_or("directory is closed")?;
         let (applier, result) = blocking(move || {
             let result = work(&mut applier);
@@ -260,7 +254,7 @@ impl<'a> Follower<'a> {
         })
         .await?;
         self.applier = Some(applier);
-        result
+        Ok(result)
     }
 
     /// Takes the lease and then the stream; nothing where another standby was faster or the stream is not applied to its
@@ -336,17 +330,6 @@ impl<'a> Follower<'a> {
         warn!(source = self.node.source.name, sequence, "is the writer now");
         Ok(mastership)
     }
-}
-
-/// The tables as the writer defines them.
-async fn definitions(node: &Node) -> Result<BTreeMap<String, TableDefinition>, String> {
-    let statements = node.leases.definitions(&node.source.name).await.map_err(text)?;
-    let parsed = statements.iter().map(|sql| Definition::parse(sql));
-    let tables = parsed.filter_map(|definition| match definition {
-        Ok(Definition::Table(table)) => Some((table.name.clone(), table)),
-        Ok(_) | Err(_) => None,
-    });
-    Ok(tables.collect())
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {

@@ -10,6 +10,7 @@ mod mirror;
 mod program;
 mod sql;
 mod standby;
+mod standby_objects;
 mod standby_trim;
 mod tap;
 mod tap_history;

@@ -1,8 +1,8 @@
 //! Two hosts of one source change places under load.
 //!
-//! `DELTAMESH_FAILOVER_ROUNDS` says how often each way of losing the writer is tried (default: once).
+//! `DELTAMESH_FAILOVER_ROUNDS` says how often each way of losing the writer is tried (default: once, in the long test 20 times).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -26,11 +26,11 @@ pub(crate) const TABLE: &str =
     "CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY, tags ARRAY, doc DOCUMENT)";
 
 /// How often each way of losing the writer is tried.
-pub(crate) fn rounds() -> u64 {
-    std::env::var("DELTAMESH_FAILOVER_ROUNDS").ok().map_or(1, |rounds| rounds.parse().expect("a number"))
+pub(crate) fn rounds() -> Option<u64> {
+    std::env::var("DELTAMESH_FAILOVER_ROUNDS").ok().map(|rounds| rounds.parse().expect("a number"))
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Loss {
     Killed,
     Frozen,
@@ -188,7 +188,7 @@ pub(crate) fn rows(dir: &Path) -> BTreeSet<String> {
 
 // Figures are for who runs many rounds.
 #[allow(clippy::print_stdout)]
-async fn check(loss: Loss) {
+async fn check(losses: &[Loss], rounds: u64) {
     let (nats, client, dir) = start().await;
     let mut writer = Node::start(&nats, dir.path().join("a"), Mode::Host);
     execute_in_time(&client, TABLE).await;
@@ -197,16 +197,20 @@ async fn check(loss: Loss) {
     let load = Arc::new(Load::default());
     load.run(&client);
     let mut mirror = Mirror::new(&client);
-    for round in 0..rounds() {
+    let mut times: BTreeMap<Loss, Vec<u128>> = BTreeMap::new();
+    let mut aside = 0;
+    for (round, &loss) in (0..rounds).flat_map(|round| losses.iter().map(move |loss| (round, loss))) {
         tokio::time::sleep(Duration::from_millis(700)).await;
         let lost = Instant::now();
         writer.lose(loss);
         let taken = load.first_after(lost).await;
         println!("{loss:?}, round {round}: writes are acknowledged again after {} ms", taken.as_millis());
+        times.entry(loss).or_default().push(taken.as_millis());
         tokio::time::sleep(Duration::from_millis(700)).await;
         writer.come_back(loss);
+        // Following, with all that was committed and not published set aside.
         let status = standby(&client, |_| true).await;
-        println!("{loss:?}, round {round}: {:?}", status.faults);
+        aside += status.faults.len();
         for fault in &status.faults {
             assert_eq!(fault.part, "unpublished", "{fault:?}");
             let text = std::fs::read_to_string(&fault.place).expect("set aside");
@@ -227,7 +231,12 @@ async fn check(loss: Loss) {
     let position = mirror.position.to_string();
     standby(&client, |status| status.hops.iter().any(|hop| hop.position == position)).await;
     let acknowledged = load.acknowledged();
-    println!("{loss:?}: {} acknowledged, {mirror:?}", acknowledged.len());
+    for (loss, mut times) in times {
+        times.sort_unstable();
+        let (least, middle, most) = (times[0], times[times.len() / 2], times[times.len() - 1]);
+        println!("{loss:?}: {} times, {least} / {middle} / {most} ms (least, median, most)", times.len());
+    }
+    println!("{} acknowledged, {aside} times set aside, {mirror:?}", acknowledged.len());
     let mirrored = &mirror.relations["t"];
     let missing: Vec<_> =
         acknowledged.iter().filter(|id| !mirrored.contains_key(&format!("[{id}]"))).collect();
@@ -246,15 +255,21 @@ async fn check(loss: Loss) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_writer_is_killed() {
-    check(Loss::Killed).await;
+    check(&[Loss::Killed], rounds().unwrap_or(1)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_writer_is_frozen() {
-    check(Loss::Frozen).await;
+    check(&[Loss::Frozen], rounds().unwrap_or(1)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_writer_is_cut_off() {
-    check(Loss::CutOff).await;
+    check(&[Loss::CutOff], rounds().unwrap_or(1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "long; run with --ignored"]
+async fn the_writer_is_lost_sixty_times() {
+    check(&[Loss::Killed, Loss::Frozen, Loss::CutOff], rounds().unwrap_or(20)).await;
 }

@@ -26,7 +26,7 @@ async fn api(client: &Client, operation: &str, body: &Value) -> Value {
     reply
 }
 
-async fn purge(client: &Client, keep: u64) {
+pub(crate) async fn purge(client: &Client, keep: u64) {
     api(client, "PURGE", &json!({ "keep": keep })).await;
 }
 
@@ -44,10 +44,12 @@ async fn bounds(client: &Client) -> (u64, u64) {
 }
 
 /// Waits until the standby has everything that was acknowledged before.
-async fn caught_up(client: &Client, number: u64) {
+pub(crate) async fn caught_up(client: &Client, number: u64) {
     let until = Instant::now() + LONG;
     let reply = loop {
-        match execute(client, &format!("INSERT INTO t(id) VALUES ({number})")).await {
+        // Perhaps it is there already, and only the answer was late.
+        let row = format!("INSERT INTO t(id) VALUES ({number}) ON CONFLICT DO REPLACE");
+        match execute(client, &row).await {
             Ok(reply) => break reply,
             Err(error) => assert!(Instant::now() < until, "{error}"),
         }
@@ -114,7 +116,7 @@ async fn old_messages_go_while_writers_change() {
     limit(&client, 4 << 20, age).await;
     let mut follower = Node::start(&nats, dir.path().join("b"), Mode::Standby);
     let mut acknowledged = BTreeSet::new();
-    for round in 0..rounds() {
+    for round in 0..rounds().unwrap_or(1) {
         for (index, loss) in [Loss::Killed, Loss::Frozen, Loss::CutOff].into_iter().enumerate() {
             let number = 1_000_000_000 + (round * 3 + index as u64) * 2;
             caught_up(&client, number).await;
