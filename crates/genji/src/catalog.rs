@@ -8,7 +8,7 @@ mod display;
 mod entry;
 mod parse;
 mod path;
-mod scan;
+pub(crate) mod scan;
 mod state;
 
 pub use definition::{

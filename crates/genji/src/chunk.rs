@@ -8,6 +8,8 @@
 pub(crate) const BLOCK: usize = 32 * 1024;
 /// Header bytes of the recyclable form.
 pub(crate) const LOG_HEADER: usize = 11;
+/// Header bytes of the recyclable form in which newer engines add how far they had synced.
+pub(crate) const SYNCED_HEADER: usize = LOG_HEADER + 8;
 /// Header bytes of the legacy form.
 pub(crate) const LEGACY_HEADER: usize = 7;
 
@@ -44,6 +46,13 @@ impl Part {
     /// The part that a recyclable type byte (5 to 8) names.
     pub(crate) fn from_log_type(byte: u8) -> Option<Self> {
         byte.checked_sub(4).and_then(Self::from_legacy_type)
+    }
+
+    /// The part that the type byte of a log's chunk names, and the length of such a chunk's header: types 9 to 12 have the
+    /// longer one.
+    pub(crate) fn and_header(byte: u8) -> Option<(Self, usize)> {
+        let recyclable = Self::from_log_type(byte).map(|part| (part, LOG_HEADER));
+        recyclable.or_else(|| Some((byte.checked_sub(8).and_then(Self::from_legacy_type)?, SYNCED_HEADER)))
     }
 }
 

@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, chai};
 
 /// Path of a log.
 pub(crate) fn log_path(dir: &Path, number: u64) -> PathBuf {
@@ -48,8 +48,11 @@ pub(crate) fn list(dir: &Path) -> Result<Listing, Error> {
     Ok(listing)
 }
 
-/// The number of the manifest that `CURRENT` names.
+/// The number of the manifest that a marker or `CURRENT` names.
 pub(crate) fn current_manifest(dir: &Path) -> Result<u64, Error> {
+    if let Some(number) = chai::files::manifest(dir) {
+        return Ok(number);
+    }
     let path = dir.join("CURRENT");
     let text =
         fs::read_to_string(&path).map_err(|error| Error::io("read current manifest name", &path, error))?;

@@ -15,11 +15,14 @@ use crate::fault::Faults;
 use crate::log::{LogReader, Step};
 use crate::manifest::Version;
 use crate::relation::Relation;
-use crate::table::Table;
+use crate::table::{BlockFile, Table};
 use crate::transaction::{Assembly, Carried};
 use crate::{key, spill, value};
 
+mod chai;
 pub mod repair;
+
+pub use chai::chai;
 
 #[cfg(test)]
 mod corpus;
@@ -59,6 +62,11 @@ fn log_base(mode: u8) -> usize {
 /// A log: records, what they do to a database, and whether what stops the reader is damage. The lowest bit of the first byte
 /// says whether checksums are mended, the others how many times 16 bytes are left in the first block.
 pub fn wal(input: &[u8]) {
+    log(input, catalog_state());
+}
+
+/// A log that changes a database with that catalog.
+fn log(input: &[u8], mut catalog: CatalogState) {
     let Some((&mode, bytes)) = input.split_first() else { return };
     let mut bytes = bytes.to_vec();
     let base = log_base(mode);
@@ -69,7 +77,7 @@ pub fn wal(input: &[u8]) {
     let file = Memory { base, bytes: &bytes };
     let mut reader = LogReader::of_file(u64::from(LOG), PathBuf::new(), file);
     reader.rewind(base);
-    let (mut catalog, mut faults) = (catalog_state(), Faults::default());
+    let mut faults = Faults::default();
     let mut record = Vec::new();
     let mut end_before = base;
     loop {
@@ -93,6 +101,11 @@ pub fn wal(input: &[u8]) {
 
 /// The record of a batch, and what its operations do to a database.
 pub fn batch(record: &[u8]) {
+    batch_of(record, catalog_state());
+}
+
+/// A record that changes a database with that catalog.
+fn batch_of(record: &[u8], mut catalog: CatalogState) {
     let Ok(batch) = Batch::decode(record) else { return };
     let mut writer = BatchWriter::new();
     for operation in &batch.operations {
@@ -104,17 +117,18 @@ pub fn batch(record: &[u8]) {
     }
     let written = writer.finish(batch.sequence);
     assert_eq!(Batch::decode(&written).ok(), Some(batch.clone()));
-    changes(&batch, &mut catalog_state(), &mut Faults::default());
+    changes(&batch, &mut catalog, &mut Faults::default());
 }
 
 /// What a batch does to a database.
 fn changes(batch: &Batch<'_>, catalog: &mut CatalogState, faults: &mut Faults) {
-    let _either = spill::part(batch);
+    let _either = spill::part(catalog.engine(), batch);
     let mut assembly = Assembly::behind(Carried::default(), catalog, faults);
     assembly.add(&batch.operations);
     for item in assembly.finish(true).0 {
         if let deltamesh_change::Item::Row(event) = item {
-            assert_eq!(event.key.len(), event.schema.key.len());
+            let is_row = event.operation != deltamesh_change::Operation::Truncate;
+            assert_eq!(event.key.len(), if is_row { event.schema.key.len() } else { 0 });
         }
     }
 }
@@ -139,7 +153,9 @@ pub fn table(input: &[u8]) {
         repair::table(&mut bytes);
     }
     let file = Memory { base: 0, bytes: &bytes };
-    let Ok(table) = Table::of_file(PathBuf::new(), file, bytes.len() as u64) else { return };
+    let Ok(table) = Table::of_blocks(BlockFile::new(PathBuf::new(), file, bytes.len() as u64)) else {
+        return;
+    };
     let _either = table.range_deletes();
     for namespace in [key::CATALOG, key::FIRST_USER] {
         let Ok(mut entries) = table.entries(key::prefix(namespace)) else { return };

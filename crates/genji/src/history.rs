@@ -11,20 +11,18 @@ use deltamesh_change::Value;
 use crate::batch::{Batch, Operation};
 use crate::catalog::CatalogEntry;
 use crate::directory;
+use crate::engine::{Cleared, Engine};
 use crate::follower::{Follower, Record};
 use crate::overlay::Overlay;
 use crate::scan::Scan;
 use crate::spill::{self, Part};
-use crate::view::{LiveTable, View};
+use crate::view::{LiveTable, View, reaches_back};
 use crate::{Error, ReadOptions, key};
 
 mod names;
 mod net;
 
 use names::Names;
-
-/// The sequence number of the first operation in a database's history.
-const FIRST_SEQUENCE: u64 = 1;
 
 /// How a transaction came into the logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,6 +101,8 @@ pub struct LoggedChange {
     pub sequence: u64,
     /// Name of the table; none where the namespace belongs to none.
     pub table: Option<String>,
+    /// The namespace of the table; none where the key has none.
+    pub namespace: Option<i64>,
     /// The whole key.
     pub key: Vec<u8>,
     /// The values of the primary key, or the docid; none where the key does not decode.
@@ -118,6 +118,7 @@ pub struct LoggedChange {
 /// Reads the transactions of a directory in order.
 #[derive(Debug)]
 pub struct History {
+    engine: Engine,
     follower: Follower,
     names: Names,
     /// Newest values of the keys that the logs write.
@@ -133,26 +134,27 @@ impl History {
     /// # Errors
     /// As [`crate::Snapshot::open`].
     pub fn open(dir: &Path, options: &ReadOptions) -> Result<Self, Error> {
-        let lowest = directory::list(dir)?.logs.first().copied();
-        let View { version, tables, mut follower } = View::open(dir, lowest, options)?;
-        let is_whole = follower.front().is_some_and(|record| record.sequence == FIRST_SEQUENCE);
-        let mut names = Names::default();
+        let (engine, dir) = Engine::locate(dir);
+        let lowest = directory::list(&dir)?.logs.first().copied();
+        let View { version, tables, mut follower } = View::open(engine, &dir, lowest, options)?;
+        let is_whole = reaches_back(engine, &follower);
+        let mut names = Names::new(engine);
         let mut state = HashMap::new();
         if !is_whole {
             while follower.front().is_some_and(|record| record.log < version.min_log) {
                 follower.pop();
             }
-            let nothing = Overlay::default();
-            let mut scan = Scan::new(&tables, &nothing, key::prefix(key::CATALOG))?;
+            let nothing = Overlay::new(engine);
+            let mut scan = Scan::new(&tables, &nothing, engine.prefix(key::CATALOG))?;
             while let Some(found) = scan.next()? {
-                if let Ok(entry) = CatalogEntry::decode(&found.value) {
+                if let Ok(entry) = engine.entry(&found.value) {
                     names.set(entry);
                 }
             }
             state = before_images(&follower, &tables, &nothing)?;
         }
-        let host_was_replaced = follower.host_was_replaced()?;
-        Ok(Self { follower, names, state, pending: Vec::new(), is_whole, host_was_replaced })
+        let host_was_replaced = !engine.undoes_spills() && follower.host_was_replaced()?;
+        Ok(Self { engine, follower, names, state, pending: Vec::new(), is_whole, host_was_replaced })
     }
 
     /// Whether the logs reach back to the first transaction of the database.
@@ -168,7 +170,7 @@ impl History {
     pub fn next_transaction(&mut self) -> Result<Option<LoggedTransaction>, Error> {
         loop {
             let is_orphaned = match self.follower.front() {
-                Some(record) => record.new_process,
+                Some(record) => record.new_process && !self.engine.undoes_spills(),
                 None => self.host_was_replaced,
             };
             let is_end = self.follower.front().is_none();
@@ -181,7 +183,7 @@ impl History {
                 continue;
             }
             let Some(record) = self.follower.pop() else { return Ok(None) };
-            let part = Batch::decode(&record.bytes).and_then(|batch| spill::part(&batch));
+            let part = Batch::decode(&record.bytes).and_then(|batch| spill::part(self.engine, &batch));
             let part = part.map_err(|error| self.follower.unusable(&record, error))?;
             let kind = match part {
                 Part::Temporary => continue,
@@ -227,12 +229,20 @@ fn before_images(
     tables: &[LiveTable],
     nothing: &Overlay,
 ) -> Result<HashMap<Vec<u8>, Vec<u8>>, Error> {
+    let engine = nothing.engine();
+    let mut emptied = HashSet::new();
     let mut written: BTreeMap<i64, HashSet<&[u8]>> = BTreeMap::new();
     for record in follower.queued() {
         let batch = Batch::decode(&record.bytes).map_err(|error| follower.unusable(record, error))?;
         for operation in &batch.operations {
+            if let Operation::RangeDelete { start, end } = *operation
+                && let Ok(Cleared::Space(namespace)) = engine.cleared(start, end)
+            {
+                emptied.insert(namespace);
+                written.entry(namespace).or_default();
+            }
             if let Operation::Set { key, .. } | Operation::Delete { key } = *operation
-                && let Some(namespace @ key::FIRST_USER..key::FIRST_TRANSIENT) = key::namespace_of(key)
+                && let Some(namespace @ key::FIRST_USER..key::FIRST_TRANSIENT) = engine.namespace_of(key)
             {
                 // The record outlives the loop, the batch does not: its keys are slices of the record.
                 written.entry(namespace).or_default().insert(key);
@@ -241,9 +251,9 @@ fn before_images(
     }
     let mut state = HashMap::new();
     for (namespace, keys) in written {
-        let mut scan = Scan::new(tables, nothing, key::prefix(namespace))?;
+        let mut scan = Scan::new(tables, nothing, engine.prefix(namespace))?;
         while let Some(found) = scan.next()? {
-            if keys.contains(found.key.as_slice()) {
+            if keys.contains(found.key.as_slice()) || emptied.contains(&namespace) {
                 state.insert(found.key, found.value);
             }
         }

@@ -42,11 +42,6 @@ pub fn split(key: &[u8]) -> Result<Key<'_>, Error> {
     Ok(Key { namespace, components: input })
 }
 
-/// The namespace of a key, if it starts with one.
-pub(crate) fn namespace_of(key: &[u8]) -> Option<i64> {
-    split(key).ok().map(|key| key.namespace)
-}
-
 impl Key<'_> {
     /// Decodes the components as they are stored.
     ///

@@ -1,4 +1,4 @@
-//! The on-disk format of a Genji 0.15 database: read, tail and write.
+//! The on-disk format of a Genji 0.15 database: read, tail and write; and of its successor Chai 0.18: read and tail.
 //!
 //! Genji stores documents in Pebble, an LSM tree: every change is first a record of a log file (`chunk`, [`batch`]),
 //! later an entry of a sorted table. Keys start with a namespace ([`key`]); the rows of namespace 1 say what the others
@@ -10,8 +10,10 @@
 
 pub mod batch;
 pub mod catalog;
+mod chai;
 mod chunk;
 mod directory;
+mod engine;
 mod error;
 mod fault;
 mod follower;
@@ -39,6 +41,7 @@ mod varint;
 mod view;
 mod write;
 
+pub use engine::Engine;
 pub use error::{Error, ErrorKind};
 pub use fault::Fault;
 pub use history::{

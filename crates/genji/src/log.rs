@@ -42,6 +42,8 @@ pub(crate) struct LogReader<F = File> {
     path: PathBuf,
     file: F,
     offset: u64,
+    /// Bytes of a chunk's header in this log: fewer at the end of a block are passed over.
+    header: usize,
     window: Window,
 }
 
@@ -50,6 +52,7 @@ struct Header {
     crc: u32,
     length: usize,
     part: Part,
+    size: usize,
 }
 
 impl LogReader {
@@ -77,7 +80,7 @@ impl LogReader {
 impl<F: FileExt> LogReader<F> {
     /// Starts at the beginning of an open file.
     pub(crate) fn of_file(number: u64, path: PathBuf, file: F) -> Self {
-        Self { number, path, file, offset: 0, window: Window::default() }
+        Self { number, path, file, offset: 0, header: LOG_HEADER, window: Window::default() }
     }
 
     pub(crate) fn number(&self) -> u64 {
@@ -118,7 +121,7 @@ impl<F: FileExt> LogReader<F> {
         let mut inside = false;
         loop {
             let left = BLOCK - (at % BLOCK as u64) as usize;
-            if left < LOG_HEADER {
+            if left < self.header {
                 at += left as u64;
                 continue;
             }
@@ -129,16 +132,18 @@ impl<F: FileExt> LogReader<F> {
                 return Ok(Step::Finished);
             }
             let header = match self.header(at)? {
-                Ok(header) if header.length <= left - LOG_HEADER => header,
+                Ok(header) if header.size + header.length <= left => header,
                 Ok(_) => return stop(false),
                 Err(blank) => return stop(blank),
             };
-            let Some(bytes) = self.bytes(at + 6, LOG_HEADER - 6 + header.length)? else { return stop(false) };
+            let size = header.size + header.length;
+            let Some(bytes) = self.bytes(at + 6, size - 6)? else { return stop(false) };
             if masked_crc(bytes) != header.crc {
                 return stop(false);
             }
-            record.extend_from_slice(&bytes[LOG_HEADER - 6..]);
-            let end = at + (LOG_HEADER + header.length) as u64;
+            record.extend_from_slice(&bytes[header.size - 6..]);
+            self.header = header.size;
+            let end = at + size as u64;
             match (header.part, inside) {
                 (Part::Full, false) | (Part::Last, true) => {
                     let start = std::mem::replace(&mut self.offset, end);
@@ -162,13 +167,13 @@ impl<F: FileExt> LogReader<F> {
         if [c0, c1, c2, c3, l0, l1, kind] == [0; 7] {
             return Ok(Err(true));
         }
-        let Some(part) = Part::from_log_type(kind) else { return Ok(Err(false)) };
+        let Some((part, size)) = Part::and_header(kind) else { return Ok(Err(false)) };
         let found = u32::from_le_bytes([n0, n1, n2, n3]);
         if found != number {
             return Ok(Err(found < number));
         }
         let length = usize::from(u16::from_le_bytes([l0, l1]));
-        Ok(Ok(Header { crc: u32::from_le_bytes([c0, c1, c2, c3]), length, part }))
+        Ok(Ok(Header { crc: u32::from_le_bytes([c0, c1, c2, c3]), length, part, size }))
     }
 
     fn bytes(&mut self, at: u64, length: usize) -> Result<Option<&[u8]>, Error> {
@@ -226,10 +231,9 @@ fn is_chunk(bytes: &[u8], log: u64) -> bool {
     let Some(&[c0, c1, c2, c3, l0, l1, kind, n0, n1, n2, n3]) = bytes.first_chunk::<LOG_HEADER>() else {
         return false;
     };
-    if u32::from_le_bytes([n0, n1, n2, n3]) != log as u32 || Part::from_log_type(kind).is_none() {
-        return bytes.starts_with(&trailer(log));
-    }
-    let end = LOG_HEADER + usize::from(u16::from_le_bytes([l0, l1]));
+    let header = Part::and_header(kind).filter(|_| u32::from_le_bytes([n0, n1, n2, n3]) == log as u32);
+    let Some((_, size)) = header else { return bytes.starts_with(&trailer(log)) };
+    let end = size + usize::from(u16::from_le_bytes([l0, l1]));
     bytes.get(6..end).is_some_and(|covered| masked_crc(covered) == u32::from_le_bytes([c0, c1, c2, c3]))
 }
 

@@ -62,6 +62,10 @@ impl Version {
                 version.opened_at = version.last_sequence;
             }
         }
+        if version.min_log == 0 && version.tables.is_empty() {
+            // Of a fresh store, newer engines say nothing before its first flush: every log counts.
+            version.min_log = 1;
+        }
         if version.min_log == 0 {
             return Err(Error::new(ErrorKind::Corrupt, "manifest names no log"));
         }

@@ -3,6 +3,7 @@
 use crate::Error;
 use crate::batch::Operation;
 use crate::catalog::CatalogEntry;
+use crate::engine::Engine;
 use crate::key;
 use crate::write::decode_sequence;
 
@@ -27,13 +28,17 @@ pub enum ObjectChange {
 
 impl ObjectChange {
     /// What an operation changes besides rows; nothing where that is the engine's own.
-    pub(crate) fn of(operation: &Operation<'_>) -> Result<Option<Self>, Error> {
+    pub(crate) fn of(engine: Engine, operation: &Operation<'_>) -> Result<Option<Self>, Error> {
+        // Another directory is made of Genji's alone.
+        if engine == Engine::Chai {
+            return Ok(None);
+        }
         let (key, value) = match *operation {
             Operation::Set { key, value } => (key, Some(value)),
             Operation::Delete { key } => (key, None),
             Operation::RangeDelete { .. } => return Ok(None),
         };
-        let change = match (key::namespace_of(key), value) {
+        let change = match (engine.namespace_of(key), value) {
             (Some(key::CATALOG), Some(value)) => {
                 Self::Define(CatalogEntry { namespace: None, ..CatalogEntry::decode(value)? })
             }
@@ -60,6 +65,9 @@ impl ObjectChange {
 
 /// The changes that operations make together, in order. What cannot be read is a fault of the relation, which its rows
 /// report.
-pub(crate) fn objects<'a>(operations: impl Iterator<Item = &'a Operation<'a>>) -> Vec<ObjectChange> {
-    operations.filter_map(|operation| ObjectChange::of(operation).ok().flatten()).collect()
+pub(crate) fn objects<'a>(
+    engine: Engine,
+    operations: impl Iterator<Item = &'a Operation<'a>>,
+) -> Vec<ObjectChange> {
+    operations.filter_map(|operation| ObjectChange::of(engine, operation).ok().flatten()).collect()
 }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::batch::{Batch, Operation};
+use crate::engine::{Cleared, Engine};
 use crate::follower::Record;
-use crate::key;
-use crate::{Error, ErrorKind};
+use crate::table::RangeDelete;
+use crate::{Error, key};
 
 /// The newest version of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,17 +19,30 @@ pub(crate) struct Version {
 /// The newest versions of the keys in some records. Bounded by what the engine has not flushed yet.
 #[derive(Debug, Default)]
 pub(crate) struct Overlay {
+    engine: Engine,
     versions: BTreeMap<Vec<u8>, Version>,
     /// Sequence number of the last range delete of the rollback segment.
     pub(crate) cleared: u64,
+    /// Ranges of keys that were deleted: what tables hold of them is gone.
+    pub(crate) ranges: Vec<RangeDelete>,
     /// Whether a spilled transaction is open after the last record.
     pub(crate) spilling: bool,
 }
 
 impl Overlay {
+    /// No version of any key, for the directory of an engine.
+    pub(crate) fn new(engine: Engine) -> Self {
+        Self { engine, ..Self::default() }
+    }
+
+    /// Whose keys they are.
+    pub(crate) fn engine(&self) -> Engine {
+        self.engine
+    }
+
     /// Applies a record.
     pub(crate) fn apply(&mut self, record: &Record) -> Result<(), Error> {
-        if record.new_process {
+        if record.new_process && !self.engine.undoes_spills() {
             self.spilling = false;
         }
         let batch = Batch::decode(&record.bytes)?;
@@ -36,20 +50,32 @@ impl Overlay {
             match *operation {
                 Operation::Set { key, value } => self.put(key, sequence, Some(value)),
                 Operation::Delete { key } => self.put(key, sequence, None),
-                Operation::RangeDelete { start, end } => {
-                    check_range(start, end)?;
-                    self.cleared = sequence;
-                    self.spilling = false;
-                    let keys: Vec<_> = self.namespace(start).map(|(key, _)| key.to_vec()).collect();
-                    keys.iter().for_each(|key| drop(self.versions.remove(key)));
-                }
+                Operation::RangeDelete { start, end } => match self.engine.cleared(start, end)? {
+                    Cleared::Nothing => {}
+                    Cleared::Segment => {
+                        self.cleared = sequence;
+                        self.spilling = false;
+                        self.remove(start);
+                    }
+                    Cleared::Space(_) => {
+                        self.remove(start);
+                        let (start, end) = (start.to_vec(), end.to_vec());
+                        self.ranges.push(RangeDelete { sequence, start, end });
+                    }
+                },
             }
         }
         Ok(())
     }
 
+    /// Forgets the keys with that prefix.
+    fn remove(&mut self, prefix: &[u8]) {
+        let keys: Vec<_> = self.namespace(prefix).map(|(key, _)| key.to_vec()).collect();
+        keys.iter().for_each(|key| drop(self.versions.remove(key)));
+    }
+
     fn put(&mut self, key: &[u8], sequence: u64, value: Option<&[u8]>) {
-        match key::namespace_of(key) {
+        match self.engine.namespace_of(key) {
             Some(key::FIRST_TRANSIENT..) => return,
             Some(key::ROLLBACK) => self.spilling |= value.is_some(),
             _ => {}
@@ -77,12 +103,4 @@ impl Overlay {
             .take_while(move |(key, _)| key.starts_with(&prefix))
             .map(|(key, version)| (key.as_slice(), version))
     }
-}
-
-/// Genji deletes no range but the whole rollback segment.
-pub(crate) fn check_range(start: &[u8], end: &[u8]) -> Result<(), Error> {
-    if start == key::prefix(key::ROLLBACK) && end == key::prefix(key::ROLLBACK + 1) {
-        return Ok(());
-    }
-    Err(Error::new(ErrorKind::Unsupported, "range delete is not genji's"))
 }

@@ -8,12 +8,13 @@
 //! **Bound of the memory**: what the logs hold, a block of each run, and in the second way 64 MiB of keys.
 
 use crate::Error;
+use crate::engine::Engine;
 use crate::overlay::Overlay;
-use crate::table::may_hold;
+use crate::table::{RangeDelete, may_hold};
 use crate::view::LiveTable;
 
 mod merge;
-mod order;
+pub(crate) mod order;
 mod passes;
 mod run;
 
@@ -30,7 +31,12 @@ pub(crate) struct Found {
 }
 
 /// Reads the visible rows of a namespace: in key order, where its tables keep it.
-pub(crate) struct Scan<'a>(Way<'a>);
+pub(crate) struct Scan<'a> {
+    way: Way<'a>,
+    engine: Engine,
+    /// Ranges of keys that were deleted.
+    deleted: Vec<RangeDelete>,
+}
 
 enum Way<'a> {
     Merge(Merge<'a>),
@@ -52,6 +58,14 @@ impl<'a> Scan<'a> {
     ) -> Result<Self, Error> {
         let holds = |table: &&LiveTable| may_hold(&table.meta.smallest, &table.meta.largest, &prefix);
         let held: Vec<_> = tables.iter().filter(holds).collect();
+        let engine = overlay.engine();
+        let mut deleted = overlay.ranges.clone();
+        // Genji deletes no range of rows.
+        if engine == Engine::Chai {
+            for table in &held {
+                deleted.extend(table.range_deletes()?);
+            }
+        }
         if !is_certain && !keeps_order(&held, overlay, &prefix)? {
             // Only on levels below 0 is a key in one table at most.
             let deepest = held.iter().map(|table| table.level).max().filter(|&level| level > 0);
@@ -59,19 +73,32 @@ impl<'a> Scan<'a> {
                 held.into_iter().partition(|table| Some(table.level) == deepest);
             let weight = weight(&upper, &prefix)?;
             let passes = Passes::new(upper, deepest, overlay, prefix, weight)?;
-            return Ok(Self(Way::Passes(Box::new(passes))));
+            return Ok(Self { way: Way::Passes(Box::new(passes)), engine, deleted });
         }
         let mut runs = Run::of_tables(&held, overlay);
         runs.push(Run::of_logs(overlay, &prefix));
-        Merge::new(runs, prefix).map(|merge| Self(Way::Merge(merge)))
+        Ok(Self { way: Way::Merge(Merge::new(runs, prefix, engine)?), engine, deleted })
     }
 
     /// The next visible row.
     pub(crate) fn next(&mut self) -> Result<Option<Found>, Error> {
-        match &mut self.0 {
-            Way::Merge(merge) => merge.next(),
-            Way::Passes(passes) => passes.next(),
+        loop {
+            let found = match &mut self.way {
+                Way::Merge(merge) => merge.next()?,
+                Way::Passes(passes) => passes.next()?,
+            };
+            if !found.as_ref().is_some_and(|found| self.is_deleted(found)) {
+                return Ok(found);
+            }
         }
+    }
+
+    fn is_deleted(&self, found: &Found) -> bool {
+        self.deleted.iter().any(|range| {
+            range.sequence > found.sequence
+                && self.engine.compare(&range.start, &found.key).is_le()
+                && self.engine.compare(&found.key, &range.end).is_lt()
+        })
     }
 }
 
@@ -92,7 +119,7 @@ fn keeps_order(held: &[&LiveTable], overlay: &Overlay, prefix: &[u8]) -> Result<
 fn weight(tables: &[&LiveTable], prefix: &[u8]) -> Result<u64, Error> {
     let mut weight = 0;
     for table in tables {
-        let mut entries = table.table.entries(prefix.to_vec())?;
+        let mut entries = table.entries(prefix.to_vec())?;
         while let Some(entry) = entries.next()? {
             weight += entry.key.len() as u64 + passes::PER_KEY;
         }

@@ -7,6 +7,7 @@ use deltamesh_change::{EnginePosition, RelationSchema, Row};
 
 use crate::batch::Operation;
 use crate::catalog::{CatalogState, Space};
+use crate::engine::Engine;
 use crate::fault::{Fault, Faults};
 use crate::follower::{Expected, Follower};
 use crate::object::ObjectChange;
@@ -43,8 +44,9 @@ impl Snapshot {
     /// [`ErrorKind::Io`], [`ErrorKind::Corrupt`] with file and offset, [`ErrorKind::Gap`] when the directory changes too
     /// fast to be read, [`ErrorKind::Unsupported`].
     pub fn open(dir: &Path, options: &ReadOptions) -> Result<Self, Error> {
-        let View { version, tables, mut follower } = View::open(dir, None, options)?;
-        let mut overlay = Overlay::default();
+        let (engine, dir) = Engine::locate(dir);
+        let View { version, tables, mut follower } = View::open(engine, &dir, None, options)?;
+        let mut overlay = Overlay::new(engine);
         let mut end = match follower.expected() {
             Expected::AtMost(sequence) | Expected::Exactly(sequence) => {
                 EnginePosition { sequence, log: version.min_log, offset: 0 }
@@ -66,7 +68,9 @@ impl Snapshot {
                 quiet = Some(end);
             }
         }
-        if follower.host_was_replaced()? {
+        if engine.undoes_spills() {
+            process_start = 0;
+        } else if follower.host_was_replaced()? {
             process_start = u64::MAX;
         }
         let open = spill::take_open(&tables, &mut overlay, process_start)?;
@@ -76,7 +80,7 @@ impl Snapshot {
             // A position inside the tables cannot be read again: it names no log.
             let before = EnginePosition { sequence: open.first, log: 0, offset: 0 };
             position = quiet.filter(|quiet| quiet.sequence <= open.first).unwrap_or(before);
-            pending.push(open.record, end)?;
+            pending.push(engine, open.record, end)?;
         }
         let mut faults = Faults::default();
         let catalog = read_catalog(&tables, &overlay, &mut faults)?;
@@ -105,7 +109,11 @@ impl Snapshot {
         for namespace in [key::CATALOG, key::SEQUENCE] {
             let mut scan = self.scan(namespace, false)?;
             while let Some(Found { key, value, .. }) = scan.next()? {
-                found.extend(ObjectChange::of(&Operation::Set { key: &key, value: &value }).ok().flatten());
+                found.extend(
+                    ObjectChange::of(self.engine(), &Operation::Set { key: &key, value: &value })
+                        .ok()
+                        .flatten(),
+                );
             }
         }
         Ok(found)
@@ -134,7 +142,12 @@ impl Snapshot {
 
     /// The visible rows of a namespace. `is_certain`: none of its keys holds a text or blob.
     pub(crate) fn scan(&self, namespace: i64, is_certain: bool) -> Result<Scan<'_>, Error> {
-        Scan::with_order(&self.tables, &self.overlay, key::prefix(namespace), is_certain)
+        Scan::with_order(&self.tables, &self.overlay, self.engine().prefix(namespace), is_certain)
+    }
+
+    /// Whose directory it is.
+    pub(crate) fn engine(&self) -> Engine {
+        self.overlay.engine()
     }
 
     /// What could not be decoded since the last call.
@@ -161,8 +174,8 @@ pub(crate) fn read_catalog(
     overlay: &Overlay,
     faults: &mut Faults,
 ) -> Result<CatalogState, Error> {
-    let mut catalog = CatalogState::default();
-    let mut scan = Scan::new(tables, overlay, key::prefix(key::CATALOG))?;
+    let mut catalog = CatalogState::new(overlay.engine());
+    let mut scan = Scan::new(tables, overlay, overlay.engine().prefix(key::CATALOG))?;
     while let Some(found) = scan.next()? {
         catalog.set(&found.key, &found.value, faults);
     }

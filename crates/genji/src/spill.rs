@@ -5,10 +5,11 @@
 
 use std::collections::HashMap;
 
-use deltamesh_change::{EnginePosition, Value};
+use deltamesh_change::EnginePosition;
 
 use crate::batch::{Batch, BatchWriter, Operation};
-use crate::overlay::{Overlay, check_range};
+use crate::engine::{Cleared, Engine};
+use crate::overlay::Overlay;
 use crate::scan::Scan;
 use crate::view::LiveTable;
 use crate::{Error, key};
@@ -17,8 +18,8 @@ mod spool;
 
 pub(crate) use spool::Spool;
 
-/// What a batch means for the transaction that it belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a batch means for the transaction that it belongs to: the most that one of its operations means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Part {
     /// Only temporary trees of a sort or union.
     Temporary,
@@ -31,23 +32,22 @@ pub(crate) enum Part {
 }
 
 /// What kind of part a batch is.
-pub(crate) fn part(batch: &Batch<'_>) -> Result<Part, Error> {
+pub(crate) fn part(engine: Engine, batch: &Batch<'_>) -> Result<Part, Error> {
     let mut part = Part::Temporary;
     for operation in &batch.operations {
-        let of_key = match *operation {
-            Operation::RangeDelete { start, end } => {
-                check_range(start, end)?;
-                return Ok(Part::Last);
-            }
-            Operation::Set { key, .. } if key::namespace_of(key) == Some(key::ROLLBACK) => Part::Spilled,
-            Operation::Set { key, .. } | Operation::Delete { key } => match key::namespace_of(key) {
+        let of_operation = match *operation {
+            Operation::RangeDelete { start, end } => match engine.cleared(start, end)? {
+                Cleared::Nothing => Part::Temporary,
+                Cleared::Segment => Part::Last,
+                Cleared::Space(_) => Part::Plain,
+            },
+            Operation::Set { key, .. } if engine.namespace_of(key) == Some(key::ROLLBACK) => Part::Spilled,
+            Operation::Set { key, .. } | Operation::Delete { key } => match engine.namespace_of(key) {
                 Some(key::FIRST_TRANSIENT..) => Part::Temporary,
                 _ => Part::Plain,
             },
         };
-        if part != Part::Spilled && of_key != Part::Temporary {
-            part = of_key;
-        }
+        part = part.max(of_operation);
     }
     Ok(part)
 }
@@ -72,8 +72,13 @@ impl Pending {
     }
 
     /// Adds a part. After an error it is not among them.
-    pub(crate) fn push(&mut self, record: Vec<u8>, position: EnginePosition) -> Result<(), Error> {
-        let of_catalog = catalog_operations(&Batch::decode(&record)?);
+    pub(crate) fn push(
+        &mut self,
+        engine: Engine,
+        record: Vec<u8>,
+        position: EnginePosition,
+    ) -> Result<(), Error> {
+        let of_catalog = catalog_operations(engine, &Batch::decode(&record)?);
         self.records.push(record)?;
         self.catalog.extend(of_catalog);
         self.position = position;
@@ -82,14 +87,14 @@ impl Pending {
 }
 
 /// The operations of a batch that change the catalog, if there are any.
-fn catalog_operations(batch: &Batch<'_>) -> Option<Vec<u8>> {
+fn catalog_operations(engine: Engine, batch: &Batch<'_>) -> Option<Vec<u8>> {
     let mut writer = BatchWriter::new();
     for operation in &batch.operations {
         match *operation {
-            Operation::Set { key, value } if key::namespace_of(key) == Some(key::CATALOG) => {
+            Operation::Set { key, value } if engine.namespace_of(key) == Some(key::CATALOG) => {
                 writer.set(key, value);
             }
-            Operation::Delete { key } if key::namespace_of(key) == Some(key::CATALOG) => writer.delete(key),
+            Operation::Delete { key } if engine.namespace_of(key) == Some(key::CATALOG) => writer.delete(key),
             _ => {}
         }
     }
@@ -119,10 +124,11 @@ pub(crate) fn take_open(
     overlay: &mut Overlay,
     process_start: u64,
 ) -> Result<Option<OpenTransaction>, Error> {
+    let engine = overlay.engine();
     let before = before_images(tables, overlay, process_start)?;
     let Some(first) = before.values().map(|image| image.sequence).min() else { return Ok(None) };
     let mut prefixes: Vec<Vec<u8>> =
-        before.keys().filter_map(|key| key::namespace_of(key)).map(key::prefix).collect();
+        before.keys().filter_map(|key| engine.namespace_of(key)).map(|it| engine.prefix(it)).collect();
     prefixes.sort_unstable();
     prefixes.dedup();
     let mut written = Vec::new();
@@ -151,23 +157,26 @@ fn before_images(
     overlay: &Overlay,
     process_start: u64,
 ) -> Result<HashMap<Vec<u8>, BeforeImage>, Error> {
+    let engine = overlay.engine();
     let mut cleared = overlay.cleared;
     for table in tables {
-        for range in table.table.range_deletes()? {
-            check_range(&range.start, &range.end)?;
-            cleared = cleared.max(range.sequence);
+        for range in table.range_deletes()? {
+            // Chai's are cut into pieces, which the scan knows.
+            if engine == Engine::Genji {
+                engine.cleared(&range.start, &range.end)?;
+                cleared = cleared.max(range.sequence);
+            }
         }
     }
     let mut images = HashMap::new();
-    let mut scan = Scan::new(tables, overlay, key::prefix(key::ROLLBACK))?;
+    let mut scan = Scan::new(tables, overlay, engine.prefix(key::ROLLBACK))?;
     while let Some(found) = scan.next()? {
         if found.sequence <= cleared || found.sequence < process_start {
             continue;
         }
-        let original = key::split(&found.key).and_then(|key| key.values());
-        if let Ok([Value::Bytes(original)]) = original.as_deref() {
+        if let Some(original) = engine.original(&found.key) {
             let value = Some(found.value).filter(|value| *value != [0]);
-            images.insert(original.clone(), BeforeImage { sequence: found.sequence, value });
+            images.insert(original, BeforeImage { sequence: found.sequence, value });
         }
     }
     Ok(images)

@@ -4,7 +4,8 @@
 
 use deltamesh_change::Value;
 
-use crate::catalog::{CatalogEntry, Definition, EntryKind};
+use crate::catalog::CatalogEntry;
+use crate::engine::Engine;
 use crate::relation::Relation;
 use crate::scan::Scan;
 use crate::{Error, Snapshot, key};
@@ -14,6 +15,7 @@ use crate::{Error, Snapshot, key};
 pub struct StoredTable {
     /// Its row in the catalog.
     pub entry: CatalogEntry,
+    engine: Engine,
     relation: Result<Relation, Error>,
 }
 
@@ -30,16 +32,9 @@ pub struct StoredRow {
 
 impl StoredTable {
     /// The table that a catalog entry describes; none for indexes and sequences.
-    pub(crate) fn new(entry: CatalogEntry) -> Option<Self> {
-        if entry.kind != EntryKind::Table {
-            return None;
-        }
-        let namespace = entry.namespace.ok_or_else(|| Error::decode("table has no namespace"));
-        let relation = namespace.and_then(|namespace| match entry.definition()? {
-            Definition::Table(definition) => Ok(Relation::new(namespace, definition)),
-            _ => Err(Error::decode("catalog sql is not a table's")),
-        });
-        Some(Self { entry, relation })
+    pub(crate) fn new(engine: Engine, entry: CatalogEntry) -> Option<Self> {
+        let relation = engine.relation(&entry).transpose()?;
+        Some(Self { entry, engine, relation })
     }
 
     /// Why the definition cannot be read, if so; its rows cannot be either, then.
@@ -51,7 +46,7 @@ impl StoredTable {
     /// The values of a key.
     pub(crate) fn primary_key(&self, whole: &[u8]) -> Result<Vec<Value>, Error> {
         let relation = self.relation.as_ref().map_err(Error::decode_again)?;
-        relation.decode_key(key::split(whole)?.components)
+        relation.decode_key(self.engine.split(whole)?.components)
     }
 
     /// The fields of a stored value.
@@ -89,7 +84,8 @@ impl Snapshot {
         let mut scan = self.scan(key::CATALOG, false)?;
         let mut tables = Vec::new();
         while let Some(found) = scan.next()? {
-            tables.extend(CatalogEntry::decode(&found.value).ok().and_then(StoredTable::new));
+            let entry = self.engine().entry(&found.value).ok();
+            tables.extend(entry.and_then(|entry| StoredTable::new(self.engine(), entry)));
         }
         tables.sort_by(|left, right| left.entry.name.cmp(&right.entry.name));
         Ok(tables)

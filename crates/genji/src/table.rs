@@ -5,43 +5,24 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::chunk::masked_crc;
-use crate::directory::table_path;
-use crate::varint::take;
-use crate::{Error, ErrorKind};
+use crate::Error;
 
 mod block;
+mod file;
 mod seek;
 
 use block::BlockCursor;
+pub(crate) use file::{BlockFile, Handle};
 
 const FOOTER: u64 = 53;
 const MAGIC: [u8; 8] = [0xf7, 0xcf, 0xf4, 0x85, 0xb7, 0x41, 0xe2, 0x88];
-const BLOCK_TRAILER: u64 = 5;
-/// No byte of Snappy stands for more: 3 bytes copy at most 64.
-const SNAPPY_RATIO: usize = 64;
-
-/// Place of a block in its file, without the block's trailer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Handle {
-    offset: u64,
-    length: u64,
-}
-
-impl Handle {
-    fn take(input: &mut &[u8]) -> Result<Self, Error> {
-        Ok(Self { offset: take(input)?, length: take(input)? })
-    }
-}
 
 /// An open table. It stays readable when the engine unlinks it.
 #[derive(Debug)]
 pub(crate) struct Table<F = File> {
-    path: PathBuf,
-    file: F,
-    size: u64,
+    file: BlockFile<F>,
     index: Handle,
     two_level: bool,
     range_deletes: Option<Handle>,
@@ -67,22 +48,20 @@ pub(crate) struct RangeDelete {
 impl Table {
     /// Opens a table and reads its footer and properties.
     pub(crate) fn open(dir: &Path, number: u64) -> Result<Self, Error> {
-        let path = table_path(dir, number);
-        let file = File::open(&path).map_err(|error| Error::io("open table", &path, error))?;
-        let size = file.metadata().map_err(|error| Error::io("read table size", &path, error))?.len();
-        Self::of_file(path, file, size)
+        Self::of_blocks(BlockFile::open(dir, number)?)
     }
 }
 
 impl<F: FileExt> Table<F> {
-    /// Reads footer and properties of an open file of that size.
-    pub(crate) fn of_file(path: PathBuf, file: F, size: u64) -> Result<Self, Error> {
+    /// Reads footer and properties.
+    pub(crate) fn of_blocks(file: BlockFile<F>) -> Result<Self, Error> {
+        let size = file.size;
         let index = Handle { offset: 0, length: 0 };
-        let mut table = Self { path, file, size, index, two_level: false, range_deletes: None };
+        let mut table = Self { file, index, two_level: false, range_deletes: None };
         let Some(footer_at) = size.checked_sub(FOOTER) else {
             return Err(table.corrupt("table is too short", 0));
         };
-        let footer = table.read(footer_at, FOOTER)?;
+        let footer = table.file.read(footer_at, FOOTER)?;
         if footer[45..] != MAGIC || footer[41..45] != [2, 0, 0, 0] || footer[0] != 1 {
             return Err(table.corrupt("table footer is unknown", footer_at));
         }
@@ -165,51 +144,17 @@ impl<F: FileExt> Table<F> {
     }
 
     fn block(&self, handle: Handle) -> Result<BlockCursor, Error> {
-        let corrupt = |reason| self.corrupt(reason, handle.offset);
-        let inside = |length: &u64| handle.offset.checked_add(*length).is_some_and(|end| end <= self.size);
-        let length = handle.length.checked_add(BLOCK_TRAILER).filter(inside);
-        let mut bytes =
-            self.read(handle.offset, length.ok_or_else(|| corrupt("block lies outside its table"))?)?;
-        let Some((covered, crc)) = bytes.split_last_chunk::<4>() else {
-            return Err(corrupt("block is too short"));
-        };
-        if masked_crc(covered) != u32::from_le_bytes(*crc) {
-            return Err(corrupt("block has wrong checksum"));
-        }
-        let compression = covered.last().copied();
-        bytes.truncate(bytes.len() - BLOCK_TRAILER as usize);
-        let contents = match compression {
-            Some(0) => bytes,
-            Some(1) => {
-                let length = snap::raw::decompress_len(&bytes);
-                if length.is_ok_and(|length| length / SNAPPY_RATIO > bytes.len()) {
-                    return Err(corrupt("block has an impossible length"));
-                }
-                snap::raw::Decoder::new()
-                    .decompress_vec(&bytes)
-                    .map_err(|error| corrupt("block does not decompress").caused_by(error))?
-            }
-            _ => {
-                return Err(self.unsupported("block has unknown compression"));
-            }
-        };
-        BlockCursor::new(contents).map_err(|error| corrupt("block has no restarts").caused_by(error))
-    }
-
-    fn read(&self, offset: u64, length: u64) -> Result<Vec<u8>, Error> {
-        let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
-        self.file
-            .read_exact_at(&mut bytes, offset)
-            .map_err(|error| Error::io("read table", &self.path, error).at(offset))?;
-        Ok(bytes)
+        let contents = self.file.contents(handle)?;
+        BlockCursor::new(contents)
+            .map_err(|error| self.corrupt("block has no restarts", handle.offset).caused_by(error))
     }
 
     fn unsupported(&self, reason: &'static str) -> Error {
-        Error::new(ErrorKind::Unsupported, reason).in_file(&self.path)
+        self.file.unsupported(reason)
     }
 
     fn corrupt(&self, reason: &'static str, offset: u64) -> Error {
-        Error::new(ErrorKind::Corrupt, reason).in_file(&self.path).at(offset)
+        self.file.corrupt(reason, offset)
     }
 }
 
@@ -304,7 +249,7 @@ pub(crate) fn may_hold(smallest: &[u8], largest: &[u8], prefix: &[u8]) -> bool {
 }
 
 /// As much of the key as a namespace's prefix is long.
-fn cut<'k>(key: &'k [u8], prefix: &[u8]) -> &'k [u8] {
+pub(crate) fn cut<'k>(key: &'k [u8], prefix: &[u8]) -> &'k [u8] {
     &key[..key.len().min(prefix.len())]
 }
 

@@ -8,6 +8,7 @@ use deltamesh_change::{EnginePosition, Item, RelationSchema};
 
 use crate::batch::{Batch, Operation};
 use crate::catalog::CatalogState;
+use crate::engine::Engine;
 use crate::fault::{Fault, Faults};
 use crate::follower::{Expected, Follower, Record};
 use crate::manifest;
@@ -16,11 +17,8 @@ use crate::overlay::Overlay;
 use crate::snapshot::read_catalog;
 use crate::spill::{self, Part, Pending, Spool};
 use crate::transaction::{Assembly, Carried, GenjiTransaction};
-use crate::view::{LiveTable, View};
+use crate::view::{LiveTable, View, reaches_back};
 use crate::{Error, ErrorKind, ReadOptions, key};
-
-/// The sequence number of the first operation in a database's history.
-const FIRST_SEQUENCE: u64 = 1;
 
 /// Follows a directory from a position on.
 ///
@@ -70,10 +68,11 @@ impl Tail {
     /// [`ErrorKind::Gap`] if the logs no longer reach back to the position, [`ErrorKind::Rewound`] if the history is not a
     /// continuation of it; take a new snapshot then. Otherwise as [`crate::Snapshot::open`].
     pub fn resume(dir: &Path, position: EnginePosition, options: &ReadOptions) -> Result<Self, Error> {
-        let View { version, tables, mut follower } = View::open(dir, Some(position.log), options)?;
-        let position = skip_sequences(position, &follower, &tables)?;
-        let reaches_back = follower.front().is_some_and(|record| record.sequence == FIRST_SEQUENCE);
-        let mut overlay = Overlay::default();
+        let (engine, dir) = Engine::locate(dir);
+        let View { version, tables, mut follower } = View::open(engine, &dir, Some(position.log), options)?;
+        let position = skip_sequences(engine, position, &follower, &tables)?;
+        let reaches_back = reaches_back(engine, &follower);
+        let mut overlay = Overlay::new(engine);
         let mut passed = None;
         while let Some(record) = follower.front() {
             if is_at(record, position, passed.as_ref())? {
@@ -89,7 +88,7 @@ impl Tail {
         }
         // The catalog in the tables is that of the first log they need, unless the history is here from its beginning.
         let tables = if reaches_back { &[] } else { tables.as_slice() };
-        if !reaches_back && catalog_changes_before(&follower, version.min_log)? {
+        if !reaches_back && catalog_changes_before(engine, &follower, version.min_log)? {
             return Err(Error::new(ErrorKind::Gap, "catalog changed behind the position"));
         }
         let mut faults = Faults::default();
@@ -156,7 +155,8 @@ impl Tail {
         }
         let filled = self.follower.fill();
         while let Some(record) = self.follower.front() {
-            let found = if record.new_process && !self.pending.is_empty() {
+            let is_orphaned = record.new_process && !self.pending.is_empty();
+            let found = if is_orphaned && !self.engine().undoes_spills() {
                 self.orphaned()?
             } else {
                 self.take_record()?
@@ -166,10 +166,15 @@ impl Tail {
             }
         }
         filled?;
-        if !self.pending.is_empty() && self.follower.host_was_replaced()? {
+        let may_be_orphaned = !self.pending.is_empty() && !self.engine().undoes_spills();
+        if may_be_orphaned && self.follower.host_was_replaced()? {
             return self.orphaned();
         }
         Ok(None)
+    }
+
+    fn engine(&self) -> Engine {
+        self.catalog.engine()
     }
 
     /// Takes the record at the front of the queue, and leaves it there if it cannot be read.
@@ -178,7 +183,7 @@ impl Tail {
         let position = EnginePosition { sequence: record.next_sequence, log: record.log, offset: record.end };
         let placed = |error| self.follower.unusable(record, error);
         let batch = Batch::decode(&record.bytes).map_err(placed)?;
-        match spill::part(&batch).map_err(placed)? {
+        match spill::part(self.engine(), &batch).map_err(placed)? {
             Part::Temporary => {}
             Part::Plain | Part::Last if self.pending.is_empty() => {
                 let (items, objects) = assemble(&mut self.catalog, &mut self.faults, &[batch])?;
@@ -187,9 +192,11 @@ impl Tail {
                 let whole = GenjiTransaction { position, items, objects, partial: false, more: false };
                 return Ok(Some(whole));
             }
-            Part::Plain | Part::Spilled => self.pending.push(record.bytes.clone(), position)?,
+            Part::Plain | Part::Spilled => {
+                self.pending.push(self.catalog.engine(), record.bytes.clone(), position)?
+            }
             Part::Last => {
-                self.pending.push(record.bytes.clone(), position)?;
+                self.pending.push(self.catalog.engine(), record.bytes.clone(), position)?;
                 self.follower.pop();
                 return self.end(false);
             }
@@ -243,7 +250,7 @@ impl Tail {
             let mut assembly = Assembly::behind(carried, &mut self.catalog, &mut self.faults);
             assembly.add(operations);
             let (items, carried) = assembly.finish(is_last);
-            let objects = objects(operations.iter());
+            let objects = objects(self.catalog.engine(), operations.iter());
             ending.carried = carried;
             ending.given += operations.len();
             if is_record_done {
@@ -270,19 +277,21 @@ fn assemble(
     faults: &mut Faults,
     batches: &[Batch<'_>],
 ) -> Result<(Vec<Item>, Vec<ObjectChange>), Error> {
+    let engine = catalog.engine();
     let mut assembly = Assembly::behind(Carried::default(), catalog, faults);
     batches.iter().for_each(|batch| assembly.add(&batch.operations));
     if assembly.shares_namespace() {
         return Err(Error::new(ErrorKind::Gap, "two tables share a namespace"));
     }
     let operations = batches.iter().flat_map(|batch| &batch.operations);
-    Ok((assembly.finish(true).0, objects(operations)))
+    Ok((assembly.finish(true).0, objects(engine, operations)))
 }
 
 /// Moves a position past operations that only stored sequences, and are in the tables by now.
 ///
 /// That is what a clean close writes last; the next open flushes it, so the logs begin behind it.
 fn skip_sequences(
+    engine: Engine,
     position: EnginePosition,
     follower: &Follower,
     tables: &[LiveTable],
@@ -296,10 +305,10 @@ fn skip_sequences(
     }
     let mut missed: HashSet<u64> = HashSet::new();
     for table in tables {
-        let mut entries = table.table.entries(key::prefix(key::SEQUENCE))?;
+        let mut entries = table.entries(engine.prefix(key::SEQUENCE))?;
         while let Some(entry) = entries.next()? {
             if (position.sequence..begin).contains(&entry.sequence)
-                && key::namespace_of(entry.key) == Some(key::SEQUENCE)
+                && engine.namespace_of(entry.key) == Some(key::SEQUENCE)
             {
                 missed.insert(entry.sequence);
             }
@@ -310,11 +319,11 @@ fn skip_sequences(
 }
 
 /// Whether a record in a log before that one changes the catalog.
-fn catalog_changes_before(follower: &Follower, log: u64) -> Result<bool, Error> {
+fn catalog_changes_before(engine: Engine, follower: &Follower, log: u64) -> Result<bool, Error> {
     for record in follower.queued().take_while(|record| record.log < log) {
         let of_catalog = |operation: &Operation<'_>| match operation {
             Operation::Set { key, .. } | Operation::Delete { key } => {
-                key::namespace_of(key) == Some(key::CATALOG)
+                engine.namespace_of(key) == Some(key::CATALOG)
             }
             Operation::RangeDelete { .. } => false,
         };

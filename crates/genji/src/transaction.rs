@@ -11,7 +11,8 @@ use deltamesh_change::{ChangeEvent, EnginePosition, Item, Operation as ChangeOpe
 
 use crate::Error;
 use crate::batch::Operation;
-use crate::catalog::{CatalogEntry, CatalogState, EntryKind, Space};
+use crate::catalog::{CatalogState, EntryKind, Space};
+use crate::engine::{Cleared, Engine};
 use crate::fault::Faults;
 use crate::key::{self, Key};
 use crate::object::ObjectChange;
@@ -71,6 +72,7 @@ impl std::fmt::Debug for Carried {
 
 /// Collects the operations of a transaction, or of a part of it.
 pub(crate) struct Assembly<'a> {
+    engine: Engine,
     catalog: &'a mut CatalogState,
     faults: &'a mut Faults,
     order: usize,
@@ -79,7 +81,8 @@ pub(crate) struct Assembly<'a> {
     spaces: Vec<(i64, Arc<Space>)>,
     /// Whether the catalog is still as it was for the last of them.
     is_current: bool,
-    schema: Vec<(usize, SchemaChange)>,
+    /// Changes of the schema, and the ends of all rows of a table, in order.
+    others: Vec<(usize, Item)>,
     dropped: HashMap<i64, Dropped>,
     retired: HashMap<i64, Arc<Space>>,
     /// Whether a table got a namespace that another table has.
@@ -92,13 +95,14 @@ impl<'a> Assembly<'a> {
         let Carried { mut dropped, retired } = carried;
         dropped.values_mut().for_each(|dropped| dropped.order = 0);
         Self {
+            engine: catalog.engine(),
             catalog,
             faults,
             order: 0,
             rows: Vec::new(),
             spaces: Vec::new(),
             is_current: false,
-            schema: Vec::new(),
+            others: Vec::new(),
             dropped,
             retired,
             shares: false,
@@ -113,10 +117,14 @@ impl<'a> Assembly<'a> {
             let (key, value) = match *operation {
                 Operation::Set { key, value } => (key, Some(value)),
                 Operation::Delete { key } => (key, None),
-                // Only the rollback segment is deleted by range.
-                Operation::RangeDelete { .. } => continue,
+                Operation::RangeDelete { start, end } => {
+                    if let Ok(Cleared::Space(namespace)) = self.engine.cleared(start, end) {
+                        self.empty(namespace);
+                    }
+                    continue;
+                }
             };
-            match (key::split(key), value) {
+            match (self.engine.split(key), value) {
                 (Ok(Key { namespace: key::CATALOG, .. }), Some(value)) => self.set_entry(key, value),
                 (Ok(Key { namespace: key::CATALOG, .. }), None) => self.delete_entry(key),
                 (Ok(Key { namespace: namespace @ key::FIRST_USER..key::FIRST_TRANSIENT, .. }), _) => {
@@ -153,10 +161,22 @@ impl<'a> Assembly<'a> {
         }
     }
 
+    /// A table or an index has lost all keys.
+    fn empty(&mut self, namespace: i64) {
+        let spaces = &self.spaces;
+        self.rows.retain(|row| spaces[row.space].0 != namespace);
+        let space = self.catalog.space(namespace).or_else(|| self.retired.get(&namespace));
+        let tables = space.map(|space| space.tables.as_slice()).unwrap_or_default();
+        self.others.extend(tables.iter().map(|table| (self.order, Item::Row(emptied(table)))));
+        if let Some(dropped) = self.dropped.get_mut(&namespace) {
+            dropped.order = self.order;
+        }
+    }
+
     fn set_entry(&mut self, key: &[u8], value: &[u8]) {
         self.is_current = false;
         let before = self.catalog.set(key, value, self.faults);
-        let Ok(entry) = CatalogEntry::decode(value) else { return };
+        let Ok(entry) = self.engine.entry(value) else { return };
         let Some(relation) = self.catalog.relation(&entry.name).filter(|_| entry.kind == EntryKind::Table)
         else {
             return;
@@ -173,12 +193,12 @@ impl<'a> Assembly<'a> {
             (None, Some(before)) if before.schema == schema => None,
             _ => Some(SchemaChange::Define(schema)),
         };
-        self.schema.extend(change.map(|change| (self.order, change)));
+        self.others.extend(change.map(|change| (self.order, Item::Schema(change))));
     }
 
     fn delete_entry(&mut self, key: &[u8]) {
         self.is_current = false;
-        let Ok(name) = CatalogEntry::name_of_key(key) else { return };
+        let Ok(name) = self.engine.entry_name(key) else { return };
         let spaces = self.catalog.relation(&name).map(|relation| relation.namespace);
         if let Some((namespace, space)) =
             spaces.and_then(|namespace| Some((namespace, self.catalog.space(namespace)?.clone())))
@@ -200,7 +220,7 @@ impl<'a> Assembly<'a> {
     /// The changes of a part in order, and what it leaves to the next. A drop is told when nothing of its table can follow:
     /// with the last part, or where another table takes the name.
     pub(crate) fn finish(self, is_last: bool) -> (Vec<Item>, Carried) {
-        let Self { mut rows, mut schema, mut dropped, retired, spaces, faults, .. } = self;
+        let Self { engine, mut rows, mut others, mut dropped, retired, spaces, faults, .. } = self;
         keep_last(&mut rows);
         if !dropped.is_empty() {
             for row in &rows {
@@ -210,31 +230,32 @@ impl<'a> Assembly<'a> {
             }
         }
         let (told, dropped): (HashMap<_, _>, HashMap<_, _>) =
-            dropped.into_iter().partition(|(_, dropped)| is_last || is_taken(&schema, &dropped.name));
+            dropped.into_iter().partition(|(_, dropped)| is_last || is_taken(&others, &dropped.name));
         // A drop has the order of its table's last row, and stands behind it.
-        schema.extend(
-            told.into_values()
-                .map(|dropped| (dropped.order, SchemaChange::Drop { relation: dropped.name, dsid: 0 })),
-        );
-        schema.sort_by_key(|(order, _)| *order);
-        let mut items = Vec::with_capacity(rows.len() + schema.len());
-        let mut schema = schema.into_iter().peekable();
+        others.extend(told.into_values().map(|dropped| {
+            (dropped.order, Item::Schema(SchemaChange::Drop { relation: dropped.name, dsid: 0 }))
+        }));
+        others.sort_by_key(|(order, _)| *order);
+        let mut items = Vec::with_capacity(rows.len() + others.len());
+        let mut others = others.into_iter().peekable();
         for row in &rows {
-            while let Some((_, change)) = schema.next_if(|(order, _)| *order < row.order) {
-                items.push(Item::Schema(change));
+            while let Some((_, item)) = others.next_if(|(order, _)| *order < row.order) {
+                items.push(item);
             }
-            row_items(&spaces[row.space].1, row, faults, &mut items);
+            row_items(engine, &spaces[row.space].1, row, faults, &mut items);
         }
-        items.extend(schema.map(|(_, change)| Item::Schema(change)));
+        items.extend(others.map(|(_, item)| item));
         (items, Carried { dropped, retired })
     }
 }
 
 /// Whether a table gets that name.
-fn is_taken(schema: &[(usize, SchemaChange)], name: &str) -> bool {
-    schema.iter().any(|(_, change)| match change {
-        SchemaChange::Define(schema) | SchemaChange::Rename { to: schema, .. } => schema.relation == name,
-        SchemaChange::Drop { .. } => false,
+fn is_taken(others: &[(usize, Item)], name: &str) -> bool {
+    others.iter().any(|(_, item)| match item {
+        Item::Schema(SchemaChange::Define(schema) | SchemaChange::Rename { to: schema, .. }) => {
+            schema.relation == name
+        }
+        _ => false,
     })
 }
 
@@ -250,13 +271,19 @@ fn keep_last(rows: &mut Vec<RowOperation<'_>>) {
 }
 
 /// The change of one key in every table that may own it.
-fn row_items(space: &Space, row: &RowOperation<'_>, faults: &mut Faults, items: &mut Vec<Item>) {
+fn row_items(
+    engine: Engine,
+    space: &Space,
+    row: &RowOperation<'_>,
+    faults: &mut Faults,
+    items: &mut Vec<Item>,
+) {
     // A shared namespace: real Genji shows a row in each table of it that can decode the row.
     let is_shared = space.is_shared();
     let mut failure = None;
     let before = items.len();
     for relation in &space.tables {
-        match change(relation, row) {
+        match change(engine, relation, row) {
             Ok(event) => items.push(Item::Row(event)),
             Err(error) => failure = Some((&relation.schema.relation, error)),
         }
@@ -269,8 +296,14 @@ fn row_items(space: &Space, row: &RowOperation<'_>, faults: &mut Faults, items: 
     }
 }
 
-fn change(relation: &Relation, row: &RowOperation<'_>) -> Result<ChangeEvent, Error> {
-    let key = relation.decode_key(key::split(row.key)?.components)?;
+/// The end of all rows of a table.
+fn emptied(table: &Relation) -> ChangeEvent {
+    let (operation, key) = (ChangeOperation::Truncate, Vec::new());
+    ChangeEvent { schema: table.schema.clone(), operation, key, before: None, after: None }
+}
+
+fn change(engine: Engine, relation: &Relation, row: &RowOperation<'_>) -> Result<ChangeEvent, Error> {
+    let key = relation.decode_key(engine.split(row.key)?.components)?;
     let after = row.value.map(|value| relation.decode_row(&key, value)).transpose()?;
     let operation = if after.is_some() { ChangeOperation::Upsert } else { ChangeOperation::Delete };
     Ok(ChangeEvent { schema: relation.schema.clone(), operation, key, before: None, after })

@@ -30,7 +30,19 @@ impl GenjiHost {
     /// # Errors
     /// As [`GenjiHost::start`].
     pub fn start_with(dir: &Path, arguments: &[&str]) -> Result<Option<Self>> {
-        let Some(program) = reference("genjihost") else { return Ok(None) };
+        Self::start_program("genjihost", dir, arguments)
+    }
+
+    /// As [`GenjiHost::start_with`], with the engine's successor Chai: the reference program `chaihost`.
+    ///
+    /// # Errors
+    /// As [`GenjiHost::start`].
+    pub fn start_chai(dir: &Path, arguments: &[&str]) -> Result<Option<Self>> {
+        Self::start_program("chaihost", dir, arguments)
+    }
+
+    fn start_program(name: &str, dir: &Path, arguments: &[&str]) -> Result<Option<Self>> {
+        let Some(program) = reference(name) else { return Ok(None) };
         let mut child = Command::new(&program)
             .arg("-db")
             .arg(dir)

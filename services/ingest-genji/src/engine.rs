@@ -14,7 +14,9 @@ use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use deltamesh_change::{EnginePosition, RelationSchema, Row};
-use deltamesh_genji::{Error, ErrorKind, Fault, GenjiTransaction, ObjectChange, ReadOptions, Snapshot, Tail};
+use deltamesh_genji::{
+    Engine, Error, ErrorKind, Fault, GenjiTransaction, ObjectChange, ReadOptions, Snapshot, Tail,
+};
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tracing::{info, warn};
 
@@ -189,7 +191,7 @@ impl Reader {
                 Some(tail) => self.poll(tail)?,
                 None => {
                     *tail = Some(self.open()?);
-                    self.watch = Some(DirectoryWatch::new(&self.dir));
+                    self.watch = Some(DirectoryWatch::new(&Engine::locate(&self.dir).1));
                     // From now on a snapshot continues what has been handed on.
                     self.start = Start::Snapshot { continues: true };
                 }

@@ -4,7 +4,7 @@ use crate::{Error, ErrorKind};
 
 /// What is left of a statement.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Scanner<'a> {
+pub(crate) struct Scanner<'a> {
     rest: &'a str,
 }
 
@@ -13,20 +13,20 @@ fn is_word(character: char) -> bool {
 }
 
 impl<'a> Scanner<'a> {
-    pub(super) fn new(text: &'a str) -> Self {
+    pub(crate) fn new(text: &'a str) -> Self {
         Self { rest: text.trim_start() }
     }
 
-    pub(super) fn rest(&self) -> &'a str {
+    pub(crate) fn rest(&self) -> &'a str {
         self.rest
     }
 
-    pub(super) fn advance(&mut self, bytes: usize) {
+    pub(crate) fn advance(&mut self, bytes: usize) {
         self.rest = self.rest.get(bytes..).unwrap_or_default().trim_start();
     }
 
     /// Takes a punctuation mark if it is next.
-    pub(super) fn take(&mut self, mark: &str) -> bool {
+    pub(crate) fn take(&mut self, mark: &str) -> bool {
         let found = self.rest.starts_with(mark);
         if found {
             self.advance(mark.len());
@@ -34,12 +34,12 @@ impl<'a> Scanner<'a> {
         found
     }
 
-    pub(super) fn expect(&mut self, mark: &str) -> Result<(), Error> {
+    pub(crate) fn expect(&mut self, mark: &str) -> Result<(), Error> {
         if self.take(mark) { Ok(()) } else { Err(syntax("unexpected text in catalog sql")) }
     }
 
     /// Takes these words, whatever their case, if they are next.
-    pub(super) fn take_words(&mut self, words: &str) -> bool {
+    pub(crate) fn take_words(&mut self, words: &str) -> bool {
         let mut ahead = *self;
         for word in words.split(' ') {
             let length = ahead.rest.find(|character| !is_word(character)).unwrap_or(ahead.rest.len());
@@ -53,7 +53,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Takes an identifier: plain, or in backquotes or double quotes with `\` as escape.
-    pub(super) fn identifier(&mut self) -> Result<String, Error> {
+    pub(crate) fn identifier(&mut self) -> Result<String, Error> {
         match self.rest.chars().next() {
             Some(quote @ ('`' | '"')) => self.quoted(quote),
             _ => {
@@ -81,7 +81,7 @@ impl<'a> Scanner<'a> {
         Err(syntax("quote is not closed in catalog sql"))
     }
 
-    pub(super) fn integer(&mut self) -> Result<i64, Error> {
+    pub(crate) fn integer(&mut self) -> Result<i64, Error> {
         let length = self.rest.find(|c: char| !c.is_ascii_digit() && c != '-').unwrap_or(self.rest.len());
         let number = self.rest[..length].parse().map_err(|_| syntax("number expected in catalog sql"))?;
         self.advance(length);
@@ -89,7 +89,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Takes an expression: everything up to the next `,` or `)` outside parentheses, brackets and quotes.
-    pub(super) fn expression(&mut self) -> Result<String, Error> {
+    pub(crate) fn expression(&mut self) -> Result<String, Error> {
         let mut depth = 0usize;
         let mut quote = None;
         let mut escaped = false;
@@ -114,6 +114,6 @@ impl<'a> Scanner<'a> {
     }
 }
 
-pub(super) fn syntax(reason: &'static str) -> Error {
+pub(crate) fn syntax(reason: &'static str) -> Error {
     Error::new(ErrorKind::Syntax, reason)
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use deltamesh_change::RelationSchema;
 
-use crate::catalog::{CatalogEntry, Definition, EntryKind};
+use crate::catalog::{CatalogEntry, EntryKind};
+use crate::engine::Engine;
 use crate::fault::Faults;
 use crate::key;
 use crate::relation::Relation;
@@ -46,11 +47,22 @@ struct Known {
 /// Entries by name, and namespaces.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct CatalogState {
+    engine: Engine,
     entries: BTreeMap<String, Known>,
     spaces: HashMap<i64, Arc<Space>>,
 }
 
 impl CatalogState {
+    /// The empty catalog of an engine.
+    pub(crate) fn new(engine: Engine) -> Self {
+        Self { engine, ..Self::default() }
+    }
+
+    /// Whose catalog it is.
+    pub(crate) fn engine(&self) -> Engine {
+        self.engine
+    }
+
     /// The relations of the user's tables, by name.
     pub(crate) fn relations(&self) -> Vec<Arc<RelationSchema>> {
         self.entries
@@ -72,15 +84,15 @@ impl CatalogState {
 
     /// A catalog row was written. Returns the relation that had this name before.
     pub(crate) fn set(&mut self, key: &[u8], value: &[u8], faults: &mut Faults) -> Option<Arc<Relation>> {
-        let entry = match CatalogEntry::decode(value) {
+        let entry = match self.engine.entry(value) {
             Ok(entry) => entry,
             Err(error) => {
-                let name = CatalogEntry::name_of_key(key).unwrap_or_else(|_| "catalog".to_owned());
+                let name = self.engine.entry_name(key).unwrap_or_else(|_| "catalog".to_owned());
                 faults.add(&name, Some(key.len()), error);
                 return None;
             }
         };
-        let relation = relation_of(&entry, faults).map(Arc::new);
+        let relation = relation_of(self.engine, &entry, faults).map(Arc::new);
         let known = Known { kind: entry.kind, namespace: entry.namespace, relation };
         let before = self.entries.insert(entry.name.clone(), known);
         for namespace in before.as_ref().and_then(|known| known.namespace).into_iter().chain(entry.namespace)
@@ -131,20 +143,10 @@ impl CatalogState {
 }
 
 /// The relation of a user's table.
-fn relation_of(entry: &CatalogEntry, faults: &mut Faults) -> Option<Relation> {
-    let namespace = entry.namespace.filter(|&namespace| namespace >= key::FIRST_USER)?;
-    if entry.kind != EntryKind::Table {
-        return None;
-    }
-    match entry.definition() {
-        Ok(Definition::Table(definition)) => Some(Relation::new(namespace, definition)),
-        Ok(_) => {
-            faults.add(&entry.name, None, "catalog sql is not a table's");
-            None
-        }
-        Err(error) => {
-            faults.add(&entry.name, None, error);
-            None
-        }
-    }
+fn relation_of(engine: Engine, entry: &CatalogEntry, faults: &mut Faults) -> Option<Relation> {
+    entry.namespace.filter(|&namespace| namespace >= key::FIRST_USER)?;
+    engine.relation(entry).unwrap_or_else(|error| {
+        faults.add(&entry.name, None, error);
+        None
+    })
 }

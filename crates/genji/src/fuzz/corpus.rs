@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{LOG, log_base};
+use super::{LOG, chai, log_base};
 use crate::batch::{Batch, Operation};
 use crate::catalog::CatalogEntry;
 use crate::chunk::{Form, RecordWriter, trailer};
+use crate::engine::Engine;
 use crate::log::{LogReader, Step};
 use crate::table::tests::of_index_type;
 use crate::write::{Database, HostOptions};
@@ -27,6 +28,7 @@ pub(super) struct Corpus {
     pub(super) tables: Vec<Vec<u8>>,
     pub(super) documents: Vec<Vec<u8>>,
     pub(super) catalog: Vec<Vec<u8>>,
+    pub(super) chai: Vec<Vec<u8>>,
 }
 
 impl Corpus {
@@ -40,6 +42,7 @@ impl Corpus {
         directories.push(own.path().to_owned());
         let mut corpus = Self::default();
         directories.iter().filter(|directory| directory.exists()).for_each(|directory| corpus.add(directory));
+        corpus.add_chai(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/chai"));
         let tables = [0, 2].map(|index_type| [vec![1], of_index_type(index_type)].concat());
         corpus.tables.extend(tables);
         corpus.documents.retain(|document| document.len() < LONGEST);
@@ -69,6 +72,47 @@ impl Corpus {
         }
     }
 
+    /// Adds what the real Chai wrote.
+    fn add_chai(&mut self, fixtures: &Path) {
+        let mut directories: Vec<PathBuf> = std::fs::read_dir(fixtures)
+            .unwrap()
+            .map(|entry| entry.unwrap().path().join("db/pebble"))
+            .collect();
+        directories.sort();
+        for dir in directories.iter().filter(|dir| dir.exists()) {
+            for entry in std::fs::read_dir(dir).unwrap() {
+                let path = entry.unwrap().path();
+                if path.extension().is_some_and(|extension| extension == "sst") {
+                    self.chai.push([&[chai::TABLE, 1], std::fs::read(&path).unwrap().as_slice()].concat());
+                }
+            }
+            for number in directory::list(dir).unwrap().logs {
+                let bytes = std::fs::read(directory::log_path(dir, number)).unwrap();
+                self.chai.push([&[chai::LOG, 1], bytes.as_slice()].concat());
+                let mut reader = LogReader::open(dir, number).unwrap();
+                let mut record = Vec::new();
+                while let Step::Record { .. } = reader.next(&mut record).unwrap() {
+                    self.take_chai(&record);
+                }
+            }
+        }
+    }
+
+    fn take_chai(&mut self, record: &[u8]) {
+        self.chai.push([&[chai::RECORD], record].concat());
+        for operation in Batch::decode(record).unwrap().operations {
+            let Operation::Set { key, value } = operation else { continue };
+            if Engine::Chai.namespace_of(key) == Some(key::CATALOG) {
+                self.chai.push([&[chai::CATALOG], value].concat());
+                let sql = Engine::Chai.entry(value).unwrap().sql;
+                self.chai.push([&[chai::CATALOG], sql.as_bytes()].concat());
+            }
+            if let Ok(length) = u8::try_from(key.len()) {
+                self.chai.push([&[chai::ROW, length], key, value].concat());
+            }
+        }
+    }
+
     /// Lays records into short logs.
     fn lay(&mut self, mut records: &[Vec<u8>]) {
         while !records.is_empty() {
@@ -95,7 +139,7 @@ impl Corpus {
     fn take(&mut self, record: &[u8]) {
         for operation in Batch::decode(record).unwrap().operations {
             let Operation::Set { key, value } = operation else { continue };
-            if key::namespace_of(key) == Some(key::CATALOG) {
+            if Engine::Genji.namespace_of(key) == Some(key::CATALOG) {
                 self.catalog.push(value.to_vec());
                 self.catalog.push(CatalogEntry::decode(value).unwrap().sql.into_bytes());
             }

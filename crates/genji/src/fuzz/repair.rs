@@ -1,16 +1,18 @@
 //! Mends the checksums of mutated files, so that what stands behind them is reached.
 
-use crate::chunk::{BLOCK, LEGACY_HEADER, LOG_HEADER, masked_crc};
+use crate::chunk::{BLOCK, LEGACY_HEADER, LOG_HEADER, Part, masked_crc};
 use crate::varint::take;
 
 const FOOTER: usize = 53;
+const SORTED_FOOTER: usize = 61;
 const TRAILER: usize = 5;
 
 /// Gives every chunk of a log its number and checksum. There is so much room left in the first block.
 pub fn log(bytes: &mut [u8], number: u32, room: usize) {
     let (first, rest) = bytes.split_at_mut(room.min(bytes.len()));
     for part in [first, rest] {
-        chunks(part, LOG_HEADER, |chunk| {
+        let header = |kind| Part::and_header(kind).map_or(LOG_HEADER, |(_, header)| header);
+        chunks(part, header, |chunk| {
             chunk[7..LOG_HEADER].copy_from_slice(&number.to_le_bytes());
         });
     }
@@ -18,13 +20,15 @@ pub fn log(bytes: &mut [u8], number: u32, room: usize) {
 
 /// Gives every chunk of a manifest its checksum.
 pub fn manifest(bytes: &mut [u8]) {
-    chunks(bytes, LEGACY_HEADER, |_| {});
+    chunks(bytes, |_| LEGACY_HEADER, |_| {});
 }
 
-fn chunks(bytes: &mut [u8], header: usize, prepare: impl Fn(&mut [u8])) {
+/// Mends chunks, whose type says how long their header is.
+fn chunks(bytes: &mut [u8], header: impl Fn(u8) -> usize, prepare: impl Fn(&mut [u8])) {
     for block in bytes.chunks_mut(BLOCK) {
         let mut at = 0;
-        while let Some(rest) = block.get_mut(at..).filter(|rest| rest.len() >= header) {
+        while let Some(rest) = block.get_mut(at..).filter(|rest| rest.len() >= LOG_HEADER) {
+            let header = header(rest[6]);
             let length = usize::from(u16::from_le_bytes([rest[4], rest[5]]));
             let Some(chunk) = rest.get_mut(..header + length) else { break };
             // Zeros are no chunk, and the trailer of a log has no checksum.
@@ -78,4 +82,17 @@ fn values(contents: &[u8]) -> impl Iterator<Item = (u64, u64)> {
         input = rest;
         Some((take(&mut value).unwrap_or(u64::MAX), take(&mut value).unwrap_or(u64::MAX)))
     })
+}
+
+/// Gives the footer of a columnar table its checksum, and the blocks that it names theirs.
+pub fn sorted(bytes: &mut [u8]) {
+    let Some(footer) = bytes.len().checked_sub(SORTED_FOOTER) else { return };
+    let (blocks, end) = bytes.split_at_mut(footer);
+    let crc = masked_crc(&[&end[..45], &end[49..]].concat());
+    end[45..49].copy_from_slice(&crc.to_le_bytes());
+    let mut input = &end[1..41];
+    let handles = std::iter::from_fn(|| Some((take(&mut input).ok()?, take(&mut input).ok()?)));
+    for handle in handles.take(2) {
+        block(blocks, handle);
+    }
 }

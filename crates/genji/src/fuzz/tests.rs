@@ -45,6 +45,7 @@ fn run_all(inputs: u64, seed: u64) {
     run("table", &corpus.tables, &table);
     run("document", &corpus.documents, &document);
     run("catalog", &corpus.catalog, &catalog);
+    run("chai", &corpus.chai, &chai);
 }
 
 #[test]

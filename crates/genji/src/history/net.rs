@@ -5,9 +5,11 @@ use std::collections::HashMap;
 use crate::Error;
 use crate::batch::{Batch, Operation};
 use crate::catalog::{CatalogEntry, EntryKind};
+use crate::engine::{Cleared, Engine};
 use crate::history::names::{Claims, Names};
 use crate::history::{Image, LoggedChange, LoggedSchema, RowOperation, SchemaOperation};
 use crate::key;
+use crate::stored::StoredTable;
 
 /// What a transaction did to one key.
 struct Written {
@@ -18,6 +20,7 @@ struct Written {
 
 /// Collects the operations of a transaction.
 pub(super) struct Net<'a> {
+    engine: Engine,
     names: &'a mut Names,
     state: &'a mut HashMap<Vec<u8>, Vec<u8>>,
     schema: Vec<LoggedSchema>,
@@ -28,7 +31,8 @@ pub(super) struct Net<'a> {
 
 impl<'a> Net<'a> {
     pub(super) fn new(names: &'a mut Names, state: &'a mut HashMap<Vec<u8>, Vec<u8>>) -> Self {
-        Self { names, state, schema: Vec::new(), rows: HashMap::new(), retired: HashMap::new() }
+        let engine = names.engine();
+        Self { engine, names, state, schema: Vec::new(), rows: HashMap::new(), retired: HashMap::new() }
     }
 
     pub(super) fn add(&mut self, batch: &Batch<'_>) {
@@ -36,10 +40,14 @@ impl<'a> Net<'a> {
             let (key, value) = match *operation {
                 Operation::Set { key, value } => (key, Some(value)),
                 Operation::Delete { key } => (key, None),
-                // Only the rollback segment is deleted by range.
-                Operation::RangeDelete { .. } => continue,
+                Operation::RangeDelete { start, end } => {
+                    if let Ok(Cleared::Space(_)) = self.engine.cleared(start, end) {
+                        self.empty(sequence, start);
+                    }
+                    continue;
+                }
             };
-            match (key::namespace_of(key), value) {
+            match (self.engine.namespace_of(key), value) {
                 (Some(key::CATALOG), Some(value)) => self.set_entry(sequence, value),
                 (Some(key::CATALOG), None) => self.delete_entry(sequence, key),
                 (Some(namespace @ key::FIRST_USER..key::FIRST_TRANSIENT), _) => {
@@ -53,7 +61,7 @@ impl<'a> Net<'a> {
 
     /// A catalog row that does not decode changes no name; a snapshot shows it with its reason.
     fn set_entry(&mut self, sequence: u64, value: &[u8]) {
-        let Ok(entry) = CatalogEntry::decode(value) else { return };
+        let Ok(entry) = self.engine.entry(value) else { return };
         let operation = match self.names.set(entry.clone()) {
             Some(before) if before == entry => return,
             Some(_) => SchemaOperation::Alter,
@@ -76,11 +84,11 @@ impl<'a> Net<'a> {
     }
 
     fn delete_entry(&mut self, sequence: u64, key: &[u8]) {
-        let Ok(name) = CatalogEntry::name_of_key(key) else { return };
+        let Ok(name) = self.engine.entry_name(key) else { return };
         let Some(entry) = self.names.remove(&name) else { return };
         if let Some(namespace) = entry.namespace {
             let mut claims = self.names.claims(namespace).unwrap_or_default();
-            claims.tables.extend(crate::stored::StoredTable::new(entry.clone()).map(Into::into));
+            claims.tables.extend(StoredTable::new(self.engine, entry.clone()).map(Into::into));
             claims.is_indexed |= entry.kind == EntryKind::Index;
             self.retired.insert(namespace, claims);
         }
@@ -95,6 +103,16 @@ impl<'a> Net<'a> {
             // Entries of an index that is gone from the catalog are no rows.
             None if value.is_none() || value == Some(&[0]) => {}
             None => self.write(sequence, Claims::default(), key, value),
+        }
+    }
+
+    /// All keys with that prefix are gone.
+    fn empty(&mut self, sequence: u64, prefix: &[u8]) {
+        let Some(namespace) = self.engine.namespace_of(prefix) else { return };
+        let mut keys: Vec<_> = self.state.keys().filter(|key| key.starts_with(prefix)).cloned().collect();
+        keys.sort_by(|left, right| self.engine.compare(left, right));
+        for key in keys {
+            self.row(sequence, namespace, &key, None);
         }
     }
 
@@ -115,14 +133,21 @@ impl<'a> Net<'a> {
         rows.sort_by_key(|(_, written)| written.sequence);
         let mut changes = Vec::with_capacity(rows.len());
         for (key, written) in rows {
-            changes_of(&key, &written, self.state.get(&key).map(Vec::as_slice), &mut changes);
+            changes_of(self.engine, &key, &written, self.state.get(&key).map(Vec::as_slice), &mut changes);
         }
         (self.schema, changes)
     }
 }
 
 /// The change of one key in every table that may own it; where none can read it, with the reason.
-fn changes_of(key: &[u8], written: &Written, after: Option<&[u8]>, out: &mut Vec<LoggedChange>) {
+fn changes_of(
+    engine: Engine,
+    key: &[u8],
+    written: &Written,
+    after: Option<&[u8]>,
+    out: &mut Vec<LoggedChange>,
+) {
+    let namespace = engine.namespace_of(key);
     let before = written.before.as_deref();
     if before.is_none() && after.is_none() {
         return;
@@ -133,6 +158,7 @@ fn changes_of(key: &[u8], written: &Written, after: Option<&[u8]>, out: &mut Vec
         let change = LoggedChange {
             sequence: written.sequence,
             table: Some(table.entry.name.clone()),
+            namespace,
             key: key.to_vec(),
             primary_key: table.primary_key(key).ok(),
             operation: RowOperation::Noop,
@@ -160,6 +186,7 @@ fn changes_of(key: &[u8], written: &Written, after: Option<&[u8]>, out: &mut Vec
         let change = LoggedChange {
             sequence: written.sequence,
             table: None,
+            namespace,
             key: key.to_vec(),
             primary_key: None,
             operation: RowOperation::Noop,

@@ -3,20 +3,21 @@
 use std::cmp::Ordering;
 
 use crate::Error;
+use crate::engine::Engine;
 use crate::scan::Found;
-use crate::scan::order::compare;
 use crate::scan::run::{Run, Stand};
 
 /// Merges runs.
 pub(super) struct Merge<'a> {
     runs: Vec<Run<'a>>,
     prefix: Vec<u8>,
+    engine: Engine,
 }
 
 impl<'a> Merge<'a> {
     /// Starts at the first key of each run.
-    pub(super) fn new(runs: Vec<Run<'a>>, prefix: Vec<u8>) -> Result<Self, Error> {
-        let mut merge = Self { runs, prefix };
+    pub(super) fn new(runs: Vec<Run<'a>>, prefix: Vec<u8>, engine: Engine) -> Result<Self, Error> {
+        let mut merge = Self { runs, prefix, engine };
         for index in 0..merge.runs.len() {
             merge.advance(index)?;
         }
@@ -59,7 +60,7 @@ impl<'a> Merge<'a> {
         let (mut best, mut lowest) = runs.next()?;
         let mut shadowed = false;
         for (index, run) in runs {
-            match compare(&run.key, &lowest.key) {
+            match self.engine.compare(&run.key, &lowest.key) {
                 Ordering::Less => {
                     (best, lowest) = (index, run);
                     shadowed = false;

@@ -9,8 +9,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use crate::Error;
 use crate::overlay::Overlay;
 use crate::scan::Found;
-use crate::table::Entries;
-use crate::view::LiveTable;
+use crate::view::{LiveTable, TableEntries};
 
 /// Bytes that the keys of one pass may take, about.
 const PASS: u64 = 64 * 1024 * 1024;
@@ -29,7 +28,7 @@ pub(super) struct Passes<'a> {
     pass: u64,
     /// Tables still to be read in this pass, the next one last, and whether each is of the deepest level.
     waiting: Vec<(&'a LiveTable, bool)>,
-    open: Option<(Entries<'a>, bool)>,
+    open: Option<(TableEntries<'a>, bool)>,
     last_key: Vec<u8>,
     newest: HashMap<Box<[u8]>, u64>,
 }
@@ -76,7 +75,7 @@ impl<'a> Passes<'a> {
         let mut newest = std::mem::take(&mut self.newest);
         newest.clear();
         for table in &self.upper {
-            let mut entries = table.table.entries(self.prefix.clone())?;
+            let mut entries = table.entries(self.prefix.clone())?;
             while let Some(entry) = entries.next()? {
                 if !entry.key.starts_with(&self.prefix) || !self.is_of_pass(entry.key) {
                     continue;
@@ -117,7 +116,7 @@ impl<'a> Passes<'a> {
         loop {
             let Some((mut entries, is_deepest)) = self.open.take() else {
                 let Some((table, is_deepest)) = self.waiting.pop() else { return Ok(None) };
-                self.open = Some((table.table.entries(self.prefix.clone())?, is_deepest));
+                self.open = Some((table.entries(self.prefix.clone())?, is_deepest));
                 self.last_key.clear();
                 continue;
             };

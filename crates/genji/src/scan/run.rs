@@ -3,9 +3,7 @@
 use std::cmp::Ordering;
 
 use crate::overlay::Overlay;
-use crate::scan::order::compare;
-use crate::table::Entries;
-use crate::view::LiveTable;
+use crate::view::{LiveTable, TableEntries};
 use crate::{Error, ErrorKind};
 
 /// Where a run stands.
@@ -23,7 +21,7 @@ pub(super) enum Stand {
 pub(super) struct Run<'a> {
     /// Tables still to be read, the next one last.
     waiting: Vec<&'a LiveTable>,
-    entries: Option<Entries<'a>>,
+    entries: Option<TableEntries<'a>>,
     /// What stands in the logs, if this is the run of the logs; the next one last.
     logged: Vec<&'a [u8]>,
     overlay: &'a Overlay,
@@ -42,7 +40,7 @@ impl<'a> Run<'a> {
     /// The run of the logs.
     pub(super) fn of_logs(overlay: &'a Overlay, prefix: &[u8]) -> Self {
         let mut keys: Vec<_> = overlay.namespace(prefix).map(|(key, _)| key).collect();
-        keys.sort_by(|left, right| compare(right, left));
+        keys.sort_by(|left, right| overlay.engine().compare(right, left));
         Self::new(Vec::new(), keys, overlay)
     }
 
@@ -50,7 +48,8 @@ impl<'a> Run<'a> {
     pub(super) fn of_tables(tables: &[&'a LiveTable], overlay: &'a Overlay) -> Vec<Self> {
         let (mut deep, top): (Vec<_>, Vec<_>) = tables.iter().copied().partition(|table| table.level > 0);
         deep.sort_by(|left, right| {
-            left.level.cmp(&right.level).then_with(|| compare(&right.meta.smallest, &left.meta.smallest))
+            let smallest = || overlay.engine().compare(&right.meta.smallest, &left.meta.smallest);
+            left.level.cmp(&right.level).then_with(smallest)
         });
         let levels = deep.chunk_by(|left, right| left.level == right.level).map(<[_]>::to_vec);
         let single = top.into_iter().map(|table| vec![table]);
@@ -73,7 +72,7 @@ impl<'a> Run<'a> {
                     self.stand = Stand::End;
                     return Ok(());
                 };
-                self.entries = Some(table.table.entries(prefix.to_vec())?);
+                self.entries = Some(table.entries(prefix.to_vec())?);
                 continue;
             };
             let Some(entry) = entries.next()? else {
@@ -83,7 +82,7 @@ impl<'a> Run<'a> {
             if !entry.key.starts_with(prefix) {
                 continue;
             }
-            match compare(&self.key, entry.key) {
+            match self.overlay.engine().compare(&self.key, entry.key) {
                 Ordering::Less => {}
                 // Of several versions the newest stands first.
                 Ordering::Equal => continue,

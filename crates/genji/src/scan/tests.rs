@@ -3,8 +3,8 @@ use crate::batch::BatchWriter;
 use crate::directory::table_path;
 use crate::follower::Record;
 use crate::manifest::TableMeta;
+use crate::table::Entry;
 use crate::table::tests::of_entries;
-use crate::table::{Entry, Table};
 
 fn set<'a>(key: &'a [u8], sequence: u64, value: &'a str) -> Entry<'a> {
     Entry { key, sequence, value: Some(value.as_bytes()) }
@@ -18,7 +18,7 @@ fn live(dir: &std::path::Path, number: u64, level: u32, entries: &[Entry<'_>]) -
     std::fs::write(table_path(dir, number), of_entries(entries)).unwrap();
     // Bounds of the whole namespace, as Genji's order finds them.
     let meta = TableMeta { smallest: vec![0x4E], largest: vec![0x4E, 0xFF] };
-    LiveTable { level, meta, table: Table::open(dir, number).unwrap() }
+    LiveTable::open(Engine::Genji, dir, level, number, &meta).unwrap()
 }
 
 fn overlay(sequence: u64, batch: BatchWriter) -> Overlay {
@@ -40,7 +40,7 @@ fn text(length: usize) -> Vec<u8> {
 /// The visible values.
 fn check(tables: &[LiveTable], overlay: &Overlay, in_order: bool, expected: &[&str]) {
     let mut scan = Scan::new(tables, overlay, vec![0x4E]).unwrap();
-    assert_eq!(matches!(scan.0, Way::Merge(_)), in_order);
+    assert_eq!(matches!(scan.way, Way::Merge(_)), in_order);
     let mut values = Vec::new();
     while let Some(found) = scan.next().unwrap() {
         values.push(String::from_utf8(found.value).unwrap());

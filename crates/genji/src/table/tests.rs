@@ -1,4 +1,7 @@
 use super::*;
+use crate::ErrorKind;
+use crate::chunk::masked_crc;
+use crate::directory::table_path;
 use crate::varint::{put, put_string};
 
 /// A block of entries that share nothing, stored as it is.

@@ -7,7 +7,7 @@ use super::lookup::LiveTable;
 use super::memtable::{Memtable, Version};
 use super::merge::{Found, Live, Merge};
 use crate::batch::{Batch, Operation};
-use crate::overlay::check_range;
+use crate::engine::Engine;
 use crate::{Error, key};
 
 /// What the encoded namespaces from [`key::FIRST_TRANSIENT`]` + 1` on have in common.
@@ -198,7 +198,7 @@ impl Store {
                     self.memtable.insert(key.to_vec(), Version { sequence, value: None })
                 }
                 Operation::RangeDelete { start, end } => {
-                    check_range(start, end)?;
+                    Engine::Genji.cleared(start, end)?;
                     self.memtable.clear_segment(sequence);
                     self.cleared = sequence;
                 }

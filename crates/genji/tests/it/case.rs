@@ -48,7 +48,7 @@ impl Case {
         let tables = self.expected["tables"].as_object().unwrap();
         let user = tables
             .iter()
-            .filter(|(name, rows)| !name.starts_with("__genji") && !rows.as_array().unwrap().is_empty());
+            .filter(|(name, rows)| !name.starts_with("__") && !rows.as_array().unwrap().is_empty());
         user.map(|(name, rows)| (name.clone(), rows.as_array().unwrap().iter().map(document).collect()))
             .collect()
     }

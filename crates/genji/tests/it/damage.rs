@@ -5,17 +5,23 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use deltamesh_change::EnginePosition;
-use deltamesh_genji::{Error, ReadOptions, Snapshot, Tail};
+use deltamesh_genji::{Engine, Error, ReadOptions, Snapshot, Tail};
 
 use crate::reference;
 
-fn copy(database: &Path) -> tempfile::TempDir {
+pub(crate) fn copy(database: &Path) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     for entry in std::fs::read_dir(database).unwrap() {
         let path = entry.unwrap().path();
         std::fs::write(dir.path().join(path.file_name().unwrap()), std::fs::read(&path).unwrap()).unwrap();
     }
     dir
+}
+
+/// Before the first transaction of a directory's history.
+fn beginning(dir: &Path) -> EnginePosition {
+    let sequence = if Engine::locate(dir).0 == Engine::Chai { 10 } else { 1 };
+    EnginePosition { sequence, log: 2, offset: 0 }
 }
 
 /// Reads all there is.
@@ -26,14 +32,14 @@ fn read(dir: &Path) -> Result<(), Error> {
         snapshot.rows(&schema.relation)?.collect::<Result<Vec<_>, _>>()?;
     }
     drop(snapshot.faults());
-    let mut tail = Tail::resume(dir, EnginePosition { sequence: 1, log: 2, offset: 0 }, &options)?;
+    let mut tail = Tail::resume(dir, beginning(dir), &options)?;
     while tail.poll()?.is_some() {}
     drop(tail.faults());
     Ok(())
 }
 
 /// Every `step`th byte of a file, turned over one after the other.
-fn turn_bytes(dir: &Path, file: &Path, step: usize) -> (usize, usize) {
+pub(crate) fn turn_bytes(dir: &Path, file: &Path, step: usize) -> (usize, usize) {
     let good = std::fs::read(file).unwrap();
     let open = OpenOptions::new().write(true).open(file).unwrap();
     let (mut refused, mut accepted) = (0, 0);
@@ -51,7 +57,7 @@ fn turn_bytes(dir: &Path, file: &Path, step: usize) -> (usize, usize) {
     (refused, accepted)
 }
 
-fn files(dir: &Path, matches: impl Fn(&str) -> bool) -> Vec<PathBuf> {
+pub(crate) fn files(dir: &Path, matches: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     let paths = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
     paths.filter(|path| matches(&path.file_name().unwrap().to_string_lossy())).collect()
 }

@@ -13,7 +13,8 @@ use crate::reference;
 /// Before the first transaction of a directory's history.
 const BEGINNING: EnginePosition = EnginePosition { sequence: 1, log: 2, offset: 0 };
 
-fn cases(folder: &Path) -> Vec<(String, PathBuf)> {
+/// The cases of a folder, by name.
+pub(crate) fn cases(folder: &Path) -> Vec<(String, PathBuf)> {
     let mut cases: Vec<(String, PathBuf)> = std::fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -36,46 +37,52 @@ fn every_case(check: impl Fn(&str, &Case)) {
 /// A snapshot shows the rows that the real engine shows.
 #[test]
 fn rows() {
-    every_case(|name, case| {
-        let theirs = case.tables();
-        for database in &case.databases {
-            let ours = snapshot(database);
-            assert_eq!(ours.keys().collect::<Vec<_>>(), theirs.keys().collect::<Vec<_>>(), "{name}");
-            for (table, rows) in &theirs {
-                assert_eq!(ours[table].len(), rows.len(), "{name} {table}");
-                for (key, document) in rows {
-                    assert_eq!(ours[table].get(key), Some(document), "{name} {table} {key}");
-                }
+    every_case(check_rows);
+}
+
+/// A snapshot of each copy of the directory has the expected rows.
+pub(crate) fn check_rows(name: &str, case: &Case) {
+    let theirs = case.tables();
+    for database in &case.databases {
+        let ours = snapshot(database);
+        assert_eq!(ours.keys().collect::<Vec<_>>(), theirs.keys().collect::<Vec<_>>(), "{name}");
+        for (table, rows) in &theirs {
+            assert_eq!(ours[table].len(), rows.len(), "{name} {table}");
+            for (key, document) in rows {
+                assert_eq!(ours[table].get(key), Some(document), "{name} {table} {key}");
             }
         }
-    });
+    }
 }
 
 /// The tail from the first sequence number on sees the transactions that the real engine made.
 #[test]
 fn transactions() {
-    every_case(|name, case| {
-        let Some(expected) = case.expected["changes"].as_array() else { return };
-        let mut tail = Tail::resume(case.database(), BEGINNING, &ReadOptions::default()).unwrap();
-        let mut model = Model::default();
-        let mut ours = Vec::new();
-        while let Some(transaction) = tail.poll().unwrap() {
-            ours.extend(model.apply(&transaction));
-        }
-        assert_eq!(tail.faults(), [], "{name}");
-        let theirs: Vec<Json> = expected.iter().filter_map(expected_transaction).collect();
-        for (index, theirs) in theirs.iter().enumerate() {
-            assert_eq!(ours.get(index), Some(theirs), "{name} transaction {index}");
-        }
-        assert_eq!(ours.len(), theirs.len(), "{name}");
-    });
+    every_case(|name, case| check_transactions(name, case, BEGINNING));
+}
+
+/// The tail from that position on has the expected changes.
+pub(crate) fn check_transactions(name: &str, case: &Case, beginning: EnginePosition) {
+    let Some(expected) = case.expected["changes"].as_array() else { return };
+    let mut tail = Tail::resume(case.database(), beginning, &ReadOptions::default()).unwrap();
+    let mut model = Model::default();
+    let mut ours = Vec::new();
+    while let Some(transaction) = tail.poll().unwrap() {
+        ours.extend(model.apply(&transaction));
+    }
+    assert_eq!(tail.faults(), [], "{name}");
+    let theirs: Vec<Json> = expected.iter().filter_map(expected_transaction).collect();
+    for (index, theirs) in theirs.iter().enumerate() {
+        assert_eq!(ours.get(index), Some(theirs), "{name} transaction {index}");
+    }
+    assert_eq!(ours.len(), theirs.len(), "{name}");
 }
 
 /// A transaction of `expected.json` as far as it concerns the user's tables.
 fn expected_transaction(transaction: &Json) -> Option<Json> {
     let entries = |field: &str| transaction[field].as_array().cloned().unwrap_or_default();
     let is_user_table = |entry: &&Json| {
-        entry["kind"] == "table" && !entry["name"].as_str().unwrap_or_default().starts_with("__genji")
+        entry["kind"] == "table" && !entry["name"].as_str().unwrap_or_default().starts_with("__")
     };
     let schema = entries("schema");
     let schema = schema.iter().filter(is_user_table).map(|entry| match entry["op"].as_str() {
@@ -106,6 +113,13 @@ impl Model {
         let mut schema = Vec::new();
         for item in &transaction.items {
             match item {
+                Item::Row(event) if event.operation == Operation::Truncate => {
+                    let table =
+                        self.tables.get_mut(&event.schema.relation).expect("rows follow their definition");
+                    for (key, _) in std::mem::take(table) {
+                        changes.insert(format!("{} {key}", event.schema.relation), json!(["delete", null]));
+                    }
+                }
                 Item::Row(event) => {
                     let table =
                         self.tables.get_mut(&event.schema.relation).expect("rows follow their definition");
@@ -148,31 +162,34 @@ impl Model {
 /// Wherever a tail stops, another goes on; a position of another history is refused.
 #[test]
 fn resume_at_every_transaction() {
-    every_case(|name, case| {
-        let (dir, options) = (case.database(), ReadOptions::default());
-        let end = Snapshot::open(dir, &options).unwrap().position();
-        if !case.expected["changes"].is_array() {
-            let mut tail = Tail::resume(dir, end, &options).unwrap_or_else(|error| panic!("{name}: {error}"));
-            assert_eq!(tail.poll().unwrap(), None, "{name}");
-            return;
+    every_case(|name, case| check_resume(name, case, BEGINNING));
+}
+
+/// A tail goes on behind each transaction with the others.
+pub(crate) fn check_resume(name: &str, case: &Case, beginning: EnginePosition) {
+    let (dir, options) = (case.database(), ReadOptions::default());
+    let end = Snapshot::open(dir, &options).unwrap().position();
+    if !case.expected["changes"].is_array() {
+        let mut tail = Tail::resume(dir, end, &options).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(tail.poll().unwrap(), None, "{name}");
+        return;
+    }
+    let mut tail = Tail::resume(dir, beginning, &options).unwrap();
+    let mut all = Vec::new();
+    while let Some(transaction) = tail.poll().unwrap() {
+        all.push(transaction);
+    }
+    let step = all.len().div_ceil(12).max(1);
+    for index in (0..all.len()).step_by(step) {
+        let mut tail = Tail::resume(dir, all[index].position, &options).unwrap();
+        for transaction in &all[index + 1..] {
+            assert_eq!(tail.poll().unwrap().as_ref(), Some(transaction), "{name} after {index}");
         }
-        let mut tail = Tail::resume(dir, BEGINNING, &options).unwrap();
-        let mut all = Vec::new();
-        while let Some(transaction) = tail.poll().unwrap() {
-            all.push(transaction);
-        }
-        let step = all.len().div_ceil(12).max(1);
-        for index in (0..all.len()).step_by(step) {
-            let mut tail = Tail::resume(dir, all[index].position, &options).unwrap();
-            for transaction in &all[index + 1..] {
-                assert_eq!(tail.poll().unwrap().as_ref(), Some(transaction), "{name} after {index}");
-            }
-            assert_eq!(tail.poll().unwrap(), None, "{name} after {index}");
-        }
-        let beyond = EnginePosition { sequence: end.sequence + 1, ..end };
-        let error = Tail::resume(dir, beyond, &options).map(|_| ()).unwrap_err();
-        assert_eq!(error.kind(), deltamesh_genji::ErrorKind::Rewound, "{name}");
-    });
+        assert_eq!(tail.poll().unwrap(), None, "{name} after {index}");
+    }
+    let beyond = EnginePosition { sequence: end.sequence + 1, ..end };
+    let error = Tail::resume(dir, beyond, &options).map(|_| ()).unwrap_err();
+    assert_eq!(error.kind(), deltamesh_genji::ErrorKind::Rewound, "{name}");
 }
 
 /// A snapshot and the tail behind it meet at one position.

@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod case;
+mod chai;
 mod damage;
 mod fixtures;
 mod large;

@@ -80,8 +80,7 @@ impl<W: Write> Form for Text<W> {
             writeln!(self.out, " {}", entry.sql)?;
         }
         for change in &transaction.changes {
-            let namespace = deltamesh_genji::key::split(&change.key).map(|key| key.namespace.to_string());
-            let namespace = namespace.unwrap_or_else(|_| "-".into());
+            let namespace = change.namespace.map_or_else(|| "-".into(), |namespace| namespace.to_string());
             let operation = row_operation_name(change.operation);
             let table = change.table.as_deref().unwrap_or("-");
             let key = key_text(&change.key, change.primary_key.as_deref());
