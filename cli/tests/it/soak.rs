@@ -63,7 +63,8 @@ fn soak() {
     }
     println!("caught up after {:?}", ended.elapsed());
     for (table, columns) in TABLES {
-        same(&mesh, &mut load.host, table, columns);
+        let rows = same(&mesh, &mut load.host, table, columns);
+        println!("{table}: {rows} rows are equal");
     }
     print!("{}", mesh.say(&["verify"]));
     let status: Value = serde_json::from_str(&mesh.say(&["status", "--json"])).unwrap();
@@ -71,8 +72,8 @@ fn soak() {
     assert_eq!(mesh.stop().code(), Some(0));
 }
 
-/// The mirror of a table holds the rows that the engine says.
-fn same(mesh: &Mesh, host: &mut GenjiHost, table: &str, columns: &[&str]) {
+/// The mirror of a table holds the rows that the engine says; gives their number.
+fn same(mesh: &Mesh, host: &mut GenjiHost, table: &str, columns: &[&str]) -> usize {
     let columns = columns.join(", ");
     let values = |row: &Value| Value::from_iter(row.as_object().unwrap().values().cloned()).to_string();
     let sorted = |mut rows: Vec<String>| {
@@ -85,7 +86,7 @@ fn same(mesh: &Mesh, host: &mut GenjiHost, table: &str, columns: &[&str]) {
         sorted(mesh.rows(&format!("SELECT {columns} FROM app__{table}")).iter().map(values).collect());
     let at = found.iter().zip(&expected).position(|(found, expected)| found != expected);
     assert!(found == expected, "{table}: {} rows, {} expected, at {at:?}", found.len(), expected.len());
-    println!("{table}: {} rows are equal", found.len());
+    found.len()
 }
 
 /// Kills and freezes services from time to time, until the load has ended; says how often it killed one.

@@ -8,7 +8,7 @@ use super::rows::row_of_entry;
 use super::schema::Table;
 use super::select::{Sink, project};
 use super::transaction::WriteTransaction;
-use crate::catalog::{Path, PathSegment};
+use crate::catalog::{FieldType, Path, PathSegment};
 use crate::sql::evaluate::Scope;
 use crate::sql::{Change, Expression, Insert, OnConflict, Parameters, Rows, Window};
 use crate::{Error, ErrorKind, key};
@@ -163,6 +163,7 @@ impl WriteTransaction<'_> {
                 return Err(Error::new(ErrorKind::Constraint, format!("key field {name} cannot be unset")));
             }
         }
+        let nulls = copied_nulls(&table, changes);
         let mut written = 0;
         for key in self.matching(&table, filter, parameters)? {
             let values = key::split(&key)?.values()?;
@@ -173,7 +174,7 @@ impl WriteTransaction<'_> {
                 if document == stored.document {
                     require_set(&table, &document, change)?;
                 }
-                is_whole = self.change(&mut document, &values, change, parameters)?;
+                is_whole = self.change(&mut document, &values, change, nulls, parameters)?;
                 if !is_whole {
                     break;
                 }
@@ -188,12 +189,14 @@ impl WriteTransaction<'_> {
         Ok(written)
     }
 
-    /// Makes one change; false if its path leads nowhere.
+    /// Makes one change; false if its path leads nowhere. Of a document the fields that `nulls` declares are NULL where it has
+    /// none.
     fn change(
         &mut self,
         document: &mut Document,
         key: &[Value],
         change: &Change,
+        nulls: &FieldType,
         parameters: Parameters<'_>,
     ) -> Result<bool, Error> {
         match change {
@@ -205,7 +208,7 @@ impl WriteTransaction<'_> {
                 let mut scope =
                     Scope { row: Some(document), key: Some(key), parameters, sequences: Some(self) };
                 let value = expression.evaluate(&mut scope)?;
-                Ok(set(document, &path.0, value))
+                Ok(set(document, &path.0, with_nulls(nulls, value)))
             }
         }
     }
@@ -240,6 +243,32 @@ fn require_set(table: &Table, document: &[(String, Value)], change: &Change) -> 
             Err(Error::new(ErrorKind::NotFound, format!("field {name} is not set")))
         }
         _ => Ok(()),
+    }
+}
+
+/// What the one change of a statement copies within a row. Genji copies a document as it is stored there, with its NULLs, so
+/// that they take no default; a second change copies without them.
+fn copied_nulls<'t>(table: &'t Table, changes: &[Change]) -> &'t FieldType {
+    match changes {
+        [Change::Set(_, Expression::Path(path, _))] => table.definition.type_at(path),
+        _ => &FieldType::Any,
+    }
+}
+
+/// A document with the declared fields in order, NULL where it has none.
+fn with_nulls(field_type: &FieldType, value: Value) -> Value {
+    match (field_type, value) {
+        (FieldType::Document(definition), Value::Document(mut fields)) => {
+            let mut whole = Document::with_capacity(fields.len().max(definition.fields.len()));
+            for field in &definition.fields {
+                let at = fields.iter().position(|(name, _)| *name == field.name);
+                let value = at.map_or(Value::Null, |at| fields.remove(at).1);
+                whole.push((field.name.clone(), with_nulls(&field.field_type, value)));
+            }
+            whole.append(&mut fields);
+            Value::Document(whole)
+        }
+        (_, value) => value,
     }
 }
 

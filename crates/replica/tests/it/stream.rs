@@ -21,6 +21,7 @@ fn part(ordinal: u64, snapshot: bool, end: bool) -> Changes {
         captured_us: 5,
         transactions: vec![],
         schema: None,
+        objects: vec![],
     }
 }
 

@@ -113,6 +113,7 @@ impl Harness {
             captured_us: 1,
             transactions: vec![],
             schema: None,
+            objects: vec![],
         };
         let row = |row: &Row| {
             let (operation, key, after) = match row.clone() {

@@ -160,6 +160,26 @@ const CLAUSES: &[&str] = &[
 ];
 
 #[test]
+fn a_copied_document_keeps_its_nulls() -> Result<()> {
+    check(
+        r#"
+        CREATE TABLE t(id INTEGER PRIMARY KEY, b DOCUMENT(c INTEGER DEFAULT 5, d TEXT), e INTEGER DEFAULT 7, f DOCUMENT(c INTEGER DEFAULT 3, d TEXT, ...))
+        INSERT INTO t(id, b) VALUES (1, {d: "x"}), (2, {c: NULL, d: "y"}), (3, NULL)
+        UPDATE t SET b.c = NULL WHERE id = 1
+        UPDATE t SET b = b
+        SELECT * FROM t ORDER BY id
+        UPDATE t SET f = b, b = b
+        SELECT * FROM t ORDER BY id
+        UPDATE t SET f = {d: "z", g: b}
+        UPDATE t SET f = f
+        SELECT * FROM t ORDER BY id
+        UPDATE t SET e = NULL
+        SELECT * FROM t ORDER BY id
+        "#,
+    )
+}
+
+#[test]
 fn where_clauses() -> Result<()> {
     let selects: Vec<String> =
         CLAUSES.iter().map(|clause| format!("SELECT id, name FROM p WHERE {clause}")).collect();

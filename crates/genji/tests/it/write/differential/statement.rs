@@ -328,6 +328,7 @@ fn condition(random: &mut Random, table: &Table, depth: usize) -> String {
     }
     let leaves = table.leaves();
     let (path, kind) = random.pick(&leaves).clone();
+    let is_integer = matches!(kind, Kind::Integer);
     // Through an index documents compare by their encoding, else by their values.
     if matches!(kind, Kind::Document(_)) && table.is_found_by(&path) {
         return format!("{path} IS NOT NULL");
@@ -343,6 +344,10 @@ fn condition(random: &mut Random, table: &Table, depth: usize) -> String {
             items.sort();
             items.dedup();
             format!("{path} IN [{}]", items.join(", "))
+        }
+        // Genji rounds doubles that bound a range in an index of integers.
+        4 if is_integer => {
+            format!("{path} BETWEEN {} AND {}", Kind::Integer.bound(random), Kind::Integer.bound(random))
         }
         // Between bounds of two types Genji's ranges find what is of a third.
         4 => format!("{path} BETWEEN {} AND {}", kind.bound(random), kind.bound(random)),
