@@ -110,7 +110,7 @@ impl Sources {
 
     /// Puts messages together to groups that can be applied.
     pub(crate) fn assemble(&mut self, arrival: Arrival) -> Option<Waiting> {
-        let mut groups = Vec::new();
+        let mut groups: Vec<Group> = Vec::new();
         let mut broken = None;
         let source = self.sources.get_mut(&arrival.source)?;
         if arrival.restarted {
@@ -119,9 +119,13 @@ impl Sources {
         for message in arrival.messages {
             match source.assembler.push(&message.payload, message.sequence) {
                 Ok(None) => {}
-                // What comes behind a hole waits for the snapshot that fills it.
-                Ok(Some(group)) if !group.snapshot && (source.asked.is_some() || broken.is_some()) => {}
-                Ok(Some(group)) => groups.push(group),
+                Ok(Some(group)) => {
+                    // What comes behind a hole is in the snapshot that fills it; what comes behind that is not.
+                    let is_behind_hole = source.asked.is_some() || broken.is_some();
+                    if group.snapshot || !is_behind_hole || groups.iter().any(|group| group.snapshot) {
+                        groups.push(group);
+                    }
+                }
                 Err(error) => broken = Some(error),
             }
         }

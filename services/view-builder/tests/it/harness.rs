@@ -90,9 +90,16 @@ impl Harness {
 
     /// A source transaction with these rows; a snapshot begins with the schema.
     pub(crate) async fn publish(&mut self, snapshot: bool, rows: &[Row]) {
-        self.ordinal += 1;
-        let changes = self.changes(snapshot, rows);
-        self.publisher.publish(changes).await.unwrap();
+        self.publish_together(&[(snapshot, rows)]).await;
+    }
+
+    /// Source transactions that arrive at once, as far as it can be had.
+    pub(crate) async fn publish_together(&mut self, transactions: &[(bool, &[Row])]) {
+        for (snapshot, rows) in transactions {
+            self.ordinal += 1;
+            let changes = self.changes(*snapshot, rows);
+            self.publisher.publish(changes).await.unwrap();
+        }
         self.publisher.flush().await.unwrap();
     }
 

@@ -73,8 +73,8 @@ async fn a_gap_is_healed_by_a_snapshot() {
     let request = tokio::time::timeout(crate::harness::WAIT, reconciles.next()).await.unwrap().unwrap();
     request.reply("").await.unwrap();
     assert_eq!(harness.faults().await, "source app: transactions 2 to 4 are missing");
-    harness.publish(true, &[Row::Put(2, 7, "b"), Row::Put(9, 9, "after the hole")]).await;
-    harness.publish(false, &[Row::Put(10, 9, "c")]).await;
+    let snapshot = [Row::Put(2, 7, "b"), Row::Put(9, 9, "after the hole")];
+    harness.publish_together(&[(true, &snapshot), (false, &[Row::Put(10, 9, "c")])]).await;
     harness.wait_rows("SELECT * FROM counts ORDER BY chat", "[7,1]\n[9,2]").await;
     assert_eq!(harness.faults().await, "");
     harness.stop().await;
