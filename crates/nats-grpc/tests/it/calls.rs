@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use deltamesh_nats_grpc::{CallOptions, Code, Metadata};
+use deltamesh_nats_grpc::{CallOptions, Code, Metadata, Options, Rate};
 use prost::Message as _;
 
 use crate::harness::{Harness, call_options, channel, chat_message, drain, hello};
@@ -123,12 +123,14 @@ async fn messages_too_large_for_the_transport() {
 
 #[tokio::test]
 async fn a_long_stream_is_paced_and_whole() {
-    let harness = Harness::start().await;
-    let mut responses = harness.join("bench:20000:32").await;
+    // Slow enough for any machine to be faster.
+    let rate = Rate { burst: 10, per_second: 1_000 };
+    let harness = Harness::with(Options { rate, ..Options::default() }).await;
+    let mut responses = harness.join("bench:2000:32").await;
     let mut count = 0;
     while responses.next().await.unwrap().is_some() {
         count += 1;
     }
-    assert_eq!(count, 20_000);
+    assert_eq!(count, 2_000);
     assert!(harness.server.counters().paced > 0);
 }
