@@ -27,12 +27,15 @@ pub(super) struct Net<'a> {
     rows: HashMap<Vec<u8>, Written>,
     /// Who claimed the namespaces that nobody claims any more.
     retired: HashMap<i64, Claims>,
+    /// Tables as they were defined before the transaction, where it changed them: what reads the rows of then.
+    former: HashMap<i64, StoredTable>,
 }
 
 impl<'a> Net<'a> {
     pub(super) fn new(names: &'a mut Names, state: &'a mut HashMap<Vec<u8>, Vec<u8>>) -> Self {
         let engine = names.engine();
-        Self { engine, names, state, schema: Vec::new(), rows: HashMap::new(), retired: HashMap::new() }
+        let (rows, retired, former) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Self { engine, names, state, schema: Vec::new(), rows, retired, former }
     }
 
     pub(super) fn add(&mut self, batch: &Batch<'_>) {
@@ -64,10 +67,20 @@ impl<'a> Net<'a> {
         let Ok(entry) = self.engine.entry(value) else { return };
         let operation = match self.names.set(entry.clone()) {
             Some(before) if before == entry => return,
-            Some(_) => SchemaOperation::Alter,
+            Some(before) => {
+                self.keep_former(before);
+                SchemaOperation::Alter
+            }
             None => self.renamed(&entry).map_or(SchemaOperation::Create, SchemaOperation::Rename),
         };
         self.schema.push(LoggedSchema { sequence, operation, entry });
+    }
+
+    fn keep_former(&mut self, entry: CatalogEntry) {
+        let Some(namespace) = entry.namespace else { return };
+        if let Some(table) = StoredTable::new(self.engine, entry) {
+            self.former.entry(namespace).or_insert(table);
+        }
     }
 
     /// The name that a table of the same namespace lost in this transaction; its drop is none, then.
@@ -86,6 +99,7 @@ impl<'a> Net<'a> {
     fn delete_entry(&mut self, sequence: u64, key: &[u8]) {
         let Ok(name) = self.engine.entry_name(key) else { return };
         let Some(entry) = self.names.remove(&name) else { return };
+        self.keep_former(entry.clone());
         if let Some(namespace) = entry.namespace {
             let mut claims = self.names.claims(namespace).unwrap_or_default();
             claims.tables.extend(StoredTable::new(self.engine, entry.clone()).map(Into::into));
@@ -133,7 +147,9 @@ impl<'a> Net<'a> {
         rows.sort_by_key(|(_, written)| written.sequence);
         let mut changes = Vec::with_capacity(rows.len());
         for (key, written) in rows {
-            changes_of(self.engine, &key, &written, self.state.get(&key).map(Vec::as_slice), &mut changes);
+            let former = self.engine.namespace_of(&key).and_then(|namespace| self.former.get(&namespace));
+            let after = self.state.get(&key).map(Vec::as_slice);
+            changes_of(self.engine, &key, &written, former, after, &mut changes);
         }
         (self.schema, changes)
     }
@@ -144,6 +160,7 @@ fn changes_of(
     engine: Engine,
     key: &[u8],
     written: &Written,
+    former: Option<&StoredTable>,
     after: Option<&[u8]>,
     out: &mut Vec<LoggedChange>,
 ) {
@@ -154,7 +171,8 @@ fn changes_of(
     }
     let first = out.len();
     for table in &written.claims.tables {
-        let document = |value| table.primary_key(key).and_then(|_| table.document(value));
+        let image = |table: &StoredTable, value| table.primary_key(key).and_then(|_| table.document(value));
+        let former = former.filter(|_| written.claims.tables.len() == 1).unwrap_or(table);
         let change = LoggedChange {
             sequence: written.sequence,
             table: Some(table.entry.name.clone()),
@@ -162,8 +180,8 @@ fn changes_of(
             key: key.to_vec(),
             primary_key: table.primary_key(key).ok(),
             operation: RowOperation::Noop,
-            before: before.map(document),
-            after: after.map(document),
+            before: before.map(|value| image(former, value)),
+            after: after.map(|value| image(table, value)),
         };
         out.push(with_operation(change, before, after));
     }

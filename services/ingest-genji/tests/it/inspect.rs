@@ -7,12 +7,12 @@ use std::process::{Command, Output};
 use deltamesh_testkit::{GenjiHost, workspace_root};
 use serde_json::Value as Json;
 
-fn inspect(dir: &Path, arguments: &[&str]) -> Output {
+pub(crate) fn inspect(dir: &Path, arguments: &[&str]) -> Output {
     let mut program = Command::new(env!("CARGO_BIN_EXE_ingest-genji"));
     program.arg("inspect").arg(dir).args(arguments).output().expect("program")
 }
 
-fn json(output: &Output) -> Json {
+pub(crate) fn json(output: &Output) -> Json {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
         panic!("{error}: {}", String::from_utf8_lossy(&output.stderr));
     })

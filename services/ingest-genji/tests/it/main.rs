@@ -1,6 +1,7 @@
 //! The service in this process, against a real nats-server and, where it is present, the real engine.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod chai;
 mod host;
 mod host_proto;
 mod host_random;

@@ -126,6 +126,10 @@ impl Mirror {
                         serde_json::Value::from(row.iter().map(to_json).collect::<Vec<_>>()).to_string()
                     };
                     let rows = self.relations.entry(changes.relation.clone()).or_default();
+                    if event.operation == Operation::Truncate {
+                        rows.clear();
+                        continue;
+                    }
                     match &event.after {
                         Some(after) => rows.insert(text(&event.key), text(after)),
                         None => rows.remove(&text(&event.key)),
