@@ -2,8 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_nats::Client;
+use bytes::Bytes;
+use futures::StreamExt as _;
 use futures::future::join_all;
 use tokio::sync::{Mutex, oneshot};
 use tokio::task::JoinHandle;
@@ -25,6 +28,23 @@ pub struct Server {
     services: Services,
     readers: Mutex<HashMap<String, Running>>,
     discovery: Running,
+}
+
+/// How long a message to ourselves may take before it counts as lost with a connection.
+const ECHO_WITHIN: Duration = Duration::from_secs(2);
+
+/// Waits until the NATS server has taken all subscriptions made so far: a flush alone ends when they are on the wire.
+async fn settle(client: &Client) -> Result<(), Error> {
+    let inbox = client.new_inbox();
+    let mut echo = client.subscribe(inbox.clone()).await.map_err(Error::nats("subscribe to an inbox"))?;
+    loop {
+        let published = client.publish(inbox.clone(), Bytes::new()).await;
+        published.map_err(Error::nats("publish to an inbox"))?;
+        client.flush().await.map_err(Error::nats("flush subscriptions"))?;
+        if tokio::time::timeout(ECHO_WITHIN, echo.next()).await.is_ok() {
+            return Ok(());
+        }
+    }
 }
 
 /// A task that ends when told to, or when its teller is gone.
@@ -100,7 +120,7 @@ impl Server {
                 readers.insert(service.name().to_owned(), reader);
             }
         }
-        self.link.client.flush().await.map_err(Error::nats("flush subscriptions"))?;
+        settle(&self.link.client).await?;
         let removed: Vec<_> = readers.extract_if(|name, _reader| router.service(name).is_none()).collect();
         stop_all(removed, &Status::unavailable("service has been removed")).await;
         Ok(())
