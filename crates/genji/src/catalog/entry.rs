@@ -52,6 +52,13 @@ impl EntryKind {
             Self::Sequence => "sequence",
         }
     }
+
+    /// The kind that the catalog has that word for.
+    pub(crate) fn of(name: &str) -> Result<Self, Error> {
+        let kinds = [Self::Table, Self::Index, Self::Sequence];
+        let kind = kinds.into_iter().find(|kind| kind.name() == name);
+        kind.ok_or_else(|| Error::decode("unknown catalog type"))
+    }
 }
 
 impl CatalogEntry {
@@ -81,12 +88,7 @@ impl CatalogEntry {
     pub fn decode(mut bytes: &[u8]) -> Result<Self, Error> {
         let input = &mut bytes;
         let name = text(input)?;
-        let kind = match text(input)?.as_str() {
-            "table" => EntryKind::Table,
-            "index" => EntryKind::Index,
-            "sequence" => EntryKind::Sequence,
-            _ => return Err(Error::decode("unknown catalog type")),
-        };
+        let kind = EntryKind::of(&text(input)?)?;
         let namespace = match value::decode(input)? {
             Value::Null => None,
             Value::Int(namespace) => Some(namespace),

@@ -18,12 +18,7 @@ pub(crate) fn name_of_key(whole: &[u8]) -> Result<String, Error> {
 pub(crate) fn decode(mut bytes: &[u8]) -> Result<CatalogEntry, Error> {
     let input = &mut bytes;
     let name = text(input)?;
-    let kind = match text(input)?.as_str() {
-        "table" => EntryKind::Table,
-        "index" => EntryKind::Index,
-        "sequence" => EntryKind::Sequence,
-        _ => return Err(Error::decode("unknown catalog type")),
-    };
+    let kind = EntryKind::of(&text(input)?)?;
     let namespace = match value::take(input)? {
         Value::Null => None,
         Value::Int(namespace) => Some(namespace),
