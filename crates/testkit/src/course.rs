@@ -8,9 +8,24 @@ pub struct Random(pub u64);
 
 impl Random {
     /// From 0 up to, but without, `limit`, which is positive.
-    pub fn below(&mut self, limit: i64) -> i64 {
+    pub fn below<N>(&mut self, limit: N) -> N
+    where
+        N: Default + TryFrom<u64> + TryInto<u64>,
+    {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        ((self.0 >> 33) % limit.unsigned_abs()).cast_signed()
+        let limit = limit.try_into().unwrap_or_default();
+        // What is below the limit fits its type.
+        (self.0 >> 33).checked_rem(limit).and_then(|number| N::try_from(number).ok()).unwrap_or_default()
+    }
+
+    /// True in `percent` of a hundred cases.
+    pub fn chance(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    /// One of them; there must be one.
+    pub fn pick<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
+        &choices[self.below(choices.len())]
     }
 }
 

@@ -148,7 +148,7 @@ impl Load {
 
     /// Runs into a SIGKILL.
     fn die(&mut self) {
-        let (pid, after) = (self.host.pid(), self.random.below(150).unsigned_abs());
+        let (pid, after) = (self.host.pid(), self.random.below(150_u64));
         let killer = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(after));
             signal(pid, Signal::KILL);

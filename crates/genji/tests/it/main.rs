@@ -9,7 +9,6 @@ mod fixtures;
 mod large;
 mod live;
 mod process;
-mod random;
 mod reference;
 mod storage;
 mod values;

@@ -19,7 +19,7 @@ const MEMTABLE: &str = "DELTAMESH_TEST_HOST_MEMTABLE";
 #[test]
 fn writer_process() {
     let Some(dir) = std::env::var_os(DIRECTORY) else { return };
-    let memtable_bytes = crate::random::number(MEMTABLE, 16_000) as usize;
+    let memtable_bytes = deltamesh_testkit::number(MEMTABLE, 16_000).unwrap() as usize;
     let options = HostOptions { memtable_bytes, retained_log_bytes: 50_000, ..HostOptions::default() };
     let database = Database::open(Path::new(&dir), &options).unwrap();
     let mut session = Session::new(&database);

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use deltamesh_genji::{ReadOptions, Snapshot, Tail};
-use deltamesh_testkit::GenjiHost;
+use deltamesh_testkit::{GenjiHost, number};
 use expect_test::expect;
 use serde_json::{Value as Json, json};
 
@@ -230,11 +230,8 @@ fn plain(json: &Json) -> String {
 /// Random tables, values and statements, over several lives of the engine.
 #[test]
 fn random_statements() {
-    let number = |name: &str, otherwise| {
-        std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
-    };
-    let statements = number("DELTAMESH_VALUES_STATEMENTS", 300);
-    let mut random = Random::new(number("DELTAMESH_VALUES_SEED", 1));
+    let statements = number("DELTAMESH_VALUES_STATEMENTS", 300).unwrap();
+    let mut random = Random::new(number("DELTAMESH_VALUES_SEED", 1).unwrap());
     let mut left = statements;
     while left > 0 {
         let mut comparison = Comparison::new();

@@ -148,7 +148,7 @@ async fn load(client: &Client, seed: u64, mut restart: impl FnMut()) -> (Vec<Cal
     let mut random = Random(seed);
     let mut kills = 0;
     while Instant::now() < until {
-        tokio::time::sleep(Duration::from_millis(200 + random.below(800).unsigned_abs())).await;
+        tokio::time::sleep(Duration::from_millis(200 + random.below(800_u64))).await;
         restart();
         kills += 1;
     }

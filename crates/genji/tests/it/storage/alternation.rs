@@ -8,11 +8,10 @@ use std::time::Duration;
 use anyhow::Result;
 use deltamesh_change::{Value, to_json};
 use deltamesh_genji::{Database, HostOptions};
-use deltamesh_testkit::GenjiHost;
+use deltamesh_testkit::{GenjiHost, Random};
 use serde_json::{Value as Json, json};
 
 use crate::process::OurHost;
-use crate::random::Random;
 
 /// Bytes under which a few rows already fill the memtable.
 const MEMTABLE: usize = 16_000;
@@ -215,7 +214,7 @@ fn alternate(rounds: u64) -> Result<()> {
         database.execute(statement, &[])?;
     }
     drop(database);
-    let (mut dice, mut step) = (Random::new(rounds), 0);
+    let (mut dice, mut step) = (Random(rounds), 0);
     let mut expected = Expected { model: Model::default(), perhaps: None };
     for _ in 0..rounds {
         expected.check_ours(dir.path())?;

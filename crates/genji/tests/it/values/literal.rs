@@ -69,16 +69,15 @@ pub(super) fn blob(length: usize) -> String {
 }
 
 /// A small generator of numbers: runs repeat from their seed.
-pub(super) struct Random(u64);
+pub(super) struct Random(deltamesh_testkit::Random);
 
 impl Random {
     pub(super) fn new(seed: u64) -> Self {
-        Self(seed)
+        Self(deltamesh_testkit::Random(seed))
     }
 
     fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % limit
+        self.0.below(limit)
     }
 
     fn one_of<'a>(&mut self, choices: &[&'a str]) -> &'a str {

@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use deltamesh_change::{Item, to_json};
 use deltamesh_genji::{Database, HostOptions, ReadOptions, Snapshot, Tail};
-use deltamesh_testkit::GenjiHost;
+use deltamesh_testkit::{GenjiHost, Random, number};
 
 use super::{normal, open, ours, sorted, theirs};
-use crate::random::{Random, number};
 
 /// Rounds of the alternation; more by `DELTAMESH_GENJI_ROUNDS`.
 const ROUNDS: u64 = 10;
@@ -142,8 +141,8 @@ fn in_turns_with_kills() -> Result<()> {
     if deltamesh_testkit::reference("genjihost").is_none() {
         return Ok(());
     }
-    let rounds = number("DELTAMESH_GENJI_ROUNDS", ROUNDS);
-    let mut dice = Random::new(rounds);
+    let rounds = number("DELTAMESH_GENJI_ROUNDS", ROUNDS).unwrap();
+    let mut dice = Random(rounds);
     let mut model = Model::default();
     let database = open(dir.path());
     for statement in CREATE {

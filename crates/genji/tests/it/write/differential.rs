@@ -13,11 +13,11 @@ mod pair;
 mod schema;
 mod statement;
 
+use deltamesh_testkit::{Random, number};
+
 use pair::{Given, Pair, Side};
 use schema::{Kind, Schema};
 use statement::{Answer, Statement};
-
-use crate::random::{Random, number};
 
 /// How a stretch of statements ends.
 #[derive(Clone, Copy, PartialEq)]
@@ -47,7 +47,7 @@ struct Case {
 impl Case {
     fn new(seed: u64) -> Result<Self> {
         Ok(Self {
-            random: Random::new(seed),
+            random: Random(seed),
             pair: Pair::new()?,
             schema: Schema::default(),
             open: None,
@@ -333,8 +333,11 @@ fn run(first: u64, cases: u64) -> Result<()> {
         if let Err(error) = case.run()
             && !case.pair.is_broken
         {
-            let from =
-                if number("DELTAMESH_GENJI_LOG", 0) > 0 { 0 } else { case.log.len().saturating_sub(40) };
+            let from = if number("DELTAMESH_GENJI_LOG", 0).unwrap() > 0 {
+                0
+            } else {
+                case.log.len().saturating_sub(40)
+            };
             let last = case.log.get(from..).unwrap_or_default().join("\n");
             let kept = case.pair.keep();
             panic!("seed {seed}, directories {kept:?}, after\n{last}\n{error:#}");
@@ -355,12 +358,12 @@ fn run(first: u64, cases: u64) -> Result<()> {
 
 #[test]
 fn random_statements() -> Result<()> {
-    run(number("DELTAMESH_GENJI_SEED", 1), number("DELTAMESH_GENJI_CASES", 3))
+    run(number("DELTAMESH_GENJI_SEED", 1).unwrap(), number("DELTAMESH_GENJI_CASES", 3).unwrap())
 }
 
 /// A million statements, about.
 #[test]
 #[ignore = "takes an hour; run with --ignored"]
 fn a_million_random_statements() -> Result<()> {
-    run(number("DELTAMESH_GENJI_SEED", 1), number("DELTAMESH_GENJI_CASES", 2700))
+    run(number("DELTAMESH_GENJI_SEED", 1).unwrap(), number("DELTAMESH_GENJI_CASES", 2700).unwrap())
 }

@@ -3,11 +3,10 @@
 use anyhow::Result;
 use deltamesh_change::{Value, to_json};
 use deltamesh_genji::ErrorKind;
-use deltamesh_testkit::GenjiHost;
+use deltamesh_testkit::{GenjiHost, Random, number};
 use serde_json::Value as Json;
 
 use super::{normal, open};
-use crate::random::{Random, number};
 
 /// What expressions are made of.
 struct Expressions(Random);
@@ -114,9 +113,9 @@ fn random_expressions() -> Result<()> {
         host.execute(statement)?;
         database.execute(statement, &[])?;
     }
-    let seed = number("DELTAMESH_SQL_SEED", 1);
-    let mut random = Expressions(Random::new(seed));
-    for step in 0..number("DELTAMESH_SQL_STATEMENTS", 300) {
+    let seed = number("DELTAMESH_SQL_SEED", 1).unwrap();
+    let mut random = Expressions(Random(seed));
+    for step in 0..number("DELTAMESH_SQL_STATEMENTS", 300).unwrap() {
         let depth = random.below(3) + 1;
         let expression = random.expression(depth);
         let select = match random.below(3) {

@@ -5,14 +5,13 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use deltamesh_testkit::GenjiHost;
+use deltamesh_testkit::{GenjiHost, Random};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value as Json;
 use tempfile::TempDir;
 
 use super::statement::Answer;
 use crate::process::OurHost;
-use crate::random::Random;
 
 /// Rows, or why a statement was refused.
 type Outcome = Result<Vec<String>, String>;

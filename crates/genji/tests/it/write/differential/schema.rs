@@ -1,6 +1,6 @@
 //! Random schemas, and what the test knows of them.
 
-use crate::random::Random;
+use deltamesh_testkit::Random;
 
 /// The type of a declared field.
 #[derive(Clone, PartialEq)]

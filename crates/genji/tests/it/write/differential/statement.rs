@@ -2,8 +2,9 @@
 //!
 //! Genji's defects that the statements step round stand at the places where they do.
 
+use deltamesh_testkit::Random;
+
 use super::schema::{Kind, Schema, Table, list};
-use crate::random::Random;
 
 /// A statement, what of its answer is compared, and what it leaves behind.
 pub(super) struct Statement {
