@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use crate::{Error, ErrorKind, chai};
 
@@ -22,6 +23,9 @@ pub(crate) fn table_path(dir: &Path, number: u64) -> PathBuf {
 pub(crate) fn manifest_path(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("MANIFEST-{number:06}"))
 }
+
+/// A change of a directory may carry the time of one that was made so long before it: file systems count in ticks.
+const TICK: Duration = Duration::from_millis(100);
 
 /// The numbers of the logs and manifests that a directory holds, ascending.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -48,6 +52,15 @@ pub(crate) fn list(dir: &Path) -> Result<Listing, Error> {
     Ok(listing)
 }
 
+/// When a directory was changed last; none where another change might not show in it, or nothing can be told.
+///
+/// Whoever lists the directory after this call need not list it again while the time stays the same.
+pub(crate) fn changed(dir: &Path) -> Option<SystemTime> {
+    let changed = fs::metadata(dir).ok()?.modified().ok()?;
+    let age = SystemTime::now().duration_since(changed).ok()?;
+    (age > TICK).then_some(changed)
+}
+
 /// The number of the manifest that a marker or `CURRENT` names.
 pub(crate) fn current_manifest(dir: &Path) -> Result<u64, Error> {
     if let Some(number) = chai::files::manifest(dir) {
@@ -65,6 +78,26 @@ pub(crate) fn current_manifest(dir: &Path) -> Result<u64, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_change_shows_in_the_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let settled = || {
+            (0..1000)
+                .find_map(|_| {
+                    std::thread::sleep(TICK / 10);
+                    changed(dir.path())
+                })
+                .unwrap()
+        };
+        assert_eq!(changed(dir.path()), None, "another change could carry the same time");
+        let before = settled();
+        assert_eq!(changed(dir.path()), Some(before));
+        fs::write(dir.path().join("000002.log"), "").unwrap();
+        assert_ne!(changed(dir.path()), Some(before));
+        assert_ne!(settled(), before);
+        assert_eq!(changed(&dir.path().join("none")), None);
+    }
 
     #[test]
     fn names_are_found_in_order() {

@@ -6,12 +6,17 @@
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use crate::batch;
 use crate::directory;
 use crate::log::{LogReader, Step, Stop};
 use crate::manifest::Version;
 use crate::{Error, ErrorKind};
+
+/// What may be taken out of the queue before the logs are looked at again, in bytes: far less than the engine writes before it
+/// recycles one.
+const LOOK_AFTER: usize = 256 << 10;
 
 /// One record of a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,11 +56,17 @@ pub(crate) struct Follower {
     readers: VecDeque<LogReader>,
     left: Option<Left>,
     newest: u64,
+    /// The time of the directory when its logs were listed.
+    listed: Option<SystemTime>,
+    /// How often new logs were looked for.
+    looks: u32,
     /// The log of the last record.
     last_log: u64,
     expected: Expected,
     queue: VecDeque<Record>,
     queued: usize,
+    /// Bytes that were taken out of the queue since the logs were looked at.
+    taken: usize,
     limit: usize,
     scratch: Vec<u8>,
     idle: u32,
@@ -72,10 +83,13 @@ impl Follower {
             readers: VecDeque::from([LogReader::open(dir, first_log)?]),
             left: None,
             newest: first_log,
+            listed: None,
+            looks: 0,
             last_log: first_log,
             expected: Expected::AtMost(most),
             queue: VecDeque::new(),
             queued: 0,
+            taken: 0,
             limit: usize::MAX,
             scratch: Vec::new(),
             idle: 0,
@@ -121,7 +135,13 @@ impl Follower {
     pub(crate) fn pop(&mut self) -> Option<Record> {
         let record = self.queue.pop_front()?;
         self.queued -= record.bytes.len();
+        self.taken += record.bytes.len();
         Some(record)
+    }
+
+    /// Whether the logs should be looked at before the next record is taken.
+    pub(crate) fn is_due(&self) -> bool {
+        self.queue.is_empty() || self.taken >= LOOK_AFTER
     }
 
     /// Reads everything that is there, up to the limit.
@@ -130,6 +150,7 @@ impl Follower {
     /// [`ErrorKind::Corrupt`] and [`ErrorKind::Io`] can be tried again; [`ErrorKind::Gap`] and [`ErrorKind::Rewound`]
     /// are final. What was read before the error is in the queue.
     pub(crate) fn fill(&mut self) -> Result<(), Error> {
+        self.taken = 0;
         while self.queued < self.limit {
             let Some(reader) = self.readers.front_mut() else { return self.discover() };
             let mut bytes = std::mem::take(&mut self.scratch);
@@ -268,6 +289,12 @@ impl Follower {
 
     /// Opens the logs that appeared.
     fn discover(&mut self) -> Result<(), Error> {
+        self.looks = self.looks.wrapping_add(1);
+        let changed = directory::changed(&self.dir);
+        // Not every file system keeps the time of a directory.
+        if changed.is_some() && changed == self.listed && !self.looks.is_multiple_of(64) {
+            return Ok(());
+        }
         for number in directory::list(&self.dir)?.logs {
             if number <= self.newest {
                 continue;
@@ -280,6 +307,7 @@ impl Follower {
             }
             self.newest = number;
         }
+        self.listed = changed;
         Ok(())
     }
 

@@ -153,7 +153,30 @@ impl Tail {
         if let Some(part) = self.next_part()? {
             return Ok(Some(part));
         }
-        let filled = self.follower.fill();
+        loop {
+            let is_due = self.follower.is_due();
+            let filled = if is_due { self.follower.fill() } else { Ok(()) };
+            if let Some(transaction) = self.take_queued()? {
+                return Ok(Some(transaction));
+            }
+            filled?;
+            if is_due {
+                break;
+            }
+        }
+        let may_be_orphaned = !self.pending.is_empty() && !self.engine().undoes_spills();
+        if may_be_orphaned && self.follower.host_was_replaced()? {
+            return self.orphaned();
+        }
+        Ok(None)
+    }
+
+    fn engine(&self) -> Engine {
+        self.catalog.engine()
+    }
+
+    /// The next finished transaction, or the first part of it, of the records in the queue.
+    fn take_queued(&mut self) -> Result<Option<GenjiTransaction>, Error> {
         while let Some(record) = self.follower.front() {
             let is_orphaned = record.new_process && !self.pending.is_empty();
             let found = if is_orphaned && !self.engine().undoes_spills() {
@@ -165,16 +188,7 @@ impl Tail {
                 return Ok(Some(transaction));
             }
         }
-        filled?;
-        let may_be_orphaned = !self.pending.is_empty() && !self.engine().undoes_spills();
-        if may_be_orphaned && self.follower.host_was_replaced()? {
-            return self.orphaned();
-        }
         Ok(None)
-    }
-
-    fn engine(&self) -> Engine {
-        self.catalog.engine()
     }
 
     /// Takes the record at the front of the queue, and leaves it there if it cannot be read.

@@ -23,6 +23,10 @@ const IN_FLIGHT: usize = 256;
 /// Above this many bytes, waiting and in flight, [`Publisher::has_room`] says no.
 const ROOM_BYTES: usize = 16 << 20;
 
+/// Fewer messages than this go out one by one. The server stages an atomic batch in files of its own, which takes as long as
+/// flushing about ten messages (`docs/adr/0009`).
+const MIN_BATCH: usize = 9;
+
 /// Above this many bytes an append goes out in parts: one message each, not atomic.
 const MAX_BATCH_BYTES: usize = 32 << 20;
 
@@ -91,8 +95,8 @@ impl<J: Journal> Publisher<J> {
         self.queue.len() < WINDOW && self.bytes < ROOM_BYTES
     }
 
-    /// Takes messages that follow each other: one as a plain message, several as an atomic batch, and more than a batch
-    /// can hold one by one. Returns the sequence of the last one.
+    /// Takes messages that follow each other: few, or more than a batch can hold, as plain messages, else as an atomic batch.
+    /// Returns the sequence of the last one.
     ///
     /// After an error the messages are kept: [`Self::recover`] sends them again.
     ///
@@ -105,7 +109,7 @@ impl<J: Journal> Publisher<J> {
             return Err(Error::new(ErrorKind::TooLarge, action));
         }
         let bytes: usize = messages.iter().map(Message::size).sum();
-        if messages.len() <= MAX_BATCH && bytes <= MAX_BATCH_BYTES {
+        if (MIN_BATCH..=MAX_BATCH).contains(&messages.len()) && bytes <= MAX_BATCH_BYTES {
             self.enqueue(messages);
         } else {
             for message in messages {

@@ -4,7 +4,8 @@
 //! compared. Beside it, as the noise of the machine, the same comparison between two runs that both have no tap. The server's
 //! store is a temporary folder: `TMPDIR=/dev/shm` leaves the disk to the application, as a server on another machine does.
 //!
-//! `--rounds N` (default 9) is how often the three alternate, `--single N` (default 1500) and `--bulk N` (default 200000) the
+//! `--apart` gives the application the first core for itself, and server and tap the others: what the tap costs besides its share of
+//! the processor. `--rounds N` (default 9) is how often the three alternate, `--single N` (default 1500) and `--bulk N` (default 200000) the
 //! rows of each load.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
@@ -16,24 +17,32 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use deltamesh_jetstream::{Client, connect, gather_status};
 use deltamesh_testkit::{GenjiHost, NatsServer};
+use rustix::thread::{CpuSet, sched_setaffinity};
 
 struct Plan {
     rounds: usize,
     single: u64,
     bulk: u64,
+    apart: bool,
+    cores: usize,
 }
 
 impl Plan {
     fn from_arguments() -> Result<Self> {
-        let mut plan = Self { rounds: 9, single: 1500, bulk: 200_000 };
+        let cores = std::thread::available_parallelism()?.get();
+        let mut plan = Self { rounds: 9, single: 1500, bulk: 200_000, apart: false, cores };
         let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
         while let Some(name) = arguments.next() {
+            if name == "--apart" {
+                plan.apart = true;
+                continue;
+            }
             let value = arguments.next().with_context(|| format!("{name} needs a number"))?;
             match name.as_str() {
                 "--rounds" => plan.rounds = value.parse()?,
                 "--single" => plan.single = value.parse()?,
                 "--bulk" => plan.bulk = value.parse()?,
-                _ => bail!("unknown option {name}: there is --rounds, --single, --bulk"),
+                _ => bail!("unknown option {name}: there is --apart, --rounds, --single, --bulk"),
             }
         }
         Ok(plan)
@@ -81,6 +90,13 @@ impl Drop for Tap {
     }
 }
 
+/// Lets this thread, and every process that it starts, run on these cores only.
+fn run_on(cores: std::ops::Range<usize>) -> Result<()> {
+    let mut set = CpuSet::new();
+    cores.for_each(|core| set.set(core));
+    sched_setaffinity(None, &set).context("choose the cores")
+}
+
 /// Fills a table of its own and gives rows per second.
 fn fill(host: &mut GenjiHost, table: &str, rows: u64, per_transaction: u64) -> Result<f64> {
     host.execute(&format!("CREATE TABLE {table}(id INT PRIMARY KEY, pad TEXT)"))?;
@@ -105,15 +121,21 @@ fn difference(runs: &[f64], others: &[f64]) -> f64 {
     (median(&ratios) - 1.0) * 100.0
 }
 
-async fn compare(name: &str, rows: u64, per_transaction: u64, rounds: usize) -> Result<()> {
-    let nats = NatsServer::start()?;
-    let client = connect(&nats.url(), "bench").await?;
+async fn compare(name: &str, rows: u64, per_transaction: u64, plan: &Plan) -> Result<()> {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let dir = folder.path().join("db");
+    if plan.apart {
+        run_on(0..1)?;
+    }
     let Some(mut host) = GenjiHost::start(&dir)? else { return Ok(()) };
+    if plan.apart {
+        run_on(1..plan.cores)?;
+    }
+    let nats = NatsServer::start()?;
+    let client = connect(&nats.url(), "bench").await?;
     fill(&mut host, "warm", rows, per_transaction)?;
     let (mut without, mut again, mut with) = (vec![], vec![], vec![]);
-    for round in 0..rounds {
+    for round in 0..plan.rounds {
         without.push(fill(&mut host, &format!("without{round}"), rows, per_transaction)?);
         let tap = Tap::start(&nats, &client, &dir).await?;
         with.push(fill(&mut host, &format!("with{round}"), rows, per_transaction)?);
@@ -135,7 +157,7 @@ fn main() -> Result<()> {
     let plan = Plan::from_arguments()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
-        compare("one row a transaction", plan.single, 1, plan.rounds).await?;
-        compare("1000 rows a transaction", plan.bulk, 1000, plan.rounds).await
+        compare("one row a transaction", plan.single, 1, &plan).await?;
+        compare("1000 rows a transaction", plan.bulk, 1000, &plan).await
     })
 }

@@ -22,8 +22,9 @@ use tracing::{info, warn};
 
 use crate::watch::DirectoryWatch;
 
-/// Pause after changes were found: what comes meanwhile is handed on together.
-const AFTER_CHANGES: Duration = Duration::from_micros(200);
+/// Pause after changes were found: what comes meanwhile is handed on together. The first change of a quiet source never waits;
+/// under load fewer and larger groups leave the processor to the application.
+const AFTER_CHANGES: Duration = Duration::from_millis(1);
 /// Delay between polls of a directory that cannot be watched.
 const POLL_BLIND: Duration = Duration::from_millis(2);
 /// Delay between polls of a directory that is watched and says nothing.

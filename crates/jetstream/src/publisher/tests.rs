@@ -72,13 +72,14 @@ fn message(text: &str) -> Message {
     Message { subject: "s".into(), headers: Headers::new(), payload: text.to_owned().into() }
 }
 
-/// Publishes `a`, `b`+`c`, `d` under the given fates and recovers until everything is durable or refused for good.
-async fn check(fates: &[Fate], expected: &[&str], outcome: Result<u64, ErrorKind>) {
+/// Publishes `a`, `b`+`c` and `d`, or `a` and a batch, under the given fates and recovers until everything is durable or
+/// refused for good.
+async fn check(groups: &[&[&str]], fates: &[Fate], expected: &[&str], outcome: Result<u64, ErrorKind>) {
     let journal = MemoryJournal::default();
     journal.plan(fates.iter().copied());
     let mut publisher = Publisher::open(journal.clone()).await.expect("open");
-    for texts in [&["a"][..], &["b", "c"], &["d"]] {
-        publisher.publish(texts.iter().copied().map(message).collect()).await.expect("queue");
+    for group in groups {
+        publisher.publish(group.iter().copied().map(message).collect()).await.expect("queue");
     }
     let result = loop {
         let Err(_) = publisher.flush().await else { break Ok(publisher.acked()) };
@@ -91,23 +92,39 @@ async fn check(fates: &[Fate], expected: &[&str], outcome: Result<u64, ErrorKind
     assert_eq!(journal.texts(), expected);
 }
 
+const SMALL: [&[&str]; 3] = [&["a"], &["b", "c"], &["d"]];
+const LARGE: [&[&str]; 3] = [&["a"], &["1", "2", "3", "4", "5", "6", "7", "8", "9"], &["d"]];
+
 #[tokio::test]
 async fn a_lost_ack_neither_doubles_nor_loses() {
     use Fate::{AckLost, Lost, Stored};
-    let all = ["a", "b", "c", "d"];
-    check(&[], &all, Ok(4)).await;
-    check(&[AckLost], &all, Ok(4)).await;
-    check(&[Stored, AckLost, AckLost], &all, Ok(4)).await;
-    check(&[Lost], &all, Ok(4)).await;
-    check(&[Stored, Lost, Stored, Lost, AckLost], &all, Ok(4)).await;
+    for (groups, all) in [(SMALL, "abcd"), (LARGE, "a123456789d")] {
+        let all: Vec<String> = all.chars().map(String::from).collect();
+        let all: Vec<&str> = all.iter().map(String::as_str).collect();
+        for fates in [
+            &[][..],
+            &[AckLost],
+            &[Stored, AckLost, AckLost],
+            &[Lost],
+            &[Stored, Lost, Stored, Lost, AckLost],
+            &[Stored, Stored, Lost],
+        ] {
+            check(&groups, fates, &all, Ok(all.len() as u64)).await;
+        }
+    }
 }
 
 #[tokio::test]
 async fn another_writer_fences() {
     use Fate::{Foreign, Stored};
-    check(&[Foreign], &["foreign", "b", "c", "d"], Err(ErrorKind::Interleaved)).await;
-    check(&[Stored, Foreign], &["a", "foreign"], Err(ErrorKind::Fenced)).await;
-    check(&[Stored, Stored, Foreign], &["a", "b", "c", "foreign"], Err(ErrorKind::Fenced)).await;
+    let interleaved = Err(ErrorKind::Interleaved);
+    let fenced = Err(ErrorKind::Fenced);
+    check(&SMALL, &[Foreign], &["foreign", "b", "c", "d"], interleaved).await;
+    check(&SMALL, &[Stored, Foreign], &["a", "foreign", "c", "d"], interleaved).await;
+    check(&SMALL, &[Stored, Stored, Stored, Foreign], &["a", "b", "c", "foreign"], fenced).await;
+    check(&LARGE, &[Stored, Foreign], &["a", "foreign"], fenced).await;
+    let all = ["a", "1", "2", "3", "4", "5", "6", "7", "8", "9", "foreign"];
+    check(&LARGE, &[Stored, Stored, Foreign], &all, fenced).await;
 }
 
 #[tokio::test]
