@@ -22,6 +22,8 @@ use crate::{LONG, Mirror, start};
 
 const WRITERS: usize = 6;
 pub(crate) const ANSWER: Duration = Duration::from_millis(1000);
+/// How long a client that was refused waits before it tries again.
+const BACKOFF: Duration = Duration::from_millis(20);
 pub(crate) const TABLE: &str =
     "CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY, tags ARRAY, doc DOCUMENT)";
 
@@ -113,6 +115,9 @@ impl Load {
                         format!("INSERT INTO t(id, tags, doc) VALUES ({number}, [1, 2], {{a: {number}}})");
                     if execute(&client, &row).await.is_ok() {
                         load.acknowledged.lock().expect("lock").push((number, sent, Instant::now()));
+                    } else {
+                        // Where nobody listens, the refusal comes at once.
+                        tokio::time::sleep(BACKOFF).await;
                     }
                 }
             });
