@@ -211,8 +211,8 @@ async fn check(losses: &[Loss], rounds: u64) {
     let mut aside = 0;
     for (round, &loss) in (0..rounds).flat_map(|round| losses.iter().map(move |loss| (round, loss))) {
         tokio::time::sleep(Duration::from_millis(700)).await;
-        let lost = Instant::now();
         writer.lose(loss);
+        let lost = Instant::now();
         let taken = load.first_after(lost).await;
         println!("{loss:?}, round {round}: writes are acknowledged again after {} ms", taken.as_millis());
         times.entry(loss).or_default().push(taken.as_millis());
