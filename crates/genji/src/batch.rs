@@ -6,7 +6,8 @@
 use crate::varint::{put_string, take_array, take_string};
 use crate::{Error, ErrorKind};
 
-const HEADER: usize = 12;
+/// Bytes before the first operation.
+pub(crate) const HEADER: usize = 12;
 const DELETE: u8 = 0;
 const SET: u8 = 1;
 const LOG_DATA: u8 = 3;
@@ -60,6 +61,26 @@ pub fn header(record: &[u8]) -> Result<(u64, u32), Error> {
     Ok((sequence, u32::from_le_bytes(take_array(&mut input)?)))
 }
 
+/// Takes the next operation of what is left of a record; none at its end.
+pub(crate) fn take_operation<'a>(input: &mut &'a [u8]) -> Result<Option<Operation<'a>>, Error> {
+    while !input.is_empty() {
+        let [kind] = take_array(input)?;
+        let key = take_string(input)?;
+        return Ok(Some(match kind {
+            DELETE => Operation::Delete { key },
+            SET => Operation::Set { key, value: take_string(input)? },
+            RANGE_DELETE => Operation::RangeDelete { start: key, end: take_string(input)? },
+            LOG_DATA => continue,
+            2 | 7 | 18..=23 => {
+                let reason = format!("batch operation {kind} is not genji's");
+                return Err(Error::new(ErrorKind::Unsupported, reason));
+            }
+            _ => return Err(Error::decode("unknown batch operation")),
+        }));
+    }
+    Ok(None)
+}
+
 impl<'a> Batch<'a> {
     /// Decodes a record.
     ///
@@ -70,22 +91,8 @@ impl<'a> Batch<'a> {
         let (sequence, count) = header(record)?;
         let mut input = &record[HEADER..];
         let mut operations = Vec::with_capacity((count as usize).min(input.len()));
-        while !input.is_empty() {
-            let [kind] = take_array(&mut input)?;
-            let key = take_string(&mut input)?;
-            operations.push(match kind {
-                DELETE => Operation::Delete { key },
-                SET => Operation::Set { key, value: take_string(&mut input)? },
-                RANGE_DELETE => Operation::RangeDelete { start: key, end: take_string(&mut input)? },
-                LOG_DATA => continue,
-                2 | 7 | 18..=23 => {
-                    return Err(Error::new(
-                        ErrorKind::Unsupported,
-                        format!("batch operation {kind} is not genji's"),
-                    ));
-                }
-                _ => return Err(Error::decode("unknown batch operation")),
-            });
+        while let Some(operation) = take_operation(&mut input)? {
+            operations.push(operation);
         }
         if operations.len() != count as usize {
             return Err(Error::decode("batch count is wrong"));

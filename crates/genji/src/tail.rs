@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use deltamesh_change::{EnginePosition, Item, RelationSchema};
 
-use crate::batch::{Batch, Operation};
+use crate::batch::{self, Batch, Operation};
 use crate::catalog::CatalogState;
 use crate::engine::Engine;
 use crate::fault::{Fault, Faults};
@@ -44,7 +44,7 @@ pub struct Tail {
 #[derive(Debug)]
 struct Ending {
     records: Spool,
-    /// The record that is given out, and how many of its operations were.
+    /// The record that is given out, and how many of its bytes were.
     record: Vec<u8>,
     given: usize,
     carried: Carried,
@@ -54,8 +54,10 @@ struct Ending {
     begun: bool,
 }
 
-/// Most operations in a part.
-const PART_OPERATIONS: usize = 1 << 16;
+/// A part takes no further operations above this many.
+const PART_OPERATIONS: usize = 1 << 14;
+/// A part takes no further operations above this many bytes of the log.
+const PART_BYTES: usize = 2 << 20;
 
 impl Tail {
     pub(crate) fn new(follower: Follower, catalog: CatalogState, pending: Pending, faults: Faults) -> Self {
@@ -252,21 +254,19 @@ impl Tail {
         while let Some(ending) = &mut self.ending {
             if ending.record.is_empty() {
                 ending.record = ending.records.take()?.unwrap_or_default();
-                ending.given = 0;
+                ending.given = batch::HEADER;
             }
-            let batch = if ending.record.is_empty() { None } else { Some(Batch::decode(&ending.record)?) };
-            let left =
-                batch.as_ref().and_then(|batch| batch.operations.get(ending.given..)).unwrap_or_default();
-            let operations = left.get(..PART_OPERATIONS).unwrap_or(left);
-            let is_record_done = operations.len() == left.len();
+            let mut left = ending.record.get(ending.given..).unwrap_or_default();
+            let operations = take_part(&mut left)?;
+            let is_record_done = left.is_empty();
             let is_last = is_record_done && ending.records.is_empty();
             let carried = std::mem::take(&mut ending.carried);
             let mut assembly = Assembly::behind(carried, &mut self.catalog, &mut self.faults);
-            assembly.add(operations);
+            assembly.add(&operations);
             let (items, carried) = assembly.finish(is_last);
             let objects = objects(self.catalog.engine(), operations.iter());
             ending.carried = carried;
-            ending.given += operations.len();
+            ending.given = ending.record.len() - left.len();
             if is_record_done {
                 ending.record.clear();
             }
@@ -283,6 +283,19 @@ impl Tail {
         }
         Ok(None)
     }
+}
+
+/// Takes the operations of the next part of what is left of a record.
+fn take_part<'a>(left: &mut &'a [u8]) -> Result<Vec<Operation<'a>>, Error> {
+    let bytes = left.len();
+    let mut operations = Vec::new();
+    while operations.len() < PART_OPERATIONS
+        && bytes - left.len() < PART_BYTES
+        && let Some(operation) = batch::take_operation(left)?
+    {
+        operations.push(operation);
+    }
+    Ok(operations)
 }
 
 /// The changes that some batches make together.

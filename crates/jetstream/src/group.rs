@@ -6,6 +6,9 @@ use prost::Message as _;
 
 use crate::{Error, ErrorKind, Stored};
 
+/// Payload bytes of a group that are kept until it is complete.
+const KEPT_BYTES: usize = 16 << 20;
+
 /// A group that is complete.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Group {
@@ -21,8 +24,8 @@ pub struct Group {
     pub snapshot: bool,
     /// When its last transaction was read, in microseconds since 1970-01-01 UTC.
     pub captured_us: i64,
-    /// Its messages, in order.
-    pub messages: Vec<Changes>,
+    /// Its messages, in order; absent where they have more than 16 MiB: the stream has them, one after the other.
+    pub messages: Option<Vec<Changes>>,
 }
 
 impl Group {
@@ -51,6 +54,8 @@ pub struct GroupReader {
     /// Position behind the last complete group.
     position: Option<SourcePosition>,
     open: Option<Group>,
+    /// Payload bytes of the open group.
+    bytes: usize,
     awaits_snapshot: bool,
 }
 
@@ -58,7 +63,7 @@ impl GroupReader {
     /// Continues behind `position`; without one, from the beginning of a source's history.
     #[must_use]
     pub fn new(position: Option<SourcePosition>) -> Self {
-        Self { position, open: None, awaits_snapshot: false }
+        Self { position, open: None, bytes: 0, awaits_snapshot: false }
     }
 
     /// Whether a hole was found and only a snapshot can continue.
@@ -92,7 +97,7 @@ impl GroupReader {
         let end = changes.end;
         let continues = self.open.as_ref().is_some_and(|group| group.is_continued_by(&changes, &position));
         if !continues {
-            self.open = None;
+            (self.open, self.bytes) = (None, 0);
             if self.awaits_snapshot && !changes.snapshot {
                 return Ok(None);
             }
@@ -105,10 +110,14 @@ impl GroupReader {
             position,
             snapshot: changes.snapshot,
             captured_us: changes.captured_us,
-            messages: vec![],
+            messages: Some(vec![]),
         });
         group.last_sequence = stored.sequence;
-        group.messages.push(changes);
+        self.bytes += stored.payload.len();
+        match &mut group.messages {
+            Some(messages) if self.bytes <= KEPT_BYTES => messages.push(changes),
+            messages => *messages = None,
+        }
         if !end {
             return Ok(None);
         }

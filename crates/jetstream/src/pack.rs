@@ -22,6 +22,9 @@ fn message_bytes(max_message: usize) -> usize {
     MESSAGE_BYTES.min(max_message / 2)
 }
 
+/// A group in parts keeps at most this many bytes of messages that are not complete.
+const OPEN_BYTES: usize = 4 << 20;
+
 /// Packs consecutive transactions into one group.
 pub struct GroupPacker {
     source: String,
@@ -147,6 +150,25 @@ impl GroupPacker {
         self.closed.extend(self.open.drain(..).map(|(changes, _)| changes));
     }
 
+    /// Messages that are complete, for a group of one transaction that comes in parts: each is pushed with the same position
+    /// and capture time, and more rows or the end follow.
+    #[must_use]
+    pub fn take_complete(&mut self) -> Vec<Message> {
+        if self.open.iter().map(|(_, bytes)| bytes).sum::<usize>() > OPEN_BYTES {
+            self.close();
+        }
+        // The newest is kept: the last message of the group carries its end.
+        let complete = self.closed.len().saturating_sub(1);
+        let complete: Vec<Changes> = self.closed.drain(..complete).collect();
+        complete.into_iter().map(|changes| self.complete(changes, false)).collect()
+    }
+
+    /// A part of the group that says nothing.
+    #[must_use]
+    pub fn without_rows(&self) -> Changes {
+        self.part(Changes::default(), false)
+    }
+
     /// The messages of the group, in order; none where no transaction had anything to say.
     #[must_use]
     pub fn finish(mut self) -> Vec<Message> {
@@ -157,17 +179,23 @@ impl GroupPacker {
         if let Some(last) = self.closed.last_mut() {
             last.objects.extend(std::mem::take(&mut self.values).into_values());
         }
-        let position = (&self.position).into();
         let last = self.closed.len().saturating_sub(1);
-        let complete = |(index, changes): (usize, Changes)| Changes {
+        let closed = std::mem::take(&mut self.closed).into_iter().enumerate();
+        closed.map(|(index, changes)| self.complete(changes, index == last)).collect()
+    }
+
+    fn complete(&self, changes: Changes, end: bool) -> Message {
+        message(&self.source, &self.part(changes, end))
+    }
+
+    fn part(&self, changes: Changes, end: bool) -> Changes {
+        Changes {
             first_ordinal: self.first_ordinal,
-            position: Some(Clone::clone(&position)),
-            end: index == last,
+            position: Some((&self.position).into()),
+            end,
             captured_us: self.captured_us,
             ..changes
-        };
-        let closed = std::mem::take(&mut self.closed);
-        closed.into_iter().enumerate().map(complete).map(|changes| message(&self.source, &changes)).collect()
+        }
     }
 }
 

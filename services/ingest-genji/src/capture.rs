@@ -211,6 +211,10 @@ impl Session {
                 }
             }
             EngineEvent::Transactions(transactions) => self.publish(transactions, &service.board).await?,
+            EngineEvent::Part(part) => {
+                self.note(&part, &service.board);
+                self.log.add_part(part).await?;
+            }
             EngineEvent::Passed(sequence) => {
                 service.writers.passed(sequence, self.log.position().ordinal).await;
             }
@@ -232,15 +236,7 @@ impl Session {
         let mut next = Some(transactions);
         while let Some(transactions) = next.take() {
             for transaction in &transactions {
-                self.captured.add(transaction.items.len() as u64);
-                self.unreadable.forget(&transaction.items, board);
-                if transaction.partial {
-                    let sequence = transaction.position.sequence;
-                    warn!(
-                        sequence,
-                        "the application died inside a transaction, its part stays as the engine keeps it"
-                    );
-                }
+                self.note(transaction, board);
             }
             if !self.log.add(transactions).await? {
                 break;
@@ -251,6 +247,19 @@ impl Session {
             }
         }
         self.log.publish().await
+    }
+
+    /// Counts a transaction, or a part of it, and says what is odd.
+    fn note(&mut self, transaction: &GenjiTransaction, board: &StatusBoard) {
+        self.captured.add(transaction.items.len() as u64);
+        self.unreadable.forget(&transaction.items, board);
+        if transaction.partial && !transaction.more {
+            let sequence = transaction.position.sequence;
+            warn!(
+                sequence,
+                "the application died inside a transaction, its part stays as the engine keeps it"
+            );
+        }
     }
 
     async fn on_durable(&mut self, groups: Vec<Durable>, service: &mut Service) {

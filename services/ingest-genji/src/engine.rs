@@ -71,6 +71,8 @@ pub(crate) enum EngineEvent {
     SnapshotEnd,
     /// Transactions in source order.
     Transactions(Vec<GenjiTransaction>),
+    /// A part of a transaction that is larger than memory; all but its last have [`GenjiTransaction::more`].
+    Part(GenjiTransaction),
     /// Up to this sequence number the engine has written nothing else.
     Passed(u64),
     /// Rows or definitions that could not be read; everything else goes on.
@@ -101,6 +103,7 @@ impl EngineReader {
             failed: false,
             healed: None,
             passed: 0,
+            is_in_parts: false,
         };
         let handle = std::thread::Builder::new().name("genji-tail".into()).spawn(move || reader.run())?;
         Ok(Self { events, snapshot, thread: handle.thread().clone() })
@@ -152,6 +155,8 @@ struct Reader {
     healed: Option<(Instant, Duration)>,
     /// Sequence number up to which everything was handed on.
     passed: u64,
+    /// Whether more parts of the last transaction follow.
+    is_in_parts: bool,
 }
 
 impl Reader {
@@ -202,6 +207,7 @@ impl Reader {
 
     fn open(&mut self) -> Result<Tail, Stop> {
         let options = ReadOptions::default();
+        self.is_in_parts = false;
         match self.start {
             Start::Resume(position) => {
                 let tail = Tail::resume(&self.dir, position, &options)?;
@@ -249,9 +255,14 @@ impl Reader {
     fn poll(&mut self, tail: &mut Tail) -> Result<(), Stop> {
         let mut batch = vec![];
         let mut items = 0;
+        let mut part = None;
         let mut outcome = Ok(());
         while items < BATCH_ITEMS {
-            match tail.poll() {
+            match tail.poll_part() {
+                Ok(Some(found)) if found.more || self.is_in_parts => {
+                    part = Some(found);
+                    break;
+                }
                 Ok(Some(transaction)) => {
                     items += transaction.items.len();
                     batch.push(transaction);
@@ -263,10 +274,17 @@ impl Reader {
                 }
             }
         }
-        let is_quiet = batch.is_empty();
+        let is_quiet = batch.is_empty() && part.is_none();
         if let Some(last) = batch.last() {
             self.passed = last.position.sequence;
             self.send_reading(EngineEvent::Transactions(batch), || tail.read_ahead())?;
+        }
+        if let Some(part) = part {
+            self.is_in_parts = part.more;
+            if !part.more {
+                self.passed = part.position.sequence;
+            }
+            self.send_reading(EngineEvent::Part(part), || tail.read_ahead())?;
         }
         self.unreadable(tail.faults())?;
         if tail.passed() != self.passed {

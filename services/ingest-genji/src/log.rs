@@ -61,6 +61,8 @@ pub(crate) struct ChangeLog {
     captured_us: i64,
     sent: VecDeque<Sent>,
     group: Option<Group>,
+    /// A transaction that comes in parts.
+    parts: Option<Parts>,
     snapshot: Option<Snapshot>,
     max_message: usize,
 }
@@ -68,6 +70,11 @@ pub(crate) struct ChangeLog {
 struct Group {
     packer: GroupPacker,
     transactions: Vec<(u64, u64)>,
+}
+
+struct Parts {
+    packer: GroupPacker,
+    captured_us: i64,
 }
 
 struct Snapshot {
@@ -122,6 +129,7 @@ impl ChangeLog {
             captured_us: recovered.captured_us,
             sent: VecDeque::new(),
             group: None,
+            parts: None,
             snapshot: None,
             max_message: client.max_payload(),
         };
@@ -130,14 +138,16 @@ impl ChangeLog {
     }
 
     /// Publishes a writer message: everything behind it demands it. Where the stream has a position in this directory it is
-    /// a group of its own, so that the stream keeps a position as long as it keeps anything. Inside a snapshot it is a part
-    /// of it, and before the first one the beginning of a group that never ends.
+    /// a group of its own, so that the stream keeps a position as long as it keeps anything. Inside a snapshot or a
+    /// transaction in parts it is a part of it, and before the first snapshot the beginning of a group that never ends.
     async fn renew_fence(&mut self) -> Result<(), Error> {
         let captured_us = self.next_captured_us();
         let Some(fence) = &mut self.fence else { return Ok(()) };
         let end = self.publisher.end() + 1;
         let changes = if let Some(snapshot) = &self.snapshot {
             snapshot.packer.without_rows()
+        } else if let Some(parts) = &self.parts {
+            parts.packer.without_rows()
         } else {
             let position = SourcePosition { ordinal: self.position.ordinal + 1, ..self.position.clone() };
             let group = Changes { end: self.is_placed, ..without_rows(&position, captured_us) };
@@ -249,7 +259,45 @@ impl ChangeLog {
 
     /// Publishes the group that is being packed.
     pub(crate) async fn publish(&mut self) -> Result<(), Error> {
-        let Some(Group { packer, transactions }) = self.group.take() else { return Ok(()) };
+        match self.group.take() {
+            Some(group) => self.end_group(group).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Adds a part of a transaction that is larger than memory: a group of its own, whose messages are published as they
+    /// become complete.
+    pub(crate) async fn add_part(&mut self, part: GenjiTransaction) -> Result<(), Error> {
+        if self.parts.is_none() {
+            self.keep().await?;
+            self.position.ordinal += 1;
+            self.position.engine = part.position;
+        }
+        let items = self.schemas.assign(part.items).await?;
+        let captured_us = match &self.parts {
+            Some(parts) => parts.captured_us,
+            None => self.next_captured_us(),
+        };
+        let (source, max_message) = (&self.source, self.max_message);
+        let parts = self
+            .parts
+            .get_or_insert_with(|| Parts { packer: GroupPacker::new(source, max_message), captured_us });
+        parts.packer.push_objects(part.objects.into_iter().map(to_wire).collect());
+        let transaction = Transaction { position: self.position.clone(), items, snapshot: false };
+        parts.packer.push(transaction, captured_us);
+        if part.more {
+            for message in parts.packer.take_complete() {
+                self.send(vec![message]).await?;
+            }
+            return self.keep().await;
+        }
+        let Some(Parts { packer, .. }) = self.parts.take() else { return Ok(()) };
+        let transactions = vec![(self.position.engine.sequence, self.position.ordinal)];
+        self.end_group(Group { packer, transactions }).await
+    }
+
+    async fn end_group(&mut self, group: Group) -> Result<(), Error> {
+        let Group { packer, transactions } = group;
         let rows = packer.rows() as u64;
         let messages = packer.finish();
         let end = self.publisher.end() + messages.len() as u64;
@@ -283,10 +331,11 @@ impl ChangeLog {
     ) -> Result<(), Error> {
         if !continues {
             self.position = new_incarnation();
-        } else if self.snapshot.is_some() {
-            // The one before broke off and is begun again under the same ordinal.
+        } else if self.snapshot.is_some() || self.parts.is_some() {
+            // What was begun broke off; this takes its ordinal.
             self.position.ordinal -= 1;
         }
+        self.parts = None;
         self.position.ordinal += 1;
         self.position.engine = engine;
         let captured_us = self.next_captured_us();

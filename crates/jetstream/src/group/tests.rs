@@ -5,7 +5,9 @@ use deltamesh_change::{
     SourcePosition, Transaction, Value,
 };
 
-use super::GroupReader;
+use deltamesh_wire::proto::change::v1::Changes;
+
+use super::{Group, GroupReader, KEPT_BYTES};
 use crate::{ErrorKind, GroupPacker, Message, SnapshotPacker, Stored};
 
 fn schema(relation: &str) -> Arc<RelationSchema> {
@@ -48,6 +50,10 @@ fn stored(messages: Vec<Message>) -> impl Iterator<Item = Stored> {
     })
 }
 
+fn kept(group: &Group) -> &[Changes] {
+    group.messages.as_deref().expect("small")
+}
+
 #[test]
 fn transactions_of_one_relation_are_one_message() {
     let messages = group([(1, vec![row("t", 1, 3)]), (2, vec![row("t", 2, 3), row("t", 3, 3)])]);
@@ -56,7 +62,7 @@ fn transactions_of_one_relation_are_one_message() {
     let mut reader = GroupReader::new(None);
     let group = stored(messages).find_map(|stored| reader.push(&stored).expect("valid")).expect("complete");
     assert_eq!((group.first_ordinal, group.position.ordinal), (1, 2));
-    let ordinals: Vec<_> = group.messages[0].transactions.iter().map(|t| (t.ordinal, t.rows.len())).collect();
+    let ordinals: Vec<_> = kept(&group)[0].transactions.iter().map(|t| (t.ordinal, t.rows.len())).collect();
     assert_eq!(ordinals, [(1, 1), (2, 2)]);
 }
 
@@ -93,8 +99,47 @@ fn a_snapshot_is_packed_as_it_comes() {
     let mut reader = GroupReader::new(None);
     let group = stored(messages).find_map(|stored| reader.push(&stored).expect("valid")).expect("complete");
     assert!(group.snapshot);
-    let rows: usize = group.messages.iter().flat_map(|m| &m.transactions).map(|t| t.rows.len()).sum();
+    let rows: usize = kept(&group).iter().flat_map(|m| &m.transactions).map(|t| t.rows.len()).sum();
     assert_eq!(rows, 12);
+}
+
+/// Row numbers that are packed in parts, each as a message at least, and their ends.
+#[test]
+fn a_transaction_in_parts_is_packed_as_it_comes() {
+    let mut packer = GroupPacker::new("app", 1 << 20);
+    let mut messages = vec![];
+    for part in 0..10 {
+        let mut items: Vec<_> = (0..8).map(|id| row("t", part * 8 + id, 100_000)).collect();
+        items.push(row("s", part, 10));
+        packer.push(Transaction { position: position(1), items, snapshot: false }, 7);
+        messages.extend(packer.take_complete());
+        assert!(messages.len() as i64 >= part, "{} after part {part}", messages.len());
+    }
+    messages.extend(packer.finish());
+    let mut reader = GroupReader::new(None);
+    let mut groups: Vec<_> =
+        stored(messages).filter_map(|stored| reader.push(&stored).expect("valid")).collect();
+    let group = groups.pop().expect("complete");
+    assert_eq!((groups.len(), group.first_ordinal, group.position.ordinal), (0, 1, 1));
+    for (relation, expected) in [("t", 80), ("s", 10)] {
+        let of = kept(&group).iter().filter(|message| message.relation == relation);
+        let keys = of.flat_map(|message| &message.transactions).map(|transaction| transaction.rows.len());
+        assert_eq!(keys.sum::<usize>(), expected);
+    }
+}
+
+#[test]
+fn a_large_group_is_not_kept() {
+    let rows = |count: usize| (0..count as i64).map(|id| row("t", id, 100_000)).collect();
+    for (count, is_kept) in [(10, true), (KEPT_BYTES / 100_000 + 1, false), (10, true)] {
+        let messages = group([(1, rows(count))]);
+        let last = messages.len() as u64;
+        let mut reader = GroupReader::new(None);
+        let group =
+            stored(messages).find_map(|stored| reader.push(&stored).expect("valid")).expect("complete");
+        assert_eq!((group.first_sequence, group.last_sequence), (1, last));
+        assert_eq!(group.messages.is_some(), is_kept);
+    }
 }
 
 #[test]
@@ -113,7 +158,7 @@ fn a_group_that_was_begun_again_counts_once() {
     let mut reader = GroupReader::new(None);
     let groups: Vec<_> = stored(messages).filter_map(|stored| reader.push(&stored).expect("valid")).collect();
     assert_eq!(groups.len(), 1);
-    let rows: usize = groups[0].messages.iter().flat_map(|m| &m.transactions).map(|t| t.rows.len()).sum();
+    let rows: usize = kept(&groups[0]).iter().flat_map(|m| &m.transactions).map(|t| t.rows.len()).sum();
     assert_eq!(rows, 8);
 }
 

@@ -59,7 +59,7 @@ pub(crate) struct Applier {
 
 /// The definitions that the source has at some point of the log, by name, and the values of sequences that have changed.
 #[derive(Debug, Default)]
-struct Wanted {
+pub(crate) struct Wanted {
     definitions: BTreeMap<String, CatalogEntry>,
     values: BTreeMap<String, Option<i64>>,
 }
@@ -107,7 +107,16 @@ impl Applier {
 
     /// Applies the messages of whole groups.
     pub(crate) fn apply(&mut self, messages: Vec<Changes>) -> Result<(), Problem> {
-        let mut wanted = None;
+        let wanted = self.apply_part(None, messages)?;
+        self.finish(wanted)
+    }
+
+    /// Applies messages of a group; returns what the next ones need, and [`Self::finish`] behind the last.
+    pub(crate) fn apply_part(
+        &mut self,
+        mut wanted: Option<Wanted>,
+        messages: Vec<Changes>,
+    ) -> Result<Option<Wanted>, Problem> {
         for mut changes in messages {
             let objects = std::mem::take(&mut changes.objects);
             if !objects.is_empty() || changes.schema.is_some() {
@@ -121,6 +130,11 @@ impl Applier {
                 }
             }
         }
+        Ok(wanted)
+    }
+
+    /// Ends a group that was applied in parts.
+    pub(crate) fn finish(&self, wanted: Option<Wanted>) -> Result<(), Problem> {
         wanted.map_or(Ok(()), |wanted| Ok(self.settle(&wanted)?))
     }
 

@@ -146,7 +146,13 @@ impl<'a> Follower<'a> {
             self.snapshot = None;
             match self.reader.push(&stored) {
                 Ok(Some(group)) => {
-                    messages.extend(group.messages);
+                    match group.messages {
+                        Some(of_group) => messages.extend(of_group),
+                        None => {
+                            self.write(std::mem::take(&mut messages)).await?;
+                            self.write_large(group.first_sequence, group.last_sequence).await?;
+                        }
+                    }
                     self.follows.position = Some(group.position);
                     self.follows.directory = directory(&stored).map(str::to_owned);
                     self.follows.sequence = group.last_sequence;
@@ -181,6 +187,23 @@ impl<'a> Follower<'a> {
         self.fits(applied).map(drop)
     }
 
+    /// Applies a group that is not kept in memory: the stream has it.
+    async fn write_large(&mut self, first: u64, last: u64) -> Result<(), String> {
+        let mut again = read_again(self.node, first).await?;
+        let mut wanted = None;
+        while again.next_sequence() <= last {
+            let messages = next_of_group(&mut again, last).await?;
+            let messages = messages.iter().map(decode).collect::<Result<_, _>>().map_err(text)?;
+            let applied = self.on_directory(move |applier| applier.apply_part(wanted, messages)).await?;
+            match self.fits(applied)? {
+                Some(further) => wanted = further,
+                None => return Ok(()),
+            }
+        }
+        let applied = self.on_directory(move |applier| applier.finish(wanted)).await?;
+        self.fits(applied).map(drop)
+    }
+
     /// What was applied; nothing where only a snapshot makes the directory fit the log.
     fn fits<T>(&mut self, applied: Result<T, Problem>) -> Result<Option<T>, String> {
         match applied {
@@ -207,13 +230,10 @@ impl<'a> Follower<'a> {
         }
         self.snapshot = None;
         let begins_here = changes.first_ordinal > 0;
-        let stream = subject::changes_stream(&self.node.source.name);
-        let mut again = Consumer::open(&self.node.client, &stream, first).await.map_err(text)?;
+        let mut again = read_again(self.node, first).await?;
         let mut incoming = Some(Incoming::default());
         while again.next_sequence() <= stored.sequence && begins_here {
-            let left = usize::try_from(stored.sequence + 1 - again.next_sequence()).unwrap_or(MESSAGES);
-            let batch = again.next_batch(MESSAGES.min(left), BYTES).await.map_err(text)?;
-            for stored in batch {
+            for stored in next_of_group(&mut again, stored.sequence).await? {
                 let changes = decode(&stored).map_err(text)?;
                 let mut taken = incoming.take().ok_or("snapshot is not open")?;
                 let applied = self.on_directory(move |applier| {
@@ -330,6 +350,17 @@ impl<'a> Follower<'a> {
         warn!(source = self.node.source.name, sequence, "is the writer now");
         Ok(mastership)
     }
+}
+
+async fn read_again(node: &Node, first: u64) -> Result<Consumer, String> {
+    let stream = subject::changes_stream(&node.source.name);
+    Consumer::open(&node.client, &stream, first).await.map_err(text)
+}
+
+/// The next messages up to that one.
+async fn next_of_group(consumer: &mut Consumer, last: u64) -> Result<Vec<Stored>, String> {
+    let left = usize::try_from(last + 1 - consumer.next_sequence()).unwrap_or(MESSAGES);
+    consumer.next_batch(MESSAGES.min(left), BYTES).await.map_err(text)
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {

@@ -7,6 +7,7 @@ mod host_proto;
 mod host_random;
 mod host_session;
 mod inspect;
+mod large;
 mod mirror;
 mod program;
 mod sql;

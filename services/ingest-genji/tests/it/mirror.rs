@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deltamesh_change::{Operation, RelationSchema, SchemaChange, SourcePosition, to_json};
-use deltamesh_jetstream::{Client, Consumer, ErrorKind, Group, GroupReader};
+use deltamesh_jetstream::{Client, Consumer, ErrorKind, Group, GroupReader, decode};
+use deltamesh_wire::proto::change::v1::Changes;
 
 /// The relations of a source, by name and key.
 pub(crate) struct Mirror {
@@ -97,13 +98,28 @@ impl Mirror {
         let Ok(batch) = tokio::time::timeout(Duration::from_millis(200), next).await else { return };
         for stored in batch.unwrap_or_default() {
             self.messages += 1;
-            if let Some(group) = self.groups.push(&stored).expect("no transaction is missing") {
-                self.apply(group);
+            if let Some(mut group) = self.groups.push(&stored).expect("no transaction is missing") {
+                let messages = match group.messages.take() {
+                    Some(messages) => messages,
+                    None => self.read_again(&group).await,
+                };
+                self.apply(&group, messages);
             }
         }
     }
 
-    fn apply(&mut self, group: Group) {
+    /// The messages of a group that is not kept in memory.
+    async fn read_again(&self, group: &Group) -> Vec<Changes> {
+        let again = Consumer::open(&self.client, "CHANGES_APP", group.first_sequence).await;
+        let (mut again, mut messages) = (again.expect("stream"), vec![]);
+        while again.next_sequence() <= group.last_sequence {
+            let batch = again.next_batch(1, 8 << 20).await.expect("messages");
+            messages.extend(batch.iter().map(|stored| decode(stored).expect("changes")));
+        }
+        messages
+    }
+
+    fn apply(&mut self, group: &Group, messages: Vec<Changes>) {
         self.groups_read += 1;
         if group.snapshot {
             self.snapshots += 1;
@@ -111,7 +127,7 @@ impl Mirror {
             self.schemas.clear();
         }
         let mut last = group.first_ordinal;
-        for changes in group.messages {
+        for changes in messages {
             if let Some(change) = changes.schema {
                 self.change(change.try_into().expect("schema"));
             }
@@ -139,7 +155,7 @@ impl Mirror {
                 }
             }
         }
-        self.position = group.position;
+        self.position = group.position.clone();
     }
 
     fn change(&mut self, change: SchemaChange) {

@@ -23,8 +23,19 @@ impl Program {
 
     /// With further arguments.
     pub(crate) fn start_with(url: &str, dir: &Path, mode: Mode, arguments: &[&str]) -> Self {
+        Self::start_program(Path::new(env!("CARGO_BIN_EXE_ingest-genji")), url, dir, mode, arguments)
+    }
+
+    /// Another build of it.
+    pub(crate) fn start_program(
+        program: &Path,
+        url: &str,
+        dir: &Path,
+        mode: Mode,
+        arguments: &[&str],
+    ) -> Self {
         let source = Source { name: "app".into(), path: dir.to_owned(), mode };
-        let child = Command::new(env!("CARGO_BIN_EXE_ingest-genji"))
+        let child = Command::new(program)
             .args(["--source", &source.to_string(), "--nats", url])
             .args(arguments)
             .stderr(if std::env::var_os("DELTAMESH_SHOW_LOGS").is_some() {
@@ -35,6 +46,10 @@ impl Program {
             .spawn()
             .expect("program");
         Self { child }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// SIGKILL.

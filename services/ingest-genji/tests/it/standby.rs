@@ -167,7 +167,7 @@ fn can_take_over(status: &Status) -> bool {
 }
 
 /// Every message demands the writer message that is the last one before it.
-async fn check_one_writer(client: &Client) {
+pub(crate) async fn check_one_writer(client: &Client) {
     let mut consumer = Consumer::open(client, "CHANGES_APP", 1).await.expect("stream");
     let last = consumer.bounds().await.expect("bounds").last;
     let mut writer = 0;

@@ -30,7 +30,7 @@ pub(crate) async fn purge(client: &Client, keep: u64) {
     api(client, "PURGE", &json!({ "keep": keep })).await;
 }
 
-async fn limit(client: &Client, bytes: u64, age: Duration) {
+pub(crate) async fn limit(client: &Client, bytes: u64, age: Duration) {
     let mut config = api(client, "INFO", &json!({})).await["config"].clone();
     config["max_bytes"] = bytes.into();
     config["max_age"] = u64::try_from(age.as_nanos()).expect("short").into();
