@@ -1,11 +1,12 @@
 //! Applying groups of a change stream.
 
-use deltamesh_change::{ChangeEvent, Item, Operation, RelationSchema};
+use deltamesh_change::{ChangeEvent, Item, Operation, RelationSchema, SchemaChange};
+use deltamesh_view::mirror_table;
 use rusqlite::{named_params, params_from_iter};
 
 use super::SqliteReplica;
 use super::delta::{Failure, Pending, Stamp, cells, flush};
-use super::mirror::{KEY_PAGE, mirror_table, quote};
+use super::mirror::{KEY_PAGE, quote};
 use crate::error::{At, Error, ErrorKind, Result};
 use crate::group::{Applied, Checkpoint, Group, Items};
 
@@ -185,8 +186,16 @@ impl SqliteReplica {
         self.visit(group, &mut |replica, item| match item {
             Item::Schema(change) => {
                 replica.flush(pending, group, applied)?;
+                if let SchemaChange::Define(schema) = change
+                    && let Some(former) = replica.state.other_case(&group.source, &schema.relation)
+                    && !defined.contains(&former.table)
+                {
+                    let (relation, dsid) = (former.schema.relation.clone(), former.schema.dsid);
+                    let drop = SchemaChange::Drop { relation, dsid };
+                    applied.schema_changes += usize::from(replica.change_schema(group, &drop)?);
+                }
                 applied.schema_changes += usize::from(replica.change_schema(group, change)?);
-                if let deltamesh_change::SchemaChange::Define(schema) = change {
+                if let SchemaChange::Define(schema) = change {
                     let table = mirror_table(&group.source, &schema.relation);
                     if !defined.contains(&table) {
                         replica.create_seen(&table, schema.key.len())?;
@@ -210,7 +219,7 @@ impl SqliteReplica {
         let dropped = dropped.filter(|mirror| !defined.contains(&mirror.table));
         let dropped = dropped.map(|mirror| (mirror.schema.relation.clone(), mirror.schema.dsid));
         for (relation, dsid) in dropped.collect::<Vec<_>>() {
-            let change = deltamesh_change::SchemaChange::Drop { relation, dsid };
+            let change = SchemaChange::Drop { relation, dsid };
             applied.schema_changes += usize::from(self.change_schema(group, &change)?);
         }
         Ok(())

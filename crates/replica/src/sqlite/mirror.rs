@@ -3,16 +3,11 @@
 use std::sync::Arc;
 
 use deltamesh_change::{ColumnType, RelationSchema};
-use deltamesh_view::{new_table, old_table};
+use deltamesh_view::{mirror_table, new_table, old_table};
 
 /// A name as SQL takes it.
 pub(crate) fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-/// Table of a mirror: `<source>__<relation>`.
-pub(crate) fn mirror_table(source: &str, relation: &str) -> String {
-    format!("{source}__{relation}")
 }
 
 /// Declared type of a column. Its affinity never changes what [`super::cell::Cell`] made; a reader recognises truth values

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use deltamesh_change::{RelationSchema, SchemaChange};
+use deltamesh_change::{Column, RelationSchema, SchemaChange};
+use deltamesh_view::mirror_table;
 use rusqlite::params;
 
 use super::SqliteReplica;
 use super::delta::Failure;
-use super::mirror::{Mirror, mirror_table, quote};
+use super::mirror::{Mirror, quote};
 use super::state::execute_all;
 use crate::error::{At, Error, ErrorKind, Result};
 use crate::group::Group;
@@ -28,10 +29,15 @@ impl SqliteReplica {
                 if !self.state.mirrors.contains_key(&former) {
                     return self.define(group, to);
                 }
+                if let Some(other) =
+                    self.state.other_case(source, &to.relation).filter(|other| other.table != former)
+                {
+                    return Err(same_name(source, &to.relation, other).into());
+                }
                 self.rename_mirror(&former, &table)?;
                 self.record_schema(source, from, to.dsid, None, &format!("rename to {}", to.relation))?;
                 self.record_schema(source, &to.relation, to.dsid, Some(to), &format!("rename from {from}"))?;
-                self.alter(source, &table, to)?;
+                self.alter(group, &table, to)?;
                 self.follow_schema(&[former, table], group)?;
                 Ok(true)
             }
@@ -58,6 +64,9 @@ impl SqliteReplica {
             .map_err(|error| Error::new(ErrorKind::Decode, place(), error.to_string()).caused_by(error))?;
         let table = mirror_table(&group.source, &schema.relation);
         let Some(known) = self.state.mirrors.get(&table).map(|mirror| mirror.schema.clone()) else {
+            if let Some(other) = self.state.other_case(&group.source, &schema.relation) {
+                return Err(same_name(&group.source, &schema.relation, other).into());
+            }
             let mirror = Mirror::new(&group.source, schema.clone());
             execute_all(&self.connection, &[mirror.create()], &table)?;
             execute_all(&self.connection, &mirror.connect(), &table)?;
@@ -71,7 +80,7 @@ impl SqliteReplica {
         }
         let difference = difference(&known, schema);
         self.record_schema(&group.source, &schema.relation, schema.dsid, Some(schema), &difference)?;
-        self.alter(&group.source, &table, schema)?;
+        self.alter(group, &table, schema)?;
         if known.columns != schema.columns || known.key != schema.key {
             self.follow_schema(&[table], group)?;
         }
@@ -79,25 +88,18 @@ impl SqliteReplica {
     }
 
     /// Gives a mirror its new columns, keeping the values of those that stay.
-    fn alter(&mut self, source: &str, table: &str, schema: &Arc<RelationSchema>) -> Result<()> {
+    fn alter(&mut self, group: &Group, table: &str, schema: &Arc<RelationSchema>) -> Result<()> {
         let Some(known) = self.state.mirrors.get(table).map(|mirror| mirror.schema.clone()) else {
             return Ok(());
         };
-        let mirror = Mirror::new(source, schema.clone());
+        let mirror = Mirror::new(&group.source, schema.clone());
         if known.columns != schema.columns || known.key != schema.key {
             self.freeze_readers(table)?;
             self.disconnect(table)?;
-            let kept = schema.columns.iter().filter(|column| known.column_index(&column.name).is_some());
-            let kept = kept.map(|column| quote(&column.name)).collect::<Vec<_>>().join(", ");
-            let building = format!("__deltamesh_building_{table}");
+            let building = building_table(table);
+            self.connection.execute(&mirror.create_named(&building), []).at(|| table)?;
+            self.keep_values(group, &known, schema, (table, &building))?;
             let statements = [
-                mirror.create_named(&building),
-                // A former row that the new key cannot tell apart from another is dropped; the source sends what it has.
-                format!(
-                    "INSERT OR REPLACE INTO main.{} ({kept}) SELECT {kept} FROM main.{}",
-                    quote(&building),
-                    quote(table)
-                ),
                 format!("DROP TABLE main.{}", quote(table)),
                 format!("ALTER TABLE main.{} RENAME TO {}", quote(&building), quote(table)),
             ];
@@ -108,11 +110,49 @@ impl SqliteReplica {
         Ok(())
     }
 
+    /// Copies the rows of a mirror to the table of its new schema. Without the columns of the new key they are the rows of
+    /// another relation that had the name before: a snapshot brings those that there are, and is asked for where none does.
+    fn keep_values(
+        &self,
+        group: &Group,
+        known: &RelationSchema,
+        schema: &RelationSchema,
+        (table, building): (&str, &str),
+    ) -> Result<()> {
+        let (table, building) = (quote(table), quote(building));
+        let former = |column: &Column| known.columns.get(known.column_index(&column.name)?);
+        let is_same = |key: &Column| former(key).is_some_and(|former| former.column_type == key.column_type);
+        let place = || format!("relation {}.{}", group.source, schema.relation);
+        if !schema.key_columns().all(is_same) {
+            let sql = format!("SELECT EXISTS (SELECT 1 FROM main.{table})");
+            let has_rows: bool = self.connection.query_row(&sql, [], |row| row.get(0)).at(place)?;
+            if has_rows && !group.snapshot {
+                return Err(Error::new(ErrorKind::Gap, place(), "has another key, and its rows are missing"));
+            }
+            return Ok(());
+        }
+        let kept = schema.columns.iter().filter(|column| former(column).is_some());
+        let kept = kept.map(|column| quote(&column.name)).collect::<Vec<_>>().join(", ");
+        let key = schema.key_columns().map(|column| format!("{} IS NOT NULL", quote(&column.name)));
+        let key = key.collect::<Vec<_>>().join(" AND ");
+        // A former row that the new key cannot tell apart from another is dropped; the source sends what it has.
+        let sql = format!(
+            "INSERT OR REPLACE INTO main.{building} ({kept}) SELECT {kept} FROM main.{table} WHERE {key}"
+        );
+        self.connection.execute(&sql, []).at(place)?;
+        Ok(())
+    }
+
     fn rename_mirror(&mut self, former: &str, table: &str) -> Result<()> {
         self.freeze_readers(former)?;
         self.disconnect(former)?;
-        let sql = format!("ALTER TABLE main.{} RENAME TO {}", quote(former), quote(table));
-        self.connection.execute(&sql, []).at(|| former)?;
+        self.drop_indexes(former)?;
+        // In two steps: SQLite takes names that differ in case for the same.
+        let between = building_table(table);
+        for (former, table) in [(former, between.as_str()), (between.as_str(), table)] {
+            let sql = format!("ALTER TABLE main.{} RENAME TO {}", quote(former), quote(table));
+            self.connection.execute(&sql, []).at(|| former)?;
+        }
         if let Some(known) = self.state.mirrors.remove(former) {
             let mirror = Mirror { table: table.to_owned(), ..known };
             execute_all(&self.connection, &mirror.connect(), table)?;
@@ -160,6 +200,16 @@ impl SqliteReplica {
         self.connection.execute(sql, values).at(place)?;
         Ok(())
     }
+}
+
+/// Name of a mirror while it is rebuilt or renamed.
+fn building_table(table: &str) -> String {
+    format!("__deltamesh_building_{table}")
+}
+
+fn same_name(source: &str, relation: &str, other: &Mirror) -> Error {
+    let reason = format!("only case tells its name from {}", other.schema.relation);
+    Error::new(ErrorKind::Conflict, format!("relation {source}.{relation}"), reason)
 }
 
 /// What a new schema changes, in words: `add b, drop c, type of a, key`.

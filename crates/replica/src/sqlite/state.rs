@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use deltamesh_change::{EnginePosition, RelationSchema, SourcePosition};
 use deltamesh_view::{
-    Catalog, CreateView, Dialect, Program, Statement, ViewDefinition, parse_statements, plan,
+    Catalog, CreateView, Dialect, Program, Statement, ViewDefinition, mirror_table, parse_statements, plan,
 };
 use rusqlite::{Connection, OptionalExtension as _};
 
@@ -89,6 +89,14 @@ impl State {
 
     pub(crate) fn view(&self, name: &str) -> Option<&View> {
         self.views.iter().find(|view| view.name.eq_ignore_ascii_case(name))
+    }
+
+    /// The mirror whose name only case tells from that of a relation: SQL takes the two for one.
+    pub(crate) fn other_case(&self, source: &str, relation: &str) -> Option<&Mirror> {
+        let table = mirror_table(source, relation);
+        self.mirrors
+            .values()
+            .find(|mirror| mirror.table != table && mirror.table.eq_ignore_ascii_case(&table))
     }
 
     /// Views that read one of the tables, directly or through other views, in order of creation.

@@ -307,19 +307,21 @@ impl SqliteReplica {
             }
             None => return Ok(false),
         }
-        let indexes = {
-            let sql = "SELECT name FROM main.sqlite_schema
-                       WHERE type = 'index' AND tbl_name = ?1 AND sql IS NOT NULL";
-            let mut statement = self.connection.prepare(sql).at(|| name)?;
-            let names = statement.query_map([storage], |row| row.get::<_, String>(0)).at(|| name)?;
-            names.collect::<rusqlite::Result<Vec<_>>>().at(|| name)?
-        };
-        for index in indexes {
-            self.connection.execute(&format!("DROP INDEX main.{}", quote(&index)), []).at(|| name)?;
-        }
+        self.drop_indexes(storage)?;
         let sql = format!("ALTER TABLE main.{} RENAME TO {}", quote(storage), quote(&former));
         self.connection.execute(&sql, []).at(|| name)?;
         Ok(true)
+    }
+
+    /// Drops the indexes of a table that views asked for: a renamed table would keep their names.
+    pub(super) fn drop_indexes(&self, table: &str) -> Result<()> {
+        let sql =
+            "SELECT name FROM main.sqlite_schema WHERE type = 'index' AND tbl_name = ?1 AND sql IS NOT NULL";
+        let mut statement = self.connection.prepare(sql).at(|| table)?;
+        let names = statement.query_map([table], |row| row.get::<_, String>(0)).at(|| table)?;
+        let names = names.collect::<rusqlite::Result<Vec<_>>>().at(|| table)?;
+        let drops = names.iter().map(|name| format!("DROP INDEX main.{}", quote(name)));
+        execute_all(&self.connection, &drops.collect::<Vec<_>>(), table)
     }
 
     /// Gives the rows that were set aside their table's name back.
@@ -384,8 +386,8 @@ impl SqliteReplica {
     /// Indexes on bases that no other view needs any more.
     fn drop_unused_indexes(&self, definition: &ViewDefinition) -> Result<()> {
         for index in &definition.indexes {
-            let used = self.state.views.iter().any(|view| view.definition.indexes.contains(index));
-            if !used {
+            let mut needed = self.state.views.iter().flat_map(|view| &view.definition.indexes);
+            if !needed.any(|other| other.name.eq_ignore_ascii_case(&index.name)) {
                 let sql = format!("DROP INDEX IF EXISTS main.{}", quote(&index.name));
                 self.connection.execute(&sql, []).at(|| index.name.as_str())?;
             }

@@ -159,6 +159,26 @@ fn a_renamed_relation_takes_rows() {
     }
 }
 
+/// The relation was dropped while nobody looked, and another has its name.
+#[test]
+fn a_relation_comes_back_with_another_key() {
+    use ColumnType::{Int, Text};
+    for columns in [[("id", Text), ("login", Text)], [("login", Text), ("code", Int)]] {
+        let mut fixture = Fixture::new();
+        fixture.apply(vec![define(&user_schema()), user(1, "ann")]);
+        let other = schema("user", 3, &columns, &[usize::from(columns[0].0 == "login")]);
+        let row = columns.map(|(_, kind)| if kind == Int { Value::Int(5) } else { "a".into() }).to_vec();
+        let group = fixture.group_at(2, false, vec![define(&other), upsert(&other, row.clone())]);
+        let error = fixture.replica().apply(&[group]).unwrap_err();
+        assert_eq!(error.to_string(), "relation app.user: has another key, and its rows are missing");
+        assert_eq!(error.kind(), ErrorKind::Gap);
+        let snapshot = fixture.snapshot(vec![define(&other), read(&other, row)]);
+        fixture.replica().apply(&[snapshot]).unwrap();
+        let expected = if columns[0].0 == "id" { r#"["a","a"]"# } else { r#"["a",5]"# };
+        assert_eq!(fixture.rows("SELECT * FROM app__user"), expected);
+    }
+}
+
 #[test]
 fn a_full_disk_leaves_everything_as_it_was() {
     let mut fixture = Fixture::new();
@@ -191,4 +211,26 @@ fn rows_that_break_the_schema_are_refused() {
         assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Decode, reason));
     }
     expect![""].assert_eq(&fixture.rows(MESSAGES));
+}
+
+/// SQL takes them for one relation.
+#[test]
+fn names_that_differ_in_case() {
+    let mut fixture = Fixture::new();
+    let upper = schema("User", 3, &[("id", ColumnType::Int), ("login", ColumnType::Text)], &[0]);
+    fixture.apply(vec![define(&user_schema()), user(1, "ann")]);
+    let both = fixture.group_at(2, false, vec![define(&upper)]);
+    let error = fixture.replica().apply(&[both]).unwrap_err();
+    assert_eq!(error.to_string(), "relation app.User: only case tells its name from user");
+    let rename = Item::Schema(SchemaChange::Rename { from: "user".into(), to: upper.clone() });
+    fixture.apply(vec![rename, upsert(&upper, vec![Value::Int(2), "bob".into()])]);
+    expect![[r#"
+        [1,"ann"]
+        [2,"bob"]"#]]
+    .assert_eq(&fixture.rows("SELECT * FROM app__user ORDER BY id"));
+    let snapshot = fixture
+        .snapshot(vec![define(&user_schema()), read(&user_schema(), vec![Value::Int(2), "bo".into()])]);
+    fixture.replica().apply(&[snapshot]).unwrap();
+    expect![[r#"[2,"bo"]"#]].assert_eq(&fixture.rows("SELECT * FROM app__user ORDER BY id"));
+    assert_eq!(fixture.replica().relations().len(), 1);
 }

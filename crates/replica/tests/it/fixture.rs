@@ -141,7 +141,7 @@ pub(crate) fn define(schema: &Arc<RelationSchema>) -> Item {
     Item::Schema(SchemaChange::Define(schema.clone()))
 }
 
-fn key(schema: &RelationSchema, row: &[Value]) -> Vec<Value> {
+pub(crate) fn key(schema: &RelationSchema, row: &[Value]) -> Vec<Value> {
     schema.key.iter().map(|&index| row[index].clone()).collect()
 }
 

@@ -3,6 +3,7 @@
 
 mod apply;
 mod fixture;
+mod model;
 mod oracle;
 mod stream;
 mod views;

@@ -267,6 +267,28 @@ fn a_view_that_is_not_stored_follows_its_relation() {
     .assert_eq(&fixture.changes(0));
 }
 
+/// Its name may only differ in case from the one that the index was made for.
+#[test]
+fn a_relation_in_place_of_another_has_its_indexes() {
+    for name in ["message", "Message"] {
+        let mut fixture = chat();
+        fixture.replica().execute(FEED).unwrap();
+        let columns = [
+            ("id", ColumnType::Int),
+            ("chat", ColumnType::Int),
+            ("sender", ColumnType::Int),
+            ("body", ColumnType::Text),
+        ];
+        let (former, new) = (schema("note", 3, &columns, &[0]), schema(name, 4, &columns, &[0]));
+        let rename = Item::Schema(SchemaChange::Rename { from: "message".into(), to: former });
+        fixture.apply(vec![rename, define(&new)]);
+        fixture.verify();
+        let indexed =
+            "SELECT DISTINCT tbl_name FROM sqlite_schema WHERE type = 'index' AND name LIKE '%sender'";
+        assert_eq!(fixture.rows(indexed), format!("[\"app__{name}\"]"));
+    }
+}
+
 #[test]
 fn a_large_view_is_recorded_in_slices() {
     let mut fixture = Fixture::new();
