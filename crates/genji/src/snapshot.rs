@@ -73,14 +73,12 @@ impl Snapshot {
         } else if follower.host_was_replaced()? {
             process_start = u64::MAX;
         }
-        let open = spill::take_open(&tables, &mut overlay, process_start)?;
         let mut pending = Pending::default();
         let mut position = end;
-        if let Some(open) = open {
+        if let Some(first) = spill::take_open(&tables, &mut overlay, process_start, end, &mut pending)? {
             // A position inside the tables cannot be read again: it names no log.
-            let before = EnginePosition { sequence: open.first, log: 0, offset: 0 };
-            position = quiet.filter(|quiet| quiet.sequence <= open.first).unwrap_or(before);
-            pending.push(engine, open.record, end)?;
+            let before = EnginePosition { sequence: first, log: 0, offset: 0 };
+            position = quiet.filter(|quiet| quiet.sequence <= first).unwrap_or(before);
         }
         let mut faults = Faults::default();
         let catalog = read_catalog(&tables, &overlay, &mut faults)?;

@@ -18,6 +18,9 @@ mod spool;
 
 pub(crate) use spool::Spool;
 
+/// Size that a record of an open transaction's effect has at least, if more follows.
+const RECORD_BYTES: usize = 1 << 20;
+
 /// What a batch means for the transaction that it belongs to: the most that one of its operations means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Part {
@@ -105,17 +108,15 @@ fn catalog_operations(engine: Engine, batch: &Batch<'_>) -> Option<Vec<u8>> {
 struct BeforeImage {
     sequence: u64,
     value: Option<Vec<u8>>,
+    /// Whether it has a value now.
+    is_written: bool,
 }
 
-/// A transaction that is open in the engine at the position of a snapshot.
-pub(crate) struct OpenTransaction {
-    /// Sequence number in its first part.
-    pub(crate) first: u64,
-    /// Its effect so far, as one batch.
-    pub(crate) record: Vec<u8>,
-}
+/// The keys that an open transaction touched, as they were before it: in memory.
+type BeforeImages = HashMap<Vec<u8>, BeforeImage>;
 
-/// Finds an open spilled transaction, takes its effect out of `overlay`, and returns it.
+/// Finds an open spilled transaction, takes its effect out of `overlay`, and adds it to `pending`, which lies at `end`.
+/// Returns the sequence number in its first part.
 ///
 /// Keys of the rollback segment below `process_start` were orphaned by a host that died: Genji does not roll them back,
 /// so what they belong to is committed. Segment keys that do not decode occur in real databases and are passed over.
@@ -123,40 +124,78 @@ pub(crate) fn take_open(
     tables: &[LiveTable],
     overlay: &mut Overlay,
     process_start: u64,
-) -> Result<Option<OpenTransaction>, Error> {
-    let engine = overlay.engine();
-    let before = before_images(tables, overlay, process_start)?;
+    end: EnginePosition,
+    pending: &mut Pending,
+) -> Result<Option<u64>, Error> {
+    let mut before = before_images(tables, overlay, process_start)?;
     let Some(first) = before.values().map(|image| image.sequence).min() else { return Ok(None) };
-    let mut prefixes: Vec<Vec<u8>> =
-        before.keys().filter_map(|key| engine.namespace_of(key)).map(|it| engine.prefix(it)).collect();
-    prefixes.sort_unstable();
-    prefixes.dedup();
-    let mut written = Vec::new();
-    for prefix in prefixes {
-        let mut scan = Scan::new(tables, overlay, prefix)?;
-        while let Some(found) = scan.next()? {
-            if before.contains_key(&found.key) {
-                written.push(found);
-            }
-        }
-    }
-    written.sort_by_key(|found| found.sequence);
-    let mut batch = BatchWriter::new();
-    let kept: std::collections::HashSet<&[u8]> = written.iter().map(|found| found.key.as_slice()).collect();
-    before.keys().filter(|key| !kept.contains(key.as_slice())).for_each(|key| batch.delete(key));
-    written.iter().for_each(|found| batch.set(&found.key, &found.value));
-    let record = batch.finish(first);
+    keep_effect(tables, overlay, &mut before, Effect { first, end, pending, batch: BatchWriter::new() })?;
     for (key, image) in before {
         overlay.restore(key, image.value);
     }
-    Ok(Some(OpenTransaction { first, record }))
+    Ok(Some(first))
 }
 
-fn before_images(
+/// The effect of an open transaction, as records.
+struct Effect<'a> {
+    first: u64,
+    end: EnginePosition,
+    pending: &'a mut Pending,
+    batch: BatchWriter,
+}
+
+impl Effect<'_> {
+    /// Adds the batch to what is pending when it is large enough, or in any case.
+    fn flush(&mut self, engine: Engine, at: usize) -> Result<(), Error> {
+        if self.batch.is_empty() || self.batch.size() < at {
+            return Ok(());
+        }
+        self.pending.push(engine, std::mem::take(&mut self.batch).finish(self.first), self.end)
+    }
+}
+
+/// Keeps what the transaction has done so far, in the order that a reader needs: the ends of keys while their tables are
+/// known, then definitions, then rows.
+fn keep_effect(
     tables: &[LiveTable],
     overlay: &Overlay,
-    process_start: u64,
-) -> Result<HashMap<Vec<u8>, BeforeImage>, Error> {
+    before: &mut BeforeImages,
+    mut effect: Effect<'_>,
+) -> Result<(), Error> {
+    let engine = overlay.engine();
+    let mut namespaces: Vec<i64> = before.keys().filter_map(|key| engine.namespace_of(key)).collect();
+    namespaces.sort_unstable();
+    namespaces.dedup();
+    let mut definitions = Vec::new();
+    for &namespace in &namespaces {
+        let mut scan = Scan::new(tables, overlay, engine.prefix(namespace))?;
+        while let Some(found) = scan.next()? {
+            let Some(image) = before.get_mut(&found.key) else { continue };
+            image.is_written = true;
+            if namespace == key::CATALOG {
+                definitions.push(found);
+            }
+        }
+    }
+    for (key, _) in before.iter().filter(|(_, image)| !image.is_written) {
+        effect.batch.delete(key);
+        effect.flush(engine, RECORD_BYTES)?;
+    }
+    definitions.sort_by_key(|found| found.sequence);
+    definitions.iter().for_each(|found| effect.batch.set(&found.key, &found.value));
+    for namespace in namespaces.into_iter().filter(|&namespace| namespace != key::CATALOG) {
+        let mut scan = Scan::new(tables, overlay, engine.prefix(namespace))?;
+        while let Some(found) = scan.next()? {
+            if before.contains_key(&found.key) {
+                effect.batch.set(&found.key, &found.value);
+                effect.flush(engine, RECORD_BYTES)?;
+            }
+        }
+    }
+    effect.flush(engine, 0)
+}
+
+fn before_images(tables: &[LiveTable], overlay: &Overlay, process_start: u64) -> Result<BeforeImages, Error> {
     let engine = overlay.engine();
     let mut cleared = overlay.cleared;
     for table in tables {
@@ -176,7 +215,7 @@ fn before_images(
         }
         if let Some(original) = engine.original(&found.key) {
             let value = Some(found.value).filter(|value| *value != [0]);
-            images.insert(original, BeforeImage { sequence: found.sequence, value });
+            images.insert(original, BeforeImage { sequence: found.sequence, value, is_written: false });
         }
     }
     Ok(images)
