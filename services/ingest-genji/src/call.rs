@@ -2,7 +2,7 @@
 
 use deltamesh_change::Value;
 use deltamesh_genji::sql::{Parameters, Statement, parse};
-use deltamesh_genji::{Database, ErrorKind, Session, Submitted};
+use deltamesh_genji::{Database, Error, ErrorKind, Session, Submitted};
 use deltamesh_jetstream::{Code, Request, ServiceError};
 use deltamesh_wire::proto::change::v1::Document;
 use deltamesh_wire::proto::source::v1::{ExecuteRequest, MutateRequest, Mutation};
@@ -106,16 +106,47 @@ impl Work {
             Self::Execute { statement, bound } => {
                 let mut pages = Pages::new(max_message, room);
                 let ran = session.run(&statement, bound.parameters(), &mut |row| pages.push(row));
-                let (rows, submitted) = ran.map_err(|error| match error.kind() {
-                    ErrorKind::Unsupported if pages.is_refused() => {
-                        ServiceError::new(Code::ResourceExhausted, error.to_string())
-                    }
-                    _ => refusal(&error),
-                })?;
-                let answer = Answer::Executed { rows, session: String::new(), returned: pages.finish() };
-                Ok((submitted, answer))
+                let (rows, submitted) = ran.map_err(|error| unreturned(&error, &pages))?;
+                Ok((submitted, executed(rows, pages)))
             }
         }
+    }
+
+    /// Runs a SELECT over what is committed, while the session of another is open. None where it has to wait: it is something
+    /// else, or the session has written too much to read beside it.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub(crate) fn read(
+        &self,
+        database: &Database,
+        max_message: usize,
+        room: &Room,
+    ) -> Result<Option<Answer>, ServiceError> {
+        let Self::Execute { statement, bound } = self else { return Ok(None) };
+        let Statement::Select(select) = statement.as_ref() else { return Ok(None) };
+        if select.takes_values() {
+            return Ok(None);
+        }
+        let mut pages = Pages::new(max_message, room);
+        let ran = database.select(select, bound.parameters(), &mut |row| pages.push(row));
+        let is_run = ran.map_err(|error| unreturned(&error, &pages))?;
+        Ok(is_run.then(|| executed(0, pages)))
+    }
+}
+
+/// The answer of a statement.
+fn executed(rows: u64, pages: Pages) -> Answer {
+    Answer::Executed { rows, session: String::new(), returned: pages.finish() }
+}
+
+/// Why a statement failed: its own error, or that its rows are too many.
+fn unreturned(error: &Error, pages: &Pages) -> ServiceError {
+    match error.kind() {
+        ErrorKind::Unsupported if pages.is_refused() => {
+            ServiceError::new(Code::ResourceExhausted, error.to_string())
+        }
+        _ => refusal(error),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Who writes next: requests one after the other, and sessions, whose transaction is open between requests.
 //!
 //! Genji has one writer, so one session is open at a time. The requests of others wait meanwhile, in order and for a limited
-//! time. A session ends by COMMIT or ROLLBACK, or by time; what became of it is remembered (`commits` of what was committed).
+//! time; a SELECT reads what is committed and is answered at once. A session ends by COMMIT or ROLLBACK, or by time; what became of it is remembered (`commits` of what was committed).
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -232,7 +232,7 @@ impl<'d> Serving<'d> {
     fn take(&mut self, task: Task) {
         match task {
             Task::Call(call) if call.session.is_empty() && self.open.is_none() => self.run_alone(*call),
-            Task::Call(call) if call.session.is_empty() => self.wait(Task::Call(call)),
+            Task::Call(call) if call.session.is_empty() => self.run_beside(call),
             Task::Call(call) if self.open.as_ref().is_some_and(|open| open.name == call.session) => {
                 self.run_in_session(*call);
             }
@@ -275,6 +275,15 @@ impl<'d> Serving<'d> {
                 self.answer(request, submitted, answer);
             }
             Err(error) => self.thread.refuse(request, error),
+        }
+    }
+
+    /// Runs a request beside the open session, if it only reads what is committed; else it waits.
+    fn run_beside(&mut self, call: Box<Call>) {
+        match call.work.read(self.database, self.thread.max_message, &self.thread.room) {
+            Ok(Some(answer)) => self.answer(call.request, None, answer),
+            Ok(None) => self.wait(Task::Call(call)),
+            Err(error) => self.thread.refuse(call.request, error),
         }
     }
 

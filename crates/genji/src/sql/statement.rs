@@ -180,8 +180,9 @@ impl Select {
         self.table.as_deref().into_iter().chain(others)
     }
 
-    /// Whether it takes values of sequences.
-    pub(crate) fn takes_values(&self) -> bool {
+    /// Whether it takes values of sequences, which is a write.
+    #[must_use]
+    pub fn takes_values(&self) -> bool {
         self.projections.iter().any(Projection::takes_values)
             || self.compound.iter().any(|other| other.select.takes_values())
     }

@@ -21,6 +21,7 @@ use super::sync::SyncQueue;
 use super::transaction::WriteTransaction;
 use crate::batch::{Batch, BatchWriter};
 use crate::catalog::{CatalogEntry, EntryKind, Owner, TableDefinition};
+use crate::sql::{Parameters, Select};
 use crate::{Error, ErrorKind, key};
 
 /// Tables of level 0 at which transactions wait for compaction, as Pebble's do.
@@ -265,6 +266,28 @@ impl Database {
                 Ok((key::split(&key)?.values()?, row::read(&table.definition.document, &value)?))
             }))
         })
+    }
+
+    /// Runs a SELECT over what is committed, beside the open transaction. Says whether it was run: not beside a transaction larger
+    /// than [`HostOptions::spill_bytes`], of which parts are written. What is committed meanwhile it may see in part.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] if it takes values of sequences, or what reading meets.
+    pub fn select(
+        &self,
+        select: &Select,
+        parameters: Parameters<'_>,
+        sink: &mut dyn FnMut(Document) -> Result<bool, Error>,
+    ) -> Result<bool, Error> {
+        if select.takes_values() {
+            return Err(Error::new(ErrorKind::Unsupported, "values of sequences are taken in a transaction"));
+        }
+        let Ok(_committed) = self.readers.try_read() else { return Ok(false) };
+        // It writes nothing, so it needs no files, and leaves the writer to the open transaction.
+        let writer = Mutex::new(Writer { files: None, sequences: Positions::new(), failure: None });
+        let guard = writer.lock().unwrap_or_else(PoisonError::into_inner);
+        WriteTransaction::new(self, guard).select(select, parameters, sink)?;
+        Ok(true)
     }
 
     /// Whether tables wait in vain to be merged downwards, because the real engine wrote texts of 128 bytes and more into keys,

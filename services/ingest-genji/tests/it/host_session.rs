@@ -62,6 +62,29 @@ async fn one_transaction_after_the_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_select_does_not_wait_for_a_session() {
+    let (nats, client, dir) = start().await;
+    let ingest = Ingest::start(&nats, dir.path(), Mode::Host);
+    let sql = Sql::new(&client);
+    sql.insist("", "CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT)").await.expect("table");
+    sql.run("", "CREATE SEQUENCE s").await.expect("sequence");
+    sql.run("", "INSERT INTO t (id, name) VALUES (1, 'a')").await.expect("insert");
+    let session = sql.begin().await;
+    sql.run(&session, "INSERT INTO t (id, name) VALUES (2, 'b')").await.expect("insert");
+    sql.run(&session, "UPDATE t SET name = 'x' WHERE id = 1").await.expect("update");
+    assert_eq!(sql.rows("", "SELECT * FROM t").await, [r#"{"id":1,"name":"a"}"#]);
+    assert_eq!(sql.rows("", "SELECT count(*) FROM t").await, [r#"{"COUNT(*)":1}"#]);
+    check_refused(sql.run("", "SELECT * FROM u").await, Code::NotFound, "no table u");
+    // It takes a value, so it waits.
+    let next = sql.ask("SELECT NEXT VALUE FOR s").await;
+    assert_eq!(sql.rows(&session, "SELECT name FROM t").await, [r#"{"name":"x"}"#, r#"{"name":"b"}"#]);
+    sql.run(&session, "COMMIT").await.expect("commit");
+    assert_eq!(next.take().await.expect("waits").documents.len(), 1);
+    assert_eq!(sql.rows("", "SELECT id FROM t").await, [r#"{"id":1}"#, r#"{"id":2}"#]);
+    ingest.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_sessions_refuse() {
     let (nats, client, dir) = start().await;
     let ingest = Ingest::start(&nats, dir.path(), Mode::Host);

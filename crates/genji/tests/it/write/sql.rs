@@ -3,8 +3,8 @@
 
 use anyhow::Result;
 use deltamesh_change::{Value, to_json};
-use deltamesh_genji::sql::Parameters;
-use deltamesh_genji::{Database, ErrorKind, Session};
+use deltamesh_genji::sql::{Parameters, Statement, parse};
+use deltamesh_genji::{Database, ErrorKind, HostOptions, Session};
 use deltamesh_testkit::GenjiHost;
 use expect_test::{Expect, expect};
 
@@ -593,4 +593,35 @@ fn sessions() {
     drop(session);
     assert_eq!(database.scan("t").unwrap().len(), 2);
     assert_eq!(database.execute("BEGIN", &[]).unwrap_err().to_string(), "transactions need a session");
+}
+
+#[test]
+fn a_select_beside_an_open_transaction() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = HostOptions { spill_bytes: 1 << 10, ..HostOptions::default() };
+    let database = Database::open(dir.path(), &options).unwrap();
+    run(&database, &["CREATE TABLE t (id INTEGER PRIMARY KEY, u TEXT)", "INSERT INTO t VALUES (1, 'a')"]);
+    let select = |sql: &str| {
+        let Statement::Select(select) = parse(sql).unwrap() else { panic!("{sql} is no SELECT") };
+        let mut rows = Vec::new();
+        let ran = database.select(&select, Parameters::Positional(&[]), &mut |row| {
+            rows.push(row);
+            Ok(true)
+        });
+        ran.map(|ran| (ran, texts(rows))).map_err(|error| error.to_string())
+    };
+    let mut transaction = database.begin();
+    transaction.execute("UPDATE t SET u = 'b'", &[]).unwrap();
+    transaction.execute("CREATE TABLE other (id INTEGER PRIMARY KEY)", &[]).unwrap();
+    assert_eq!(select("SELECT u FROM t"), Ok((true, vec![r#"{"u":"a"}"#.to_owned()])));
+    assert_eq!(select("SELECT * FROM other"), Err("no table other".to_owned()));
+    let reason = "values of sequences are taken in a transaction";
+    assert_eq!(select("SELECT NEXT VALUE FOR s"), Err(reason.to_owned()));
+    // Parts of it are written from here on.
+    for id in 2..100 {
+        transaction.execute("INSERT INTO t VALUES (?, 'c')", &[Value::Int(id)]).unwrap();
+    }
+    assert_eq!(select("SELECT u FROM t"), Ok((false, vec![])));
+    drop(transaction);
+    assert_eq!(select("SELECT u FROM t"), Ok((true, vec![r#"{"u":"a"}"#.to_owned()])));
 }
