@@ -1,14 +1,11 @@
 //! Buckets of current values: modules, their status, replicas.
 
-use std::time::Duration;
-
 use async_nats::jetstream::kv;
 use bytes::Bytes;
 use futures::StreamExt as _;
-use futures::future::BoxFuture;
 use tokio::sync::watch;
 
-use crate::client::backoff;
+use crate::reopen::Reopen;
 use crate::topology::{BucketName, ensure_bucket};
 use crate::{Client, Error};
 
@@ -97,11 +94,9 @@ impl Bucket {
         Watch {
             store: self.store.clone(),
             watch: None,
-            opening: None,
-            losses: self.losses.clone(),
+            reopen: Reopen::new(self.losses.clone()),
             current: Progress::Reading,
             revision: 0,
-            attempt: 0,
         }
     }
 }
@@ -119,12 +114,9 @@ enum Progress {
 pub struct Watch {
     store: kv::Store,
     watch: Option<kv::Watch>,
-    /// The next `watch`. Kept here, so that a caller who drops every future after a moment gets there too.
-    opening: Option<BoxFuture<'static, Result<Opened, Error>>>,
-    losses: watch::Receiver<u64>,
+    reopen: Reopen<Opened>,
     current: Progress,
     revision: u64,
-    attempt: usize,
 }
 
 impl Watch {
@@ -145,13 +137,13 @@ impl Watch {
             let received = tokio::select! {
                 biased;
                 received = watch.next() => received,
-                _ = self.losses.changed() => None,
+                () = self.reopen.lost() => None,
             };
             let Some(Ok(entry)) = received else {
                 self.watch = None;
                 continue;
             };
-            self.attempt = 0;
+            self.reopen.succeeded();
             if self.current == Progress::Reading && entry.delta == 0 {
                 self.current = Progress::Complete;
             }
@@ -165,20 +157,8 @@ impl Watch {
 
     /// Watches from the beginning or, after a loss, from behind the last revision that was returned.
     async fn reopen(&mut self) -> Result<(), Error> {
-        let opening = match &mut self.opening {
-            Some(opening) => opening,
-            None => {
-                let delay = if self.attempt > 0 { backoff(self.attempt) } else { Duration::ZERO };
-                self.attempt += 1;
-                // A loss from here on is found when entries are awaited.
-                self.losses.mark_unchanged();
-                let behind = (self.current != Progress::Reading).then_some(self.revision);
-                self.opening.insert(Box::pin(open(self.store.clone(), behind, delay)))
-            }
-        };
-        let opened = opening.await;
-        self.opening = None;
-        let Opened { watch, is_empty } = opened?;
+        let behind = (self.current != Progress::Reading).then_some(self.revision);
+        let Opened { watch, is_empty } = self.reopen.open(|| open(self.store.clone(), behind)).await?;
         if self.current == Progress::Reading {
             self.revision = 0;
             if is_empty {
@@ -198,8 +178,7 @@ struct Opened {
 }
 
 /// Watches from behind a revision, or from the beginning.
-async fn open(store: kv::Store, behind: Option<u64>, delay: Duration) -> Result<Opened, Error> {
-    tokio::time::sleep(delay).await;
+async fn open(store: kv::Store, behind: Option<u64>) -> Result<Opened, Error> {
     let action = || format!("watch bucket {}", store.name);
     let watched = match behind {
         Some(revision) => store.watch_all_from_revision(revision + 1).await,

@@ -4,12 +4,10 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::pull;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer};
-use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _};
-use tokio::sync::watch;
 
-use crate::client::backoff;
 use crate::journal::{Journal, StreamJournal};
+use crate::reopen::Reopen;
 use crate::{Client, Error, ErrorKind, Headers, Stored};
 
 /// The server says at least this often that it is still there.
@@ -29,12 +27,9 @@ pub struct Consumer {
     /// Sequence of the next message to return.
     next: u64,
     messages: Option<pull::Stream>,
-    /// The next `messages`. Kept here, so that a caller who drops every future after a moment gets there too.
-    opening: Option<BoxFuture<'static, Result<pull::Stream, Error>>>,
-    losses: watch::Receiver<u64>,
+    reopen: Reopen<pull::Stream>,
     /// Taken from the stream, but beyond the last batch's bounds.
     spare: Option<Stored>,
-    attempt: usize,
 }
 
 impl Consumer {
@@ -51,10 +46,8 @@ impl Consumer {
             journal,
             next,
             messages: None,
-            opening: None,
-            losses: client.losses(),
+            reopen: Reopen::new(client.losses()),
             spare: None,
-            attempt: 0,
         };
         check(&consumer.journal, next).await?;
         Ok(consumer)
@@ -108,13 +101,15 @@ impl Consumer {
         }
         loop {
             let Some(messages) = self.messages.as_mut() else {
-                self.reopen().await?;
+                let (client, journal, next) = (&self.client, &self.journal, self.next);
+                let opened = self.reopen.open(|| open(client.clone(), journal.clone(), next)).await?;
+                self.messages = Some(opened);
                 continue;
             };
             let received = tokio::select! {
                 biased;
                 received = messages.next() => received,
-                _ = self.losses.changed() => None,
+                () = self.reopen.lost() => None,
             };
             // Connection lost, heartbeats missed, consumer gone: begin again from where we are.
             let Some(Ok(message)) = received else {
@@ -130,40 +125,15 @@ impl Consumer {
                 check(&self.journal, self.next).await?;
                 continue;
             }
-            self.attempt = 0;
+            self.reopen.succeeded();
             self.next += 1;
             return Ok(message);
         }
     }
-
-    /// Reads on at the next message, after a delay that grows with each attempt.
-    async fn reopen(&mut self) -> Result<(), Error> {
-        let opening = match &mut self.opening {
-            Some(opening) => opening,
-            None => {
-                let delay = if self.attempt > 0 { backoff(self.attempt) } else { Duration::ZERO };
-                self.attempt += 1;
-                // A loss from here on is found when messages are awaited.
-                self.losses.mark_unchanged();
-                let (client, journal) = (self.client.clone(), self.journal.clone());
-                self.opening.insert(Box::pin(open(client, journal, self.next, delay)))
-            }
-        };
-        let opened = opening.await;
-        self.opening = None;
-        self.messages = Some(opened?);
-        Ok(())
-    }
 }
 
 /// Creates a consumer at the server that starts at message `next`.
-async fn open(
-    client: Client,
-    journal: StreamJournal,
-    next: u64,
-    delay: Duration,
-) -> Result<pull::Stream, Error> {
-    tokio::time::sleep(delay).await;
+async fn open(client: Client, journal: StreamJournal, next: u64) -> Result<pull::Stream, Error> {
     check(&journal, next).await?;
     let action = || format!("read {} from {next}", journal.name());
     let config = pull::Config {

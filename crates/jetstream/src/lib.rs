@@ -18,9 +18,12 @@ mod metrics;
 mod pack;
 mod publisher;
 mod recovery;
+mod reopen;
 mod service;
 mod status;
 mod topology;
+
+pub use deltamesh_nats_grpc::Code;
 
 pub use bucket::{Bucket, BucketEvent, Entry, Watch};
 pub use client::{ANSWER_TIMEOUT, Client, backoff, connect};
@@ -37,6 +40,6 @@ pub use message::{Message, Stored};
 pub use pack::{GroupPacker, SnapshotPacker};
 pub use publisher::Publisher;
 pub use recovery::{Recovered, next_dsid, recover_changes};
-pub use service::{Code, Replies, Request, Requests, ServiceError};
+pub use service::{Replies, Request, Requests, ServiceError};
 pub use status::{Fault, Hop, Status, StatusBoard, answer_status, gather_status, now_us};
 pub use topology::{BucketName, ensure_changes, ensure_feed};

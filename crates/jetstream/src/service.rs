@@ -3,57 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use deltamesh_nats_grpc::Code;
 use deltamesh_wire::header;
 use futures::StreamExt as _;
 
 use crate::{Client, Error, ErrorKind, Headers};
-
-/// A number of gRPC's status codes, which name the outcome of requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(u8)]
-#[allow(missing_docs)]
-pub enum Code {
-    Unknown = 2,
-    InvalidArgument = 3,
-    DeadlineExceeded = 4,
-    NotFound = 5,
-    AlreadyExists = 6,
-    PermissionDenied = 7,
-    ResourceExhausted = 8,
-    FailedPrecondition = 9,
-    Aborted = 10,
-    OutOfRange = 11,
-    Unimplemented = 12,
-    Internal = 13,
-    Unavailable = 14,
-    DataLoss = 15,
-    Unauthenticated = 16,
-}
-
-impl Code {
-    const ALL: [Self; 15] = [
-        Self::Unknown,
-        Self::InvalidArgument,
-        Self::DeadlineExceeded,
-        Self::NotFound,
-        Self::AlreadyExists,
-        Self::PermissionDenied,
-        Self::ResourceExhausted,
-        Self::FailedPrecondition,
-        Self::Aborted,
-        Self::OutOfRange,
-        Self::Unimplemented,
-        Self::Internal,
-        Self::Unavailable,
-        Self::DataLoss,
-        Self::Unauthenticated,
-    ];
-
-    fn from_header(text: &str) -> Self {
-        let number = text.parse::<u8>().unwrap_or(Self::Unknown as u8);
-        Self::ALL.into_iter().find(|code| *code as u8 == number).unwrap_or(Self::Unknown)
-    }
-}
 
 /// The answer of a service that refused or failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -155,7 +109,7 @@ impl Request {
         let text = error.message.split_whitespace().collect::<Vec<_>>().join(" ");
         let headers = Headers::new()
             .with(header::SERVICE_ERROR, text)
-            .with(header::SERVICE_ERROR_CODE, (error.code as u8).to_string());
+            .with(header::SERVICE_ERROR_CODE, error.code.number().to_string());
         self.reply_with(&headers, Bytes::new()).await
     }
 
@@ -196,10 +150,18 @@ fn answer(message: async_nats::Message) -> Result<Bytes, ServiceError> {
     let headers = message.headers.as_ref().map(Headers::from_nats).unwrap_or_default();
     match headers.get(header::SERVICE_ERROR_CODE) {
         Some(code) => Err(ServiceError::new(
-            Code::from_header(code),
+            failure(code),
             headers.get(header::SERVICE_ERROR).unwrap_or("request failed"),
         )),
         None => Ok(message.payload),
+    }
+}
+
+/// The code that a header names; a failure that calls itself a success is none that is known.
+fn failure(header: &str) -> Code {
+    match header.parse().map_or(Code::Unknown, |number: i32| Code::from(number)) {
+        Code::Ok => Code::Unknown,
+        code => code,
     }
 }
 

@@ -23,7 +23,7 @@ impl Error {
 
 /// The outcome of a request to another service, as the outcome of a call.
 pub(crate) fn status_of(error: ServiceError) -> Status {
-    Status::new(Code::from(error.code as i32), error.message)
+    Status::new(error.code, error.message)
 }
 
 /// The HTTP status of a failed call, as gRPC maps them.
