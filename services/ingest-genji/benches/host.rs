@@ -2,9 +2,6 @@
 //!
 //! Each caller sends one row and waits for the answer. The rows have a key and 100 bytes of text. The server flushes with every message,
 //! as it should in use (`sync_interval: always`).
-//!
-//! `--seconds N` (default 5) is the time of each measurement, `--rounds N` (default 3) how often they alternate, `--program PATH`
-//! another `ingest-genji` to measure.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
@@ -14,7 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::Result;
+use clap::Parser;
 use deltamesh_change::Value;
 use deltamesh_jetstream::{Client, connect};
 use deltamesh_testkit::NatsServer;
@@ -26,27 +24,22 @@ use prost::Message as _;
 const WAIT: Duration = Duration::from_secs(30);
 const CALLERS: [usize; 3] = [1, 16, 64];
 
+/// Mutations and sessions a second through a hosted source.
+#[derive(Debug, Parser)]
+#[command(name = "bench host")]
 struct Plan {
+    /// Time of each measurement, in seconds.
+    #[arg(long, default_value_t = 5)]
     seconds: u64,
+    /// How often the measurements alternate.
+    #[arg(long, default_value_t = 3)]
     rounds: usize,
+    /// Another `ingest-genji` to measure.
+    #[arg(long, value_name = "PATH", default_value = env!("CARGO_BIN_EXE_ingest-genji"))]
     program: PathBuf,
-}
-
-impl Plan {
-    fn from_arguments() -> Result<Self> {
-        let mut plan = Self { seconds: 5, rounds: 3, program: env!("CARGO_BIN_EXE_ingest-genji").into() };
-        let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
-        while let Some(name) = arguments.next() {
-            let value = arguments.next().with_context(|| format!("{name} needs a value"))?;
-            match name.as_str() {
-                "--seconds" => plan.seconds = value.parse()?,
-                "--rounds" => plan.rounds = value.parse()?,
-                "--program" => plan.program = value.into(),
-                _ => bail!("unknown option {name}: there is --seconds, --rounds, --program"),
-            }
-        }
-        Ok(plan)
-    }
+    /// Given by `cargo bench`.
+    #[arg(long = "bench", hide = true)]
+    _bench: bool,
 }
 
 /// The running host; dropping it kills it.
@@ -160,7 +153,7 @@ async fn run(plan: &Plan) -> Result<()> {
 }
 
 fn main() -> Result<()> {
-    let plan = Plan::from_arguments()?;
+    let plan = Plan::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(run(&plan))
 }

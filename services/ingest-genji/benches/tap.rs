@@ -3,10 +3,6 @@
 //! The application is the real engine. The same load runs with the tap and without it, alternating, and the medians of both are
 //! compared. Beside it, as the noise of the machine, the same comparison between two runs that both have no tap. The server's
 //! store is a temporary folder: `TMPDIR=/dev/shm` leaves the disk to the application, as a server on another machine does.
-//!
-//! `--apart` gives the application the first core for itself, and server and tap the others: what the tap costs besides its share of
-//! the processor. `--rounds N` (default 9) is how often the three alternate, `--single N` (default 1500) and `--bulk N` (default 200000) the
-//! rows of each load.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
@@ -15,38 +11,34 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use clap::Parser;
 use deltamesh_jetstream::{Client, connect, gather_status};
 use deltamesh_testkit::{GenjiHost, NatsServer};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
+/// What the tap costs the application, as a change of its own insert rate.
+#[derive(Debug, Parser)]
+#[command(name = "bench tap")]
 struct Plan {
+    /// How often load with tap, load without it and noise alternate.
+    #[arg(long, default_value_t = 9)]
     rounds: usize,
+    /// Rows of the load of one row a transaction.
+    #[arg(long, default_value_t = 1500)]
     single: u64,
+    /// Rows of the load of 1000 rows a transaction.
+    #[arg(long, default_value_t = 200_000)]
     bulk: u64,
+    /// Give the application the first core for itself, and server and tap the others: what the tap costs besides its share of the
+    /// processor.
+    #[arg(long)]
     apart: bool,
+    /// Those of the machine, counted before this thread is kept from some.
+    #[arg(skip = std::thread::available_parallelism().map_or(1, std::num::NonZero::get))]
     cores: usize,
-}
-
-impl Plan {
-    fn from_arguments() -> Result<Self> {
-        let cores = std::thread::available_parallelism()?.get();
-        let mut plan = Self { rounds: 9, single: 1500, bulk: 200_000, apart: false, cores };
-        let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
-        while let Some(name) = arguments.next() {
-            if name == "--apart" {
-                plan.apart = true;
-                continue;
-            }
-            let value = arguments.next().with_context(|| format!("{name} needs a number"))?;
-            match name.as_str() {
-                "--rounds" => plan.rounds = value.parse()?,
-                "--single" => plan.single = value.parse()?,
-                "--bulk" => plan.bulk = value.parse()?,
-                _ => bail!("unknown option {name}: there is --apart, --rounds, --single, --bulk"),
-            }
-        }
-        Ok(plan)
-    }
+    /// Given by `cargo bench`.
+    #[arg(long = "bench", hide = true)]
+    _bench: bool,
 }
 
 /// The running tap; dropping it kills it.
@@ -154,7 +146,7 @@ async fn compare(name: &str, rows: u64, per_transaction: u64, plan: &Plan) -> Re
 }
 
 fn main() -> Result<()> {
-    let plan = Plan::from_arguments()?;
+    let plan = Plan::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         compare("one row a transaction", plan.single, 1, &plan).await?;
