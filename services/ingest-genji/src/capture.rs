@@ -317,6 +317,7 @@ impl Session {
             SNAPSHOT.clone_into(&mut hop.hop);
             service.board.set_hop(hop);
         }
+        service.show_host();
         service.board.set_hop(Hop {
             hop: CAPTURE.to_owned(),
             subject: service.source.name.clone(),

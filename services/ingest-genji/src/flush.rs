@@ -1,6 +1,7 @@
 //! Makes transactions durable while the next ones are written: those that wait together share one flush of the log.
 
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
 
 use deltamesh_change::EnginePosition;
 use deltamesh_genji::Database;
@@ -8,11 +9,14 @@ use deltamesh_jetstream::Request;
 use tokio::sync::mpsc;
 
 use crate::answer::Answer;
+use crate::gauges::Gauges;
 use crate::host::HostEvent;
 use crate::mutate::refusal;
 
 /// Answers that may share a flush.
 const GROUP: usize = 256;
+/// Delay between looks at the tables while nothing is written.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// A request that was run. What its answer tells must be durable before it goes out, also where others wrote it.
 pub(crate) struct Ran {
@@ -23,8 +27,19 @@ pub(crate) struct Ran {
 }
 
 /// Flushes for what comes through the queue, until it ends.
-pub(crate) fn run(database: &Database, queue: &Receiver<Ran>, events: &mpsc::Sender<HostEvent>) {
-    while let Ok(first) = queue.recv() {
+pub(crate) fn run(
+    database: &Database,
+    queue: &Receiver<Ran>,
+    events: &mpsc::Sender<HostEvent>,
+    gauges: &Gauges,
+) {
+    loop {
+        gauges.set_hindered(database.is_compaction_hindered());
+        let first = match queue.recv_timeout(LOOK) {
+            Ok(first) => first,
+            Err(RecvTimeoutError::Timeout) => continue,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
         let mut group = vec![first];
         group.extend(queue.try_iter().take(GROUP - 1));
         let flushed = database.sync();

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use deltamesh_jetstream::{Code, Request, ServiceError};
 use tokio::sync::mpsc;
 
 use crate::answer::Answer;
+use crate::gauges::Gauges;
 use crate::pages::Room;
 use crate::sessions::{Endings, Serving, Task, Waiting};
 use crate::{Limits, flush, tables};
@@ -56,6 +58,7 @@ pub(crate) enum HostEvent {
 pub(crate) struct Host {
     jobs: Option<SyncSender<Task>>,
     events: mpsc::Receiver<HostEvent>,
+    gauges: Arc<Gauges>,
 }
 
 impl Host {
@@ -68,6 +71,7 @@ impl Host {
     ) -> std::io::Result<Self> {
         let (jobs, job_queue) = sync_channel(WAITING);
         let (sender, events) = mpsc::channel(WAITING);
+        let gauges = Arc::new(Gauges::default());
         let thread = Thread {
             source: source.to_owned(),
             dir: dir.to_owned(),
@@ -79,9 +83,15 @@ impl Host {
             waiting: VecDeque::new(),
             endings: Endings::default(),
             events: sender,
+            gauges: gauges.clone(),
         };
         std::thread::Builder::new().name("genji-host".into()).spawn(move || thread.run())?;
-        Ok(Self { jobs: Some(jobs), events })
+        Ok(Self { jobs: Some(jobs), events, gauges })
+    }
+
+    /// What the threads say of themselves.
+    pub(crate) fn gauges(&self) -> &Gauges {
+        &self.gauges
     }
 
     /// Hands on a task, or returns it where too many wait or the host is closing.
@@ -119,6 +129,7 @@ pub(crate) struct Thread {
     pub(crate) waiting: VecDeque<Waiting>,
     pub(crate) endings: Endings,
     events: mpsc::Sender<HostEvent>,
+    pub(crate) gauges: Arc<Gauges>,
 }
 
 /// Why serving ended.
@@ -159,11 +170,11 @@ impl Thread {
 
     fn serve(&mut self, database: &Database) -> Result<End, Error> {
         let (sender, queue) = sync_channel(UNFLUSHED);
-        let events = self.events.clone();
+        let (events, gauges) = (self.events.clone(), self.gauges.clone());
         std::thread::scope(|scope| {
             let flushing = std::thread::Builder::new().name("genji-flush".into());
             flushing
-                .spawn_scoped(scope, move || flush::run(database, &queue, &events))
+                .spawn_scoped(scope, move || flush::run(database, &queue, &events, &gauges))
                 .map_err(|error| Error::new(ErrorKind::Io, format!("cannot start a thread: {error}")))?;
             Ok(Serving::new(self, database, sender)?.run())
         })

@@ -4,7 +4,8 @@
 //! ids and publishes them in groups (`log`). Nothing is kept between two runs: the last message of the stream says where to
 //! continue. A hosted source has a second thread that owns the database (`host`) and runs the requests of others on it
 //! (`call`, `mutate`, `tables`), one after the other or in sessions (`sessions`, `commits`); its changes take the same way back,
-//! and the answer (`answer`, `pages`) goes out when disk (`flush`) and stream (`writers`) have them.
+//! and the answer (`answer`, `pages`) goes out when disk (`flush`) and stream (`writers`) have them. What its threads say of
+//! themselves for the status is in `gauges`.
 
 mod answer;
 mod call;
@@ -14,6 +15,7 @@ mod config;
 mod engine;
 mod error;
 mod flush;
+mod gauges;
 mod host;
 mod limits;
 mod log;

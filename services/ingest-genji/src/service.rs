@@ -5,7 +5,8 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use deltamesh_jetstream::{
-    Bucket, BucketEvent, BucketName, Client, Code, Error, Request, Requests, ServiceError, StatusBoard, Watch,
+    Bucket, BucketEvent, BucketName, Client, Code, Error, Hop, Request, Requests, ServiceError, StatusBoard,
+    Watch,
 };
 use deltamesh_wire::proto::module::v1::Outcome;
 use deltamesh_wire::proto::source::v1::FetchRequest;
@@ -23,8 +24,11 @@ use crate::standby::{Keeper, Mastership};
 use crate::writers::{Committed, Writers};
 use crate::{Limits, tables};
 
-/// Part of the status board.
-const HOST: &str = "host";
+/// Parts of the status board, and a hop.
+pub(crate) const HOST: &str = "host";
+pub(crate) const COMPACTION: &str = "compaction";
+/// Why tables of a hosted database stay where they are.
+const HINDERED: &str = "texts of 128 bytes and more in keys hinder compaction";
 
 /// After this time a stop no longer waits for the database.
 const CLOSE: Duration = Duration::from_secs(10);
@@ -177,6 +181,25 @@ impl Service {
     /// The right to write a hosted source.
     pub(crate) fn mastership(&self) -> Option<&Mastership> {
         self.mastership.as_ref()
+    }
+
+    /// Puts on the status board what the host says of itself.
+    pub(crate) fn show_host(&self) {
+        let Some(host) = &self.host else { return };
+        let (has_session, waiting) = host.gauges().session();
+        let mut hop = Hop {
+            hop: HOST.to_owned(),
+            subject: self.source.name.clone(),
+            lag: waiting as u64,
+            ..Hop::default()
+        };
+        hop.more.insert("session".to_owned(), has_session.into());
+        self.board.set_hop(hop);
+        if host.gauges().is_hindered() {
+            self.board.raise(COMPACTION, self.source.path.display().to_string(), HINDERED);
+        } else {
+            self.board.clear(COMPACTION);
+        }
     }
 
     /// Whether another host writes the source now.
@@ -344,7 +367,11 @@ impl Service {
                 self.report(&name, version, result).await;
                 return Command::Wake;
             }
-            HostEvent::Closed => self.host = None,
+            HostEvent::Closed => {
+                self.host = None;
+                self.board.remove_hop(HOST, &self.source.name);
+                self.board.clear(COMPACTION);
+            }
         }
         Command::Nothing
     }

@@ -141,6 +141,7 @@ impl<'d> Serving<'d> {
                 self.end(Ended::Failed);
                 return End::Broken;
             }
+            self.thread.gauges.set_session(self.open.is_some(), self.thread.waiting.len());
             match self.next() {
                 Next::Task(task) => self.take(task),
                 Next::Overdue => {}

@@ -27,7 +27,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use crate::config::{Mode, Source};
-use crate::service::Service;
+use crate::service::{COMPACTION, HOST, Service};
 use crate::{Limits, capture, stopped};
 use aside::{Aside, set_aside};
 use follow::Follower;
@@ -41,7 +41,7 @@ const STANDBY: &str = "standby";
 /// Part of the status board for what a former writer had not published.
 const UNPUBLISHED: &str = "unpublished";
 /// Parts of the status board that only a writer has.
-const WRITING: [&str; 3] = ["capture", "publish", "host"];
+const WRITING: [&str; 4] = ["capture", "publish", HOST, COMPACTION];
 /// Delay before trying again after a failure.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -104,6 +104,7 @@ impl Node {
             self.board.clear(part);
         }
         self.board.remove_hop("capture", &self.source.name);
+        self.board.remove_hop(HOST, &self.source.name);
         let stream = deltamesh_wire::subject::changes_stream(&self.source.name);
         self.board.remove_hop("publish", &stream);
     }

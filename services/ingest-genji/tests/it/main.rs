@@ -6,6 +6,7 @@ mod host;
 mod host_proto;
 mod host_random;
 mod host_session;
+mod host_status;
 mod inspect;
 mod large;
 mod mirror;
