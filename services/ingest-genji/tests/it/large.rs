@@ -46,6 +46,34 @@ async fn a_transaction_comes_in_parts() {
     ingest.stop().await;
 }
 
+/// Its beginning stays in the stream without an end; what comes behind it has the rows.
+#[tokio::test(flavor = "multi_thread")]
+async fn ended_inside_a_transaction_it_begins_again() {
+    let (nats, client, dir) = start().await;
+    let Some(mut host) = GenjiHost::start(dir.path()).expect("engine") else { return };
+    host.execute(TABLE).expect("create");
+    let mut mirror = Mirror::new(&client);
+    for drains in [false, true] {
+        let mut ingest = Program::start(&nats, dir.path(), Mode::Tap);
+        host.execute("INSERT INTO t(id, pad) VALUES (1, 'x') ON CONFLICT DO REPLACE").expect("insert");
+        read_until(&mut mirror, |mirror| mirror.relations.get("t").is_some_and(|rows| !rows.is_empty()))
+            .await;
+        let messages = mirror.messages;
+        host.execute(".fill t 1000 40000 1000 40000").expect("fill");
+        read_until(&mut mirror, |mirror| mirror.messages > messages + 10).await;
+        if drains {
+            assert!(ingest.terminate().success());
+        } else {
+            ingest.kill();
+        }
+        let _ingest = Program::start(&nats, dir.path(), Mode::Tap);
+        let expected = truth(&mut host, "t");
+        read_until(&mut mirror, |mirror| mirrored(mirror, "t") == expected).await;
+        host.execute("DELETE FROM t WHERE id >= 1000").expect("delete");
+        read_until(&mut mirror, |mirror| mirror.rows("t") == 1).await;
+    }
+}
+
 /// The stream keeps so little that the writer message is renewed inside the transaction, and the standby reads it twice.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_standby_follows_a_transaction_in_parts() {
