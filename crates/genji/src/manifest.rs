@@ -92,10 +92,13 @@ impl Version {
                     take_string(input)?;
                 }
                 6 => {
-                    let level = take_level(input)?;
+                    let level = level(take(input)?)?;
                     self.tables.remove(&(level, take(input)?));
                 }
-                tag @ (7 | 100 | 102 | 103) => added.push(new_table(tag, input)?),
+                tag @ (7 | 100 | 102 | 103) => {
+                    let table = NewTable::take(tag, input)?;
+                    added.push(((level(table.level)?, table.number), table.meta));
+                }
                 _ => return Err(Error::new(ErrorKind::Unsupported, "manifest edit has an unknown tag")),
             }
         }
@@ -112,35 +115,51 @@ fn take_sequence(input: &mut &[u8]) -> Result<u64, Error> {
     }
 }
 
-fn take_level(input: &mut &[u8]) -> Result<u32, Error> {
-    u32::try_from(take(input)?).map_err(|_| Error::decode("level is too large"))
+fn level(number: u64) -> Result<u32, Error> {
+    u32::try_from(number).map_err(|_| Error::decode("level is too large"))
 }
 
-fn new_table(tag: u64, input: &mut &[u8]) -> Result<((u32, u64), TableMeta), Error> {
-    let place = (take_level(input)?, take(input)?);
-    if tag == 102 {
-        take(input)?;
-    }
-    take(input)?;
-    let smallest = user_key(take_string(input)?)?;
-    let largest = user_key(take_string(input)?)?;
-    if tag != 7 {
-        take(input)?;
-        take(input)?;
-    }
-    if tag == 103 {
-        loop {
-            match take(input)? {
-                1 => break,
-                // The bit marks custom fields that a reader must not ignore.
-                custom if custom & 64 != 0 => {
-                    return Err(Error::new(ErrorKind::Unsupported, "table has an unknown property"));
-                }
-                _ => take_string(input)?,
-            };
+/// A table as an edit adds it.
+pub(crate) struct NewTable {
+    pub(crate) level: u64,
+    pub(crate) number: u64,
+    /// Bytes of the file.
+    pub(crate) size: u64,
+    /// Smallest and largest user key.
+    pub(crate) meta: TableMeta,
+    /// 0 where the edit does not tell it.
+    pub(crate) largest_sequence: u64,
+}
+
+impl NewTable {
+    /// Takes the entry whose tag was read: 7, 100, 102 or 103.
+    pub(crate) fn take(tag: u64, input: &mut &[u8]) -> Result<Self, Error> {
+        let (level, number) = (take(input)?, take(input)?);
+        if tag == 102 {
+            take(input)?;
         }
+        let size = take(input)?;
+        let smallest = user_key(take_string(input)?)?;
+        let largest = user_key(take_string(input)?)?;
+        let mut largest_sequence = 0;
+        if tag != 7 {
+            take(input)?;
+            largest_sequence = take(input)?;
+        }
+        if tag == 103 {
+            loop {
+                match take(input)? {
+                    1 => break,
+                    // The bit marks custom fields that a reader must not ignore.
+                    custom if custom & 64 != 0 => {
+                        return Err(Error::new(ErrorKind::Unsupported, "table has an unknown property"));
+                    }
+                    _ => take_string(input)?,
+                };
+            }
+        }
+        Ok(Self { level, number, size, meta: TableMeta { smallest, largest }, largest_sequence })
     }
-    Ok((place, TableMeta { smallest, largest }))
 }
 
 fn user_key(internal: &[u8]) -> Result<Vec<u8>, Error> {

@@ -51,4 +51,5 @@ pub use definition::{BaseRelation, HiddenColumn, Index, Order, Retain, Stored, V
 pub use error::{Error, ErrorKind, Location};
 pub use explain::{Explain, Operator, Statements, Tier};
 pub use program::{Dialect, Phase, Program, Step, new_table, old_table, plan};
+pub use sqlite::declared_type;
 pub use statement::{CreateView, DropView, Statement, parse_statements};

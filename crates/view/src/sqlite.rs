@@ -18,6 +18,7 @@ use crate::explain::{Sections, operators};
 use crate::query::SelectQuery;
 use crate::strategy::{Strategy, choose};
 use crate::{CreateView, Error, HiddenColumn, Index, Program, Step, Stored, ViewDefinition};
+pub use layout::declared_type;
 use layout::{Layout, Role};
 pub(crate) use select::{Render, render};
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use super::table::TableSummary;
 use crate::chunk::{Form, RecordWriter};
 use crate::directory::{current_manifest, manifest_path};
-use crate::manifest::records;
+use crate::manifest::{NewTable, TableMeta, records};
 use crate::varint::{self, put_string, take, take_string};
 use crate::{Error, ErrorKind};
 
@@ -79,30 +79,8 @@ impl LiveFile {
     /// Takes the entry of a new file whose tag was read.
     fn take(tag: u64, input: &mut &[u8]) -> Result<Self, Error> {
         let whole = *input;
-        let level = take(input)?;
-        let number = take(input)?;
-        if tag == 102 {
-            take(input)?;
-        }
-        let size = take(input)?;
-        let smallest = user_key(take_string(input)?);
-        let largest = user_key(take_string(input)?);
-        let mut largest_sequence = 0;
-        if tag != 7 {
-            take(input)?;
-            largest_sequence = take(input)?;
-        }
-        if tag == 103 {
-            loop {
-                match take(input)? {
-                    1 => break,
-                    custom if custom & 64 != 0 => {
-                        return Err(Error::new(ErrorKind::Unsupported, "table has an unknown property"));
-                    }
-                    _ => take_string(input)?,
-                };
-            }
-        }
+        let NewTable { level, number, size, meta: TableMeta { smallest, largest }, largest_sequence } =
+            NewTable::take(tag, input)?;
         let mut entry = Vec::new();
         varint::put(&mut entry, tag);
         entry.extend_from_slice(whole.get(..whole.len() - input.len()).unwrap_or_default());

@@ -3,26 +3,11 @@
 use std::sync::Arc;
 
 use deltamesh_change::{ColumnType, RelationSchema};
-use deltamesh_view::{mirror_table, new_table, old_table};
+use deltamesh_view::{declared_type, mirror_table, new_table, old_table};
 
 /// A name as SQL takes it.
 pub(crate) fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-/// Declared type of a column. Its affinity never changes what [`super::cell::Cell`] made; a reader recognises truth values
-/// and JSON by it.
-pub(crate) fn declared_type(column: ColumnType) -> &'static str {
-    match column {
-        ColumnType::Bool => "BOOLEAN",
-        ColumnType::Int => "INTEGER",
-        ColumnType::Float => "REAL",
-        ColumnType::Decimal => "DECIMAL_TEXT",
-        ColumnType::Text => "TEXT",
-        ColumnType::Bytes => "BLOB",
-        ColumnType::Json => "JSON_TEXT",
-        ColumnType::Any => "",
-    }
 }
 
 /// A mirrored relation and the SQL text that its maintenance needs.
@@ -57,7 +42,8 @@ impl Mirror {
     /// `CREATE TABLE` of the mirror under the given (already quoted) name. An all-integer key is the rowid.
     fn create_as(&self, verb: &str, name: &str) -> String {
         let column = |column: &deltamesh_change::Column| {
-            format!("{} {}", quote(&column.name), declared_type(column.column_type)).trim_end().to_owned()
+            let kind = declared_type(column.column_type).map(|kind| format!(" {kind}")).unwrap_or_default();
+            format!("{}{kind}", quote(&column.name))
         };
         let columns = self.schema.columns.iter().map(column).collect::<Vec<_>>().join(", ");
         let tail = if self.is_rowid_key() { "" } else { " WITHOUT ROWID" };

@@ -111,8 +111,10 @@ pub(crate) fn affinity(query: &SelectQuery, expr: &Scalar) -> Option<&'static st
     declared_type(query.column(*column).column_type)
 }
 
-/// The type that replicas declare for mirrored columns: its affinity keeps what is stored there as it is.
-fn declared_type(column_type: ColumnType) -> Option<&'static str> {
+/// The type that replicas declare for mirrored columns: its affinity keeps what is stored there as it is, and readers recognise
+/// truth values and JSON by it. Whatever the source holds has none.
+#[must_use]
+pub fn declared_type(column_type: ColumnType) -> Option<&'static str> {
     match column_type {
         ColumnType::Bool => Some("BOOLEAN"),
         ColumnType::Int => Some("INTEGER"),

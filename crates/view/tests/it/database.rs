@@ -41,7 +41,13 @@ impl Database {
             let columns: Vec<String> = schema
                 .columns
                 .iter()
-                .map(|column| format!("{} {}", quote(&column.name), declared(column.column_type)))
+                .map(|column| {
+                    format!(
+                        "{} {}",
+                        quote(&column.name),
+                        deltamesh_view::declared_type(column.column_type).unwrap_or_default()
+                    )
+                })
                 .collect();
             let keys: Vec<String> = schema.key_columns().map(|column| quote(&column.name)).collect();
             let body = format!("({}, PRIMARY KEY ({}))", columns.join(", "), keys.join(", "));
@@ -365,19 +371,6 @@ fn literal(value: &Value) -> String {
             format!("x'{}'", bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
         }
         other => format!("'{}'", to_json(other)),
-    }
-}
-
-fn declared(column_type: ColumnType) -> &'static str {
-    match column_type {
-        ColumnType::Bool => "BOOLEAN",
-        ColumnType::Int => "INTEGER",
-        ColumnType::Float => "REAL",
-        ColumnType::Decimal => "DECIMAL_TEXT",
-        ColumnType::Text => "TEXT",
-        ColumnType::Bytes => "BLOB",
-        ColumnType::Json => "JSON_TEXT",
-        ColumnType::Any => "",
     }
 }
 
