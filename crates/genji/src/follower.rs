@@ -203,7 +203,8 @@ impl Follower {
         self.idle = 0;
         self.damaged = None;
         self.reread = false;
-        let bytes = self.scratch.clone();
+        let is_snug = self.scratch.capacity() - self.scratch.len() <= self.scratch.len() / 4;
+        let bytes = if is_snug { std::mem::take(&mut self.scratch) } else { self.scratch.clone() };
         self.queued += bytes.len();
         self.queue.push_back(Record { log, start, end, sequence, next_sequence, new_process, bytes });
         Ok(true)

@@ -32,6 +32,7 @@ pub struct Key<'a> {
 ///
 /// # Errors
 /// [`crate::ErrorKind::Decode`] when the key does not start with an integer.
+#[inline]
 pub fn split(key: &[u8]) -> Result<Key<'_>, Error> {
     let mut input = key;
     let [tag] = take_array(&mut input)?;

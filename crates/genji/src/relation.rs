@@ -157,7 +157,7 @@ impl Documents {
         let input = &mut components;
         let mut key = Row::with_capacity(self.key_types.len());
         for field_type in &self.key_types {
-            key.push(decode::take_key_value(field_type, input)?);
+            decode::append_key_value(field_type, input, &mut key)?;
         }
         if input.is_empty() { Ok(key) } else { Err(Error::decode("key has too many components")) }
     }

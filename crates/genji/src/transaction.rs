@@ -46,6 +46,8 @@ struct RowOperation<'a> {
     /// Index into the spaces that were met.
     space: usize,
     key: &'a [u8],
+    /// The key behind its namespace.
+    components: &'a [u8],
     /// None: deleted.
     value: Option<&'a [u8]>,
 }
@@ -127,9 +129,9 @@ impl<'a> Assembly<'a> {
             match (self.engine.split(key), value) {
                 (Ok(Key { namespace: key::CATALOG, .. }), Some(value)) => self.set_entry(key, value),
                 (Ok(Key { namespace: key::CATALOG, .. }), None) => self.delete_entry(key),
-                (Ok(Key { namespace: namespace @ key::FIRST_USER..key::FIRST_TRANSIENT, .. }), _) => {
+                (Ok(Key { namespace: namespace @ key::FIRST_USER..key::FIRST_TRANSIENT, components }), _) => {
                     if let Some(space) = self.space(namespace, key, value) {
-                        self.rows.push(RowOperation { order: self.order, space, key, value });
+                        self.rows.push(RowOperation { order: self.order, space, key, components, value });
                     }
                 }
                 (Ok(_), _) => {}
@@ -220,7 +222,7 @@ impl<'a> Assembly<'a> {
     /// The changes of a part in order, and what it leaves to the next. A drop is told when nothing of its table can follow:
     /// with the last part, or where another table takes the name.
     pub(crate) fn finish(self, is_last: bool) -> (Vec<Item>, Carried) {
-        let Self { engine, mut rows, mut others, mut dropped, retired, spaces, faults, .. } = self;
+        let Self { mut rows, mut others, mut dropped, retired, spaces, faults, .. } = self;
         keep_last(&mut rows);
         if !dropped.is_empty() {
             for row in &rows {
@@ -242,7 +244,7 @@ impl<'a> Assembly<'a> {
             while let Some((_, item)) = others.next_if(|(order, _)| *order < row.order) {
                 items.push(item);
             }
-            row_items(engine, &spaces[row.space].1, row, faults, &mut items);
+            row_items(&spaces[row.space].1, row, faults, &mut items);
         }
         items.extend(others.map(|(_, item)| item));
         (items, Carried { dropped, retired })
@@ -271,21 +273,14 @@ fn keep_last(rows: &mut Vec<RowOperation<'_>>) {
 }
 
 /// The change of one key in every table that may own it.
-fn row_items(
-    engine: Engine,
-    space: &Space,
-    row: &RowOperation<'_>,
-    faults: &mut Faults,
-    items: &mut Vec<Item>,
-) {
+fn row_items(space: &Space, row: &RowOperation<'_>, faults: &mut Faults, items: &mut Vec<Item>) {
     // A shared namespace: real Genji shows a row in each table of it that can decode the row.
     let is_shared = space.is_shared();
     let mut failure = None;
     let before = items.len();
     for relation in &space.tables {
-        match change(engine, relation, row) {
-            Ok(event) => items.push(Item::Row(event)),
-            Err(error) => failure = Some((&relation.schema.relation, error)),
+        if let Err(error) = append_change(relation, row, items) {
+            failure = Some((&relation.schema.relation, error));
         }
     }
     let found = items.len() > before;
@@ -302,9 +297,12 @@ fn emptied(table: &Relation) -> ChangeEvent {
     ChangeEvent { schema: table.schema.clone(), operation, key, before: None, after: None }
 }
 
-fn change(engine: Engine, relation: &Relation, row: &RowOperation<'_>) -> Result<ChangeEvent, Error> {
-    let key = relation.decode_key(engine.split(row.key)?.components)?;
+/// Appends what an operation changes in a table.
+fn append_change(relation: &Relation, row: &RowOperation<'_>, items: &mut Vec<Item>) -> Result<(), Error> {
+    let key = relation.decode_key(row.components)?;
     let after = row.value.map(|value| relation.decode_row(&key, value)).transpose()?;
     let operation = if after.is_some() { ChangeOperation::Upsert } else { ChangeOperation::Delete };
-    Ok(ChangeEvent { schema: relation.schema.clone(), operation, key, before: None, after })
+    let schema = relation.schema.clone();
+    items.push(Item::Row(ChangeEvent { schema, operation, key, before: None, after }));
+    Ok(())
 }

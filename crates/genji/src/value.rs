@@ -127,35 +127,59 @@ pub(crate) enum Integers {
 
 /// Takes one value that stands so deep in others.
 pub(crate) fn decode_nested(input: &mut &[u8], depth: usize, integers: Integers) -> Result<Value, Error> {
+    decode_to(input, depth, integers, |value| value)
+}
+
+/// Takes one value that stands so deep in others, and gives it to `put`: made where it is to stay, because moving it there
+/// costs as much as decoding it.
+pub(crate) fn decode_to<R>(
+    input: &mut &[u8],
+    depth: usize,
+    integers: Integers,
+    put: impl FnOnce(Value) -> R,
+) -> Result<R, Error> {
     if depth > MAX_DEPTH {
         return Err(Error::decode("value is nested too deep"));
     }
     let [tag] = take_array(input)?;
     Ok(match tag {
+        INT_MIN_TAG..=INT_MAX_TAG if integers == Integers::Kept => put(Value::Int(take_int(tag, input)?)),
+        INT_MIN_TAG..=INT_MAX_TAG | DOUBLE => put(Value::Float(take_double(tag, input)?)),
+        TEXT => put(Value::Text(take_utf8(input)?.to_owned())),
+        _ => put(take_other(tag, input, depth, integers)?),
+    })
+}
+
+/// Takes a value that is neither number nor text.
+fn take_other(tag: u8, input: &mut &[u8], depth: usize, integers: Integers) -> Result<Value, Error> {
+    Ok(match tag {
         NULL => Value::Null,
         FALSE => Value::Bool(false),
         TRUE => Value::Bool(true),
-        INT_MIN_TAG..=INT_MAX_TAG => match (take_int(tag, input)?, integers) {
-            (value, Integers::Kept) => Value::Int(value),
-            (value, Integers::Doubles) => Value::Float(value as f64),
-        },
-        DOUBLE => {
-            let bits = u64::from_be_bytes(take_array(input)?);
-            Value::Float(f64::from_bits(if bits >> 63 == 1 { bits ^ (1 << 63) } else { !bits }))
-        }
-        TEXT => Value::Text(take_utf8(input)?),
         BLOB => Value::Bytes(take_string(input)?.to_vec()),
-        ARRAY => {
-            let count = take_count(input)?;
-            let mut values = Vec::with_capacity(count.min(AT_ONCE));
-            for _ in 0..count {
-                values.push(decode_nested(input, depth + 1, integers)?);
-            }
-            Value::Array(values)
-        }
+        ARRAY => Value::Array(take_elements(input, depth, integers)?),
         DOCUMENT => Value::Document(take_fields(input, depth, integers)?),
         _ => return Err(Error::decode("unknown value tag")),
     })
+}
+
+/// Takes a double, or the integer that is its compact form.
+fn take_double(tag: u8, input: &mut &[u8]) -> Result<f64, Error> {
+    if tag != DOUBLE {
+        return Ok(take_int(tag, input)? as f64);
+    }
+    let bits = u64::from_be_bytes(take_array(input)?);
+    Ok(f64::from_bits(if bits >> 63 == 1 { bits ^ (1 << 63) } else { !bits }))
+}
+
+/// Takes the elements of an array whose tag has been read already.
+fn take_elements(input: &mut &[u8], depth: usize, integers: Integers) -> Result<Vec<Value>, Error> {
+    let count = take_count(input)?;
+    let mut values = Vec::with_capacity(count.min(AT_ONCE));
+    for _ in 0..count {
+        decode_to(input, depth + 1, integers, |value| values.push(value))?;
+    }
+    Ok(values)
 }
 
 /// Takes the fields of a document whose tag has been read already.
@@ -173,6 +197,7 @@ pub(crate) fn take_fields(
 }
 
 /// Takes an integer whose tag has been read already.
+#[inline]
 pub(crate) fn take_int(tag: u8, input: &mut &[u8]) -> Result<i64, Error> {
     Ok(match tag {
         0x20 => (u64::from_be_bytes(take_array(input)?) as i64).wrapping_add(i64::MIN),
@@ -201,14 +226,14 @@ pub(crate) fn take_count(input: &mut &[u8]) -> Result<usize, Error> {
 /// Takes the name of a document's field: a text value.
 fn take_name(input: &mut &[u8]) -> Result<String, Error> {
     match take_array(input)? {
-        [TEXT] => take_utf8(input),
+        [TEXT] => take_utf8(input).map(str::to_owned),
         _ => Err(Error::decode("field name is not text")),
     }
 }
 
-fn take_utf8(input: &mut &[u8]) -> Result<String, Error> {
+fn take_utf8<'a>(input: &mut &'a [u8]) -> Result<&'a str, Error> {
     let bytes = take_string(input)?;
-    std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| Error::decode("text is not utf-8"))
+    std::str::from_utf8(bytes).map_err(|_| Error::decode("text is not utf-8"))
 }
 
 #[cfg(test)]

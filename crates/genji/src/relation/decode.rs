@@ -53,7 +53,7 @@ fn append_declared(
         if input.is_empty() && !definition.extra {
             break;
         }
-        row.push(take_typed(&field.field_type, input, 0)?);
+        take_typed(&field.field_type, input, 0, |value| row.push(value))?;
     }
     let extra = if definition.extra { take_extra(input, 0)? } else { Vec::new() };
     if input.is_empty() { Ok(extra) } else { Err(Error::decode("row is longer than its definition")) }
@@ -69,26 +69,38 @@ fn take_extra(input: &mut &[u8], depth: usize) -> Result<Fields, Error> {
     }
 }
 
-/// Takes a value of a declared type.
-fn take_typed(field_type: &FieldType, input: &mut &[u8], depth: usize) -> Result<Value, Error> {
+/// Takes a value of a declared type and gives it to `put`.
+fn take_typed<R>(
+    field_type: &FieldType,
+    input: &mut &[u8],
+    depth: usize,
+    put: impl FnOnce(Value) -> R,
+) -> Result<R, Error> {
     let tag = input.first().copied().ok_or_else(|| Error::decode("row is cut"))?;
     match field_type {
-        FieldType::Document(definition) if tag == value::ARRAY => take_document(definition, input, depth),
+        FieldType::Document(definition) if tag == value::ARRAY => {
+            take_document(definition, input, depth).map(put)
+        }
         _ if !fits(field_type, tag) => Err(Error::decode("value does not fit its field")),
-        FieldType::Integer => value::decode_nested(input, depth, Integers::Kept),
-        _ => value::decode_nested(input, depth, Integers::Doubles),
+        FieldType::Integer => value::decode_to(input, depth, Integers::Kept, put),
+        _ => value::decode_to(input, depth, Integers::Doubles, put),
     }
 }
 
-/// Takes a value of a key, for a field of that type. A key holds what the row reads as: its doubles are stored as doubles,
-/// so integers are integers, and a document has its fields by name.
-pub(super) fn take_key_value(field_type: &FieldType, input: &mut &[u8]) -> Result<Value, Error> {
+/// Appends a value of a key, for a field of that type. A key holds what the row reads as: its doubles are stored as
+/// doubles, so integers are integers, and a document has its fields by name.
+pub(super) fn append_key_value(
+    field_type: &FieldType,
+    input: &mut &[u8],
+    key: &mut Vec<Value>,
+) -> Result<(), Error> {
     let tag = input.first().copied().ok_or_else(|| Error::decode("key is cut"))?;
-    match field_type {
-        _ if !fits(field_type, tag) => Err(Error::decode("value does not fit its field")),
-        FieldType::Double => value::decode_nested(input, 0, Integers::Doubles),
-        _ => value::decode_nested(input, 0, Integers::Kept),
-    }
+    let integers = match field_type {
+        _ if !fits(field_type, tag) => return Err(Error::decode("value does not fit its field")),
+        FieldType::Double => Integers::Doubles,
+        _ => Integers::Kept,
+    };
+    value::decode_to(input, 0, integers, |value| key.push(value))
 }
 
 fn fits(field_type: &FieldType, tag: u8) -> bool {
@@ -118,7 +130,7 @@ fn take_document(definition: &DocumentDefinition, input: &mut &[u8], depth: usiz
     let declared = declared.ok_or_else(|| Error::decode("document does not fit its definition"))?;
     let mut fields = Fields::with_capacity(count);
     for field in declared {
-        let value = take_typed(&field.field_type, input, depth + 1)?;
+        let value = take_typed(&field.field_type, input, depth + 1, |value| value)?;
         if !value.is_null() {
             fields.push((field.name.clone(), value));
         }
