@@ -21,18 +21,22 @@ pub(crate) enum Aside {
 /// Writes the transactions behind `published` to a file beside the directory, named by `name`. Moves the whole directory
 /// away where they cannot be told any more.
 pub(crate) fn set_aside(dir: &Path, published: Option<EnginePosition>, name: &str) -> Result<Aside, String> {
-    let transactions = match published {
-        Some(position) => read(dir, position),
+    let file = beside(dir, &format!("unpublished-{name}.jsonl"));
+    let tail = match published {
+        Some(position) => {
+            Tail::resume(dir, position, &ReadOptions::default()).map_err(|error| error.to_string())
+        }
         None => Err("change log does not say what was published".to_owned()),
     };
-    match transactions {
-        Ok(transactions) if transactions.is_empty() => Ok(Aside::Nothing),
-        Ok(transactions) => {
-            let file = beside(dir, &format!("unpublished-{name}.jsonl"));
-            write(&file, &transactions)
-                .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
-            Ok(Aside::Transactions { file, count: transactions.len() })
+    let written = match tail {
+        Ok(tail) => {
+            write(tail, &file).map_err(|error| format!("cannot write {}: {error}", file.display()))?
         }
+        Err(reason) => Err(reason),
+    };
+    match written {
+        Ok(0) => Ok(Aside::Nothing),
+        Ok(count) => Ok(Aside::Transactions { file, count }),
         Err(reason) => {
             let moved = beside(dir, &format!("diverged-{name}"));
             std::fs::rename(dir, &moved)
@@ -48,27 +52,74 @@ fn beside(dir: &Path, suffix: &str) -> PathBuf {
     dir.with_file_name(name)
 }
 
-fn read(dir: &Path, position: EnginePosition) -> Result<Vec<GenjiTransaction>, String> {
-    let mut tail = Tail::resume(dir, position, &ReadOptions::default()).map_err(|error| error.to_string())?;
-    let mut transactions = vec![];
-    while let Some(transaction) = tail.poll().map_err(|error| error.to_string())? {
-        let is_value = |object: &ObjectChange| matches!(object, ObjectChange::Value { .. });
-        // Only a reservation of numbers: whoever writes now has made its own.
-        if !(transaction.items.is_empty() && transaction.objects.iter().all(is_value)) {
-            transactions.push(transaction);
+/// Writes what follows, one transaction a line and never one whole in memory; returns their number. The inner error says why
+/// they cannot be told.
+fn write(mut tail: Tail, file: &Path) -> std::io::Result<Result<usize, String>> {
+    let mut lines: Option<Lines> = None;
+    loop {
+        let part = match tail.poll_part() {
+            Ok(Some(part)) => part,
+            Ok(None) => break,
+            Err(error) => {
+                if lines.take().is_some() {
+                    std::fs::remove_file(file)?;
+                }
+                return Ok(Err(error.to_string()));
+            }
+        };
+        match &mut lines {
+            Some(lines) => lines.add(&part)?,
+            // Only a reservation of numbers: whoever writes now has made its own.
+            None if is_reservation(&part) => {}
+            None => lines.insert(Lines::create(file)?).add(&part)?,
         }
     }
-    Ok(transactions)
+    lines.map_or(Ok(Ok(0)), |lines| lines.finish().map(Ok))
 }
 
-fn write(file: &Path, transactions: &[GenjiTransaction]) -> std::io::Result<()> {
-    let mut out = std::io::BufWriter::new(std::fs::File::create(file)?);
-    for transaction in transactions {
-        let definitions = transaction.objects.iter().filter_map(definition);
-        let changes: Vec<_> = definitions.chain(transaction.items.iter().map(change)).collect();
-        writeln!(out, "{}", json!({ "sequence": transaction.position.sequence, "changes": changes }))?;
+fn is_reservation(part: &GenjiTransaction) -> bool {
+    let is_value = |object: &ObjectChange| matches!(object, ObjectChange::Value { .. });
+    part.items.is_empty() && part.objects.iter().all(is_value)
+}
+
+/// A file of transactions.
+struct Lines {
+    out: std::io::BufWriter<std::fs::File>,
+    count: usize,
+    /// Whether more parts of the transaction of the last line follow.
+    is_open: bool,
+    /// Stands before the next change of the line.
+    separator: &'static str,
+}
+
+impl Lines {
+    fn create(file: &Path) -> std::io::Result<Self> {
+        let out = std::io::BufWriter::new(std::fs::File::create(file)?);
+        Ok(Self { out, count: 0, is_open: false, separator: "" })
     }
-    out.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()
+
+    fn add(&mut self, part: &GenjiTransaction) -> std::io::Result<()> {
+        let definitions = part.objects.iter().filter_map(definition);
+        if !self.is_open {
+            if is_reservation(part) && !part.more {
+                return Ok(());
+            }
+            write!(self.out, r#"{{"sequence":{},"changes":["#, part.position.sequence)?;
+            self.count += 1;
+            self.separator = "";
+        }
+        for change in definitions.chain(part.items.iter().map(change)) {
+            write!(self.out, "{}{change}", self.separator)?;
+            self.separator = ",";
+        }
+        self.is_open = part.more;
+        if part.more { Ok(()) } else { self.out.write_all(b"]}\n") }
+    }
+
+    fn finish(self) -> std::io::Result<usize> {
+        self.out.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()?;
+        Ok(self.count)
+    }
 }
 
 fn change(item: &Item) -> Value {
