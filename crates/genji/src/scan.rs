@@ -38,6 +38,17 @@ pub(crate) struct Scan<'a> {
     deleted: Vec<RangeDelete>,
 }
 
+/// Whether the tables keep the order of the keys of a namespace.
+pub(crate) enum Order<'a> {
+    /// They do: no key of it holds a text or blob.
+    Certain,
+    /// To be found out, by reading them. What the caller has to do in time is called now and then.
+    Unknown(&'a dyn Fn()),
+}
+
+/// Keys that are read between two calls of what the caller has to do.
+const KEYS_PER_BREAK: usize = 1024;
+
 enum Way<'a> {
     Merge(Merge<'a>),
     Passes(Box<Passes<'a>>),
@@ -46,15 +57,15 @@ enum Way<'a> {
 impl<'a> Scan<'a> {
     /// Starts to read the namespace with that prefix.
     pub(crate) fn new(tables: &'a [LiveTable], overlay: &'a Overlay, prefix: Vec<u8>) -> Result<Self, Error> {
-        Self::with_order(tables, overlay, prefix, false)
+        Self::with_order(tables, overlay, prefix, Order::Unknown(&|| {}))
     }
 
-    /// The same, where the caller may know that no key of the namespace holds a text or blob.
+    /// The same, where the caller may know that the tables keep the order.
     pub(crate) fn with_order(
         tables: &'a [LiveTable],
         overlay: &'a Overlay,
         prefix: Vec<u8>,
-        is_certain: bool,
+        order: Order<'_>,
     ) -> Result<Self, Error> {
         let holds = |table: &&LiveTable| may_hold(&table.meta.smallest, &table.meta.largest, &prefix);
         let held: Vec<_> = tables.iter().filter(holds).collect();
@@ -66,7 +77,11 @@ impl<'a> Scan<'a> {
                 deleted.extend(table.range_deletes()?);
             }
         }
-        if !is_certain && !keeps_order(&held, overlay, &prefix)? {
+        let keeps_order = match order {
+            Order::Certain => true,
+            Order::Unknown(meanwhile) => keeps_order(&held, overlay, &prefix, meanwhile)?,
+        };
+        if !keeps_order {
             // Only on levels below 0 is a key in one table at most.
             let deepest = held.iter().map(|table| table.level).max().filter(|&level| level > 0);
             let (deepest, upper): (Vec<_>, Vec<_>) =
@@ -103,10 +118,29 @@ impl<'a> Scan<'a> {
 }
 
 /// Whether the keys of every run ascend.
-fn keeps_order(held: &[&LiveTable], overlay: &Overlay, prefix: &[u8]) -> Result<bool, Error> {
-    for mut run in Run::of_tables(held, overlay) {
+fn keeps_order(
+    held: &[&LiveTable],
+    overlay: &Overlay,
+    prefix: &[u8],
+    meanwhile: &dyn Fn(),
+) -> Result<bool, Error> {
+    let before: Vec<u64> = held.iter().map(|table| table.taken()).collect();
+    let ascend = runs_ascend(Run::of_tables(held, overlay), prefix, meanwhile);
+    // Read for no row: what tells how far a reading is does not count it.
+    held.iter().zip(before).for_each(|(table, before)| table.put_aside(table.taken().saturating_sub(before)));
+    ascend
+}
+
+fn runs_ascend(runs: Vec<Run<'_>>, prefix: &[u8], meanwhile: &dyn Fn()) -> Result<bool, Error> {
+    let mut until_break = KEYS_PER_BREAK;
+    for mut run in runs {
         while run.stand == Stand::Entry {
             run.advance(prefix)?;
+            until_break -= 1;
+            if until_break == 0 {
+                until_break = KEYS_PER_BREAK;
+                meanwhile();
+            }
         }
         if run.stand == Stand::Disorder {
             return Ok(false);

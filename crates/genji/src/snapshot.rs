@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use deltamesh_change::{EnginePosition, RelationSchema, Row};
 
@@ -13,7 +14,7 @@ use crate::follower::{Expected, Follower};
 use crate::object::ObjectChange;
 use crate::overlay::Overlay;
 use crate::relation::Relation;
-use crate::scan::{Found, Scan};
+use crate::scan::{Found, Order, Scan};
 use crate::spill::{self, Pending};
 use crate::tail::Tail;
 use crate::view::{LiveTable, View};
@@ -138,9 +139,22 @@ impl Snapshot {
         let _seen_again = lock(&self.follower).fill();
     }
 
-    /// The visible rows of a namespace. `is_certain`: none of its keys holds a text or blob.
+    /// How long it takes to read what is left of the tables, as fast as what was read in `elapsed`. It is less where there are
+    /// indexes, which are not read; unknown as long as nothing was read.
+    #[must_use]
+    pub fn time_left(&self, elapsed: Duration) -> Option<Duration> {
+        let taken: u64 = self.tables.iter().map(LiveTable::taken).sum();
+        let all: u64 = self.tables.iter().map(LiveTable::size).sum();
+        let factor = all.saturating_sub(taken) as f64 / taken as f64;
+        Duration::try_from_secs_f64(elapsed.as_secs_f64() * factor).ok()
+    }
+
+    /// The visible rows of a namespace. `is_certain`: none of its keys holds a text or blob. Where not, all of them are read
+    /// here once, and what the engine writes meanwhile too.
     pub(crate) fn scan(&self, namespace: i64, is_certain: bool) -> Result<Scan<'_>, Error> {
-        Scan::with_order(&self.tables, &self.overlay, self.engine().prefix(namespace), is_certain)
+        let meanwhile = || self.read_ahead();
+        let order = if is_certain { Order::Certain } else { Order::Unknown(&meanwhile) };
+        Scan::with_order(&self.tables, &self.overlay, self.engine().prefix(namespace), order)
     }
 
     /// Whose directory it is.
@@ -230,5 +244,43 @@ impl Rows<'_> {
             self.until_look = ROWS_PER_LOOK;
             self.snapshot.read_ahead();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Database, HostOptions};
+
+    #[test]
+    fn the_time_left_shrinks() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = HostOptions { memtable_bytes: 200_000, ..HostOptions::default() };
+        let database = Database::open(dir.path(), &options).unwrap();
+        database.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, pad TEXT)", &[]).unwrap();
+        // Texts that do not compress to nothing.
+        let pad = |id: u32| {
+            (0..60)
+                .map(|at| format!("{:08x}", (id * 61 + at).wrapping_mul(2_654_435_761)))
+                .collect::<String>()
+        };
+        for first in (0..2000).step_by(100) {
+            let mut transaction = database.begin();
+            for id in first..first + 100 {
+                let values = [i64::from(id).into(), pad(id).into()];
+                transaction.execute("INSERT INTO t VALUES (?, ?)", &values).unwrap();
+            }
+            transaction.commit().unwrap();
+        }
+        database.close().unwrap();
+        let snapshot = Snapshot::open(dir.path(), &ReadOptions::default()).unwrap();
+        let seconds_left = || snapshot.time_left(Duration::from_secs(10)).unwrap().as_secs();
+        let mut rows = snapshot.rows("t").unwrap();
+        assert_eq!(rows.by_ref().take(1000).filter(Result::is_ok).count(), 1000);
+        let half = seconds_left();
+        assert!((4..20).contains(&half), "{half}");
+        assert_eq!(rows.filter(Result::is_ok).count(), 1000);
+        let none = seconds_left();
+        assert!(none < 3, "{none}");
     }
 }

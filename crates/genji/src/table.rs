@@ -100,6 +100,16 @@ impl<F: FileExt> Table<F> {
         Ok(())
     }
 
+    /// Bytes of blocks that were read so far.
+    pub(crate) fn taken(&self) -> u64 {
+        self.file.taken()
+    }
+
+    /// Size of the file in bytes.
+    pub(crate) fn size(&self) -> u64 {
+        self.file.size
+    }
+
     /// The entries whose keys start with `prefix` (a whole namespace), and perhaps others near them.
     pub(crate) fn entries(&self, prefix: Vec<u8>) -> Result<Entries<'_, F>, Error> {
         let index = IndexCursor { top: self.block(self.index)?, second: None };

@@ -5,6 +5,7 @@
 //! never change; the logs are read into memory at once, before the engine recycles them.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::chai::{SortedEntries, SortedTable};
 use crate::engine::Engine;
@@ -21,6 +22,8 @@ pub(crate) struct LiveTable {
     pub(crate) level: u32,
     pub(crate) meta: TableMeta,
     file: TableFile,
+    /// Bytes that were read only to find the order of the keys.
+    aside: AtomicU64,
 }
 
 /// A table in the form of its engine.
@@ -49,7 +52,7 @@ impl LiveTable {
             Engine::Genji => TableFile::Genji(Table::open(dir, number)?),
             Engine::Chai => TableFile::Chai(SortedTable::open(dir, number)?),
         };
-        Ok(Self { level, meta: meta.clone(), file })
+        Ok(Self { level, meta: meta.clone(), file, aside: AtomicU64::new(0) })
     }
 
     /// The entries whose keys start with `prefix` (a whole namespace), and perhaps others near them.
@@ -66,6 +69,30 @@ impl LiveTable {
             TableFile::Genji(table) => table.range_deletes(),
             TableFile::Chai(table) => table.range_deletes(),
         }
+    }
+}
+
+impl LiveTable {
+    /// Size of the table's file in bytes.
+    pub(crate) fn size(&self) -> u64 {
+        match &self.file {
+            TableFile::Genji(table) => table.size(),
+            TableFile::Chai(table) => table.size(),
+        }
+    }
+
+    /// Bytes of its blocks that were read so far, but for those put aside.
+    pub(crate) fn taken(&self) -> u64 {
+        let taken = match &self.file {
+            TableFile::Genji(table) => table.taken(),
+            TableFile::Chai(table) => table.taken(),
+        };
+        taken.saturating_sub(self.aside.load(Ordering::Relaxed))
+    }
+
+    /// Takes so many of the bytes that were read for none: they will be read once more.
+    pub(crate) fn put_aside(&self, bytes: u64) {
+        self.aside.fetch_add(bytes, Ordering::Relaxed);
     }
 }
 

@@ -197,10 +197,10 @@ impl Session {
                 self.snapshot = Some(Progress::new(&service.source.name, relations.len()));
                 self.log.begin_snapshot(position, objects, &relations, continues).await?;
             }
-            EngineEvent::SnapshotRows { schema, rows } => {
+            EngineEvent::SnapshotRows { schema, rows, left } => {
                 self.captured.add(rows.len() as u64);
                 if let Some(snapshot) = &mut self.snapshot {
-                    snapshot.add(&schema.relation, rows.len() as u64);
+                    snapshot.add(&schema.relation, rows.len() as u64, left);
                 }
                 self.log.add_snapshot_rows(&schema, rows).await?;
             }

@@ -66,7 +66,12 @@ pub(crate) enum EngineEvent {
         continues: bool,
     },
     /// Rows of the snapshot.
-    SnapshotRows { schema: Arc<RelationSchema>, rows: Vec<Row> },
+    SnapshotRows {
+        schema: Arc<RelationSchema>,
+        rows: Vec<Row>,
+        /// How long the others take, where that is known.
+        left: Option<Duration>,
+    },
     /// The snapshot is complete.
     SnapshotEnd,
     /// Transactions in source order.
@@ -229,21 +234,28 @@ impl Reader {
     fn send_snapshot(&self, snapshot: &Snapshot, continues: bool) -> Result<(), Stop> {
         let relations = snapshot.relations();
         info!(dir = %self.dir.display(), relations = relations.len(), continues, "snapshot begins");
+        let mut begun = Instant::now();
         let position = snapshot.position();
         let (objects, relations_sent) = (snapshot.objects()?, relations.clone());
         self.send(EngineEvent::SnapshotBegin { position, objects, relations: relations_sent, continues })?;
         for schema in relations {
             let mut batch = Vec::with_capacity(BATCH_ROWS);
-            for row in snapshot.rows(&schema.relation)? {
+            let asked = Instant::now();
+            let rows = snapshot.rows(&schema.relation)?;
+            // To find the order of the keys says nothing of the pace.
+            begun += asked.elapsed();
+            for row in rows {
                 batch.push(row?);
                 if batch.len() == BATCH_ROWS {
                     let rows = std::mem::take(&mut batch);
-                    let event = EngineEvent::SnapshotRows { schema: schema.clone(), rows };
+                    let left = snapshot.time_left(begun.elapsed());
+                    let event = EngineEvent::SnapshotRows { schema: schema.clone(), rows, left };
                     self.send_reading(event, || snapshot.read_ahead())?;
                 }
             }
             if !batch.is_empty() {
-                let event = EngineEvent::SnapshotRows { schema, rows: batch };
+                let left = snapshot.time_left(begun.elapsed());
+                let event = EngineEvent::SnapshotRows { schema, rows: batch, left };
                 self.send_reading(event, || snapshot.read_ahead())?;
             }
         }

@@ -6,6 +6,7 @@
 use std::io::{self, BufWriter};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::Args;
 use deltamesh_genji::{Error, History, LoggedTransaction, ReadOptions, Snapshot, StoredRow, StoredTable};
@@ -94,19 +95,24 @@ fn read(options: &InspectOptions, mut form: impl Form, progress: &mut Progress) 
 
 fn tables(options: &InspectOptions, form: &mut impl Form, progress: &mut Progress) -> Result<(), Failure> {
     let snapshot = Snapshot::open(&options.directory, &ReadOptions { read_ahead: 0 })?;
+    let mut begun = Instant::now();
     form.begin_tables(&snapshot)?;
     for fault in snapshot.faults() {
         progress.fault(&fault.relation, &fault.reason);
     }
     for table in snapshot.stored_tables()? {
         form.table(&table)?;
-        for row in snapshot.stored_rows(&table)? {
+        let asked = Instant::now();
+        let rows = snapshot.stored_rows(&table)?;
+        // To find the order of the keys says nothing of the pace.
+        begun += asked.elapsed();
+        for row in rows {
             let row = row?;
             if let Err(error) = &row.document {
                 progress.row_fault(&table.entry.name, error);
             }
             form.row(&row)?;
-            progress.read("rows");
+            progress.read("rows", || snapshot.time_left(begun.elapsed()));
         }
     }
     progress.end();
@@ -125,7 +131,7 @@ fn changes(options: &InspectOptions, form: &mut impl Form, progress: &mut Progre
             }
         }
         form.transaction(&transaction)?;
-        progress.read("transactions");
+        progress.read("transactions", || None);
     }
     progress.end();
     Ok(form.end_changes()?)

@@ -21,6 +21,8 @@ pub(crate) struct Progress {
     begun: usize,
     relations: usize,
     rate: Meter,
+    /// How long the rows that are left take, where that is known.
+    left: Option<Duration>,
     said: Instant,
 }
 
@@ -33,6 +35,7 @@ impl Progress {
             begun: 0,
             relations,
             rate: Meter::new(),
+            left: None,
             said: Instant::now(),
         }
     }
@@ -41,14 +44,15 @@ impl Progress {
         self.relations == 0
     }
 
-    /// Rows of a relation were read.
-    pub(crate) fn add(&mut self, relation: &str, rows: u64) {
+    /// Rows of a relation were read; those behind them take as long as `left`, where that is known.
+    pub(crate) fn add(&mut self, relation: &str, rows: u64, left: Option<Duration>) {
         if self.relation != relation {
             relation.clone_into(&mut self.relation);
             self.begun += 1;
         }
         self.rows += rows;
         self.rate.add(rows);
+        self.left = left;
     }
 
     /// For the status board. Also writes a line to the log from time to time.
@@ -59,13 +63,15 @@ impl Progress {
             self.said = Instant::now();
         }
         let Self { source, rows, relation, begun, relations, .. } = &*self;
+        let seconds_left = self.left.map(|left| left.as_secs());
         if is_due {
-            info!(source, rows, rate, relation, begun, relations, "snapshot goes on");
+            info!(source, rows, rate, relation, begun, relations, seconds_left, "snapshot goes on");
         }
         let position = if relation.is_empty() {
             "begins".to_owned()
         } else {
-            format!("{rows} rows, in relation {relation} ({begun} of {relations})")
+            let left = seconds_left.map(|seconds| format!(", about {seconds} s left")).unwrap_or_default();
+            format!("{rows} rows, in relation {relation} ({begun} of {relations}){left}")
         };
         let mut hop = Hop { subject: source.clone(), position, rate, ..Hop::default() };
         hop.more.insert("rows".to_owned(), json!(rows));
@@ -82,10 +88,12 @@ mod tests {
         let mut progress = Progress::new("app", 3);
         assert_eq!(progress.hop().position, "begins");
         for (relation, rows) in [("t", 500), ("t", 20), ("u", 7)] {
-            progress.add(relation, rows);
+            progress.add(relation, rows, None);
         }
         let hop = progress.hop();
         assert_eq!(hop.position, "527 rows, in relation u (2 of 3)");
         assert_eq!((hop.subject.as_str(), hop.more["rows"].as_u64()), ("app", Some(527)));
+        progress.add("u", 3, Some(Duration::from_millis(90_900)));
+        assert_eq!(progress.hop().position, "530 rows, in relation u (2 of 3), about 90 s left");
     }
 }

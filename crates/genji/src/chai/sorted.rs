@@ -132,6 +132,16 @@ impl<F: FileExt> SortedTable<F> {
         read.map_err(|error| self.file.corrupt("table block is damaged", at.offset).caused_by(error))
     }
 
+    /// Bytes of blocks that were read so far.
+    pub(crate) fn taken(&self) -> u64 {
+        self.file.taken()
+    }
+
+    /// Size of the file in bytes.
+    pub(crate) fn size(&self) -> u64 {
+        self.file.size
+    }
+
     /// The entries whose keys start with `prefix` (a whole namespace), and perhaps others near them.
     pub(crate) fn entries(&self, prefix: Vec<u8>) -> Result<SortedEntries<'_, F>, Error> {
         let top = self.blocks_of(self.index)?;

@@ -73,3 +73,16 @@ fn newest_versions_in_order_and_in_none() {
         check(&tables, &nothing, in_order, &["five", "one, newer", "three, newer"]);
     }
 }
+
+/// To find the order of large tables takes long: its caller has the engine's logs to read meanwhile.
+#[test]
+fn the_caller_is_called_while_the_order_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let keys: Vec<Vec<u8>> = (0..5000).map(|id| crate::key::encode(10, &[id.into()]).unwrap()).collect();
+    let entries: Vec<Entry<'_>> = keys.iter().map(|key| set(key, 0, "row")).collect();
+    let tables = [live(dir.path(), 4, 6, &entries)];
+    let calls = std::cell::Cell::new(0);
+    let meanwhile = || calls.set(calls.get() + 1);
+    Scan::with_order(&tables, &Overlay::default(), vec![0x4E], Order::Unknown(&meanwhile)).unwrap();
+    assert_eq!(calls.get(), 4);
+}

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::chunk::masked_crc;
 use crate::directory::table_path;
@@ -33,6 +34,8 @@ pub(crate) struct BlockFile<F = File> {
     path: PathBuf,
     file: F,
     pub(crate) size: u64,
+    /// Bytes of the blocks that were read.
+    taken: AtomicU64,
 }
 
 impl BlockFile {
@@ -48,7 +51,12 @@ impl BlockFile {
 impl<F: FileExt> BlockFile<F> {
     /// An open file of that size.
     pub(crate) fn new(path: PathBuf, file: F, size: u64) -> Self {
-        Self { path, file, size }
+        Self { path, file, size, taken: AtomicU64::new(0) }
+    }
+
+    /// Bytes of the blocks that were read so far, each as often as it was.
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
     }
 
     /// The decompressed bytes of a block.
@@ -58,6 +66,7 @@ impl<F: FileExt> BlockFile<F> {
         let length = handle.length.checked_add(BLOCK_TRAILER).filter(inside);
         let mut bytes =
             self.read(handle.offset, length.ok_or_else(|| corrupt("block lies outside its table"))?)?;
+        self.taken.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         let Some((covered, crc)) = bytes.split_last_chunk::<4>() else {
             return Err(corrupt("block is too short"));
         };

@@ -92,6 +92,16 @@ impl Worker {
         self.shared.progress().failure.clone()
     }
 
+    /// Does again what failed last: what was in its way may be gone.
+    pub(crate) fn try_again(&self) {
+        let mut progress = self.shared.progress();
+        if progress.failure.take().is_some() {
+            progress.wanted = true;
+            progress.busy = true;
+            self.shared.changed.notify_all();
+        }
+    }
+
     /// Waits until the thread has less work than `is_enough` asks for, or none that it can do.
     ///
     /// # Errors
@@ -147,12 +157,37 @@ fn run(round: &impl Fn(&AtomicBool) -> Result<Round, Error>, shared: &Shared) {
                 progress.failure = None;
             }
             Err(error) => {
-                // Tried again when there is more to do: until then nothing has changed that could help.
+                // Tried again when there is more to do, or someone waits for it.
                 progress.busy = progress.wanted;
                 let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
                 progress.failure = Some(format!("{error}{}", cause.unwrap_or_default()));
             }
         }
         shared.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+
+    #[test]
+    fn what_failed_is_done_again_on_request() {
+        let is_full = Arc::new(AtomicBool::new(true));
+        let of_thread = is_full.clone();
+        let worker = Worker::spawn("test", move |_| {
+            let is_full = of_thread.load(Ordering::Relaxed);
+            if is_full { Err(Error::new(ErrorKind::Io, "disk is full")) } else { Ok(Round::Idle) }
+        })
+        .unwrap();
+        worker.wake();
+        let wait = || worker.wait(|| false);
+        assert_eq!(wait(), Err("disk is full".to_owned()));
+        worker.try_again();
+        assert_eq!(wait(), Err("disk is full".to_owned()));
+        is_full.store(false, Ordering::Relaxed);
+        worker.try_again();
+        assert_eq!(wait(), Ok(()));
     }
 }

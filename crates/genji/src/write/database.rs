@@ -193,6 +193,7 @@ impl Database {
         if is_enough() {
             return Ok(());
         }
+        self.compactor.try_again();
         self.compactor
             .wait(is_enough)
             .map_err(|failure| Error::new(ErrorKind::Closed, format!("tables cannot be merged: {failure}")))

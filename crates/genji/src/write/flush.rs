@@ -175,9 +175,34 @@ impl FinishedLogs {
         while total > self.limit && !self.logs.is_empty() {
             let (number, size) = self.logs.remove(0);
             let path = log_path(directory, number);
-            fs::remove_file(&path).map_err(|error| Error::io("remove old log", &path, error))?;
+            match fs::remove_file(&path) {
+                // Gone already, as above.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                removed => removed.map_err(|error| Error::io("remove old log", &path, error))?,
+            }
             total -= size;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_logs_may_be_removed_by_hand() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut logs = FinishedLogs::new(100);
+        let mut retire = |number| {
+            fs::write(log_path(dir.path(), number), [0; 60]).unwrap();
+            logs.retire(dir.path(), number)
+        };
+        retire(1).unwrap();
+        fs::remove_file(log_path(dir.path(), 1)).unwrap();
+        retire(2).unwrap();
+        retire(3).unwrap();
+        let left = [1, 2, 3].map(|number| log_path(dir.path(), number).exists());
+        assert_eq!(left, [false, false, true]);
     }
 }

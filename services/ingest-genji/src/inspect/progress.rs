@@ -30,8 +30,8 @@ impl Progress {
         Self { out, started: now, told: now, count: 0, what: "", found: BTreeMap::new(), faults: 0 }
     }
 
-    /// One more row or transaction was read.
-    pub(super) fn read(&mut self, what: &'static str) {
+    /// One more row or transaction was read, and how long the others take, where that is known.
+    pub(super) fn read(&mut self, what: &'static str, left: impl FnOnce() -> Option<Duration>) {
         if self.what != what {
             (self.what, self.count) = (what, 0);
             self.started = Instant::now();
@@ -40,14 +40,15 @@ impl Progress {
         self.count += 1;
         if self.count.is_multiple_of(LOOK) && self.told.elapsed() >= SILENT {
             self.told = Instant::now();
-            self.tell();
+            self.tell(left());
         }
     }
 
-    fn tell(&mut self) {
+    fn tell(&mut self, left: Option<Duration>) {
         let seconds = self.started.elapsed().as_secs_f64();
         let rate = (self.count as f64 / seconds) as u64;
-        self.say(&format!("{} {} in {seconds:.1} s, {rate}/s", self.count, self.what));
+        let left = left.map(|left| format!(", about {} s left", left.as_secs())).unwrap_or_default();
+        self.say(&format!("{} {} in {seconds:.1} s, {rate}/s{left}", self.count, self.what));
     }
 
     /// A definition that cannot be read.
@@ -69,7 +70,7 @@ impl Progress {
     /// Everything of one kind was read: says how much, if that took long, and which faults there were.
     pub(super) fn end(&mut self) {
         if self.count > 0 && self.started.elapsed() >= SILENT {
-            self.tell();
+            self.tell(None);
         }
         for ((place, reason), count) in std::mem::take(&mut self.found) {
             match count {
