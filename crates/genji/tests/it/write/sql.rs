@@ -625,3 +625,21 @@ fn a_select_beside_an_open_transaction() {
     drop(transaction);
     assert_eq!(select("SELECT u FROM t"), Ok((true, vec![r#"{"u":"a"}"#.to_owned()])));
 }
+
+#[test]
+fn groups_of_what_computes_null() -> Result<()> {
+    check(
+        "CREATE TABLE p (id INTEGER, name TEXT, age INTEGER, x ANY)
+        INSERT INTO p VALUES (1, 'Ann', 30, 7), (2, 'bob', NULL, 'text'), (3, 'dora', 30, NULL), (4, '7', NULL, 1.5), (5, NULL, 10, NULL), (6, 'z', NULL, 1)
+        SELECT age + 1 AS g, COUNT(*) AS n FROM p GROUP BY age + 1
+        SELECT age % 0 AS g, COUNT(*) AS n FROM p GROUP BY age % 0
+        SELECT COUNT(*) AS n, SUM(id) FROM p GROUP BY NULL
+        SELECT COUNT(*) AS n, SUM(id) FROM p GROUP BY age + NULL
+        SELECT COUNT(*) AS n, SUM(id) FROM p GROUP BY name + 1
+        SELECT COUNT(*) AS n, SUM(id) FROM p GROUP BY nope = 1
+        SELECT 1 + x AS g, COUNT(*) AS n, SUM(id) FROM p GROUP BY 1 + x
+        SELECT age IN (30, 10) AS g, COUNT(*) AS n FROM p GROUP BY age IN (30, 10)
+        SELECT name LIKE 'z' AS g, COUNT(*) AS n FROM p GROUP BY name LIKE 'z'
+        SELECT CAST(age AS TEXT) AS g, COUNT(*) AS n FROM p GROUP BY CAST(age AS TEXT)",
+    )
+}
