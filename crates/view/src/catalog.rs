@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use deltamesh_change::{Column, RelationSchema};
 
-use crate::{BaseRelation, Stored, ViewDefinition};
+use crate::{BaseRelation, Stored, ViewDefinition, block};
 
 /// The relations and views of a replica.
 #[derive(Debug, Clone, Default)]
@@ -111,7 +111,8 @@ impl Catalog {
     }
 
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.relations.iter().map(|relation| relation.base.relation.as_str())
+        let names = self.relations.iter().map(|relation| relation.base.relation.as_str());
+        names.filter(|name| !name.starts_with(block::PREFIX))
     }
 
     fn insert(&mut self, relation: CatalogRelation) {

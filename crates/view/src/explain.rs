@@ -185,7 +185,8 @@ fn joins(query: &SelectQuery, strategy: &Strategy) -> Operator {
     })
 }
 
-fn statements(sections: &Sections<'_>) -> Vec<Statements> {
+/// The statements by phase.
+pub(crate) fn statements(sections: &Sections<'_>) -> Vec<Statements> {
     let mut shown: Vec<Statements> = vec![];
     for step in sections.maintain {
         let phase = match &step.phase {

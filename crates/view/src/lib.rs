@@ -32,7 +32,9 @@
 //! - [`Program::record`] statements bind `:position`, `:dsid`, `:captured_us`; no other statement has parameters.
 //! - Foreign keys, recursive triggers and `case_sensitive_like` at SQLite's defaults.
 
+mod block;
 mod catalog;
+mod compose;
 mod definition;
 mod error;
 mod explain;

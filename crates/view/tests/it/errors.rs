@@ -65,8 +65,14 @@ fn constructs() {
     check(
         "AS SELECT id FROM message ORDER BY id LIMIT 3
          AS SELECT id FROM message UNION SELECT user_id FROM user
-         AS WITH a AS (SELECT id FROM message) SELECT id FROM a
-         AS SELECT id FROM (SELECT id FROM message) AS m
+         AS WITH RECURSIVE a AS (SELECT id FROM message) SELECT id FROM a
+         AS WITH a AS (SELECT id FROM mesage) SELECT id FROM a
+         AS WITH a AS (SELECT id FROM message) SELECT idd FROM a
+         AS WITH a(x, y) AS (SELECT id FROM message) SELECT x FROM a
+         AS WITH a(x) AS (SELECT * FROM message) SELECT x FROM a
+         AS SELECT id FROM (SELECT id FROM message)
+         AS SELECT id FROM (SELECT n + 1 FROM message) AS m
+         AS SELECT id FROM message, LATERAL (SELECT login FROM user) AS m
          AS SELECT id FROM message WHERE user_id IN (SELECT user_id FROM user)
          AS SELECT id, row_number() OVER (ORDER BY id) AS r FROM message
          AS SELECT id, now() AS t FROM message
@@ -84,8 +90,14 @@ fn constructs() {
         expect![[r#"
             1:31: LIMIT is not supported in a view: leave it out and read the view with ORDER BY and LIMIT
             1:31: UNION is not supported in a view: make one view of each side and read both
-            1:31: WITH is not supported in a view: make each part a view of its own and select from it
-            1:47: only relations and views in FROM: make a subquery a view of its own and select from it
+            1:31: WITH RECURSIVE: a view cannot follow a chain of unknown length
+            1:57: no relation or view mesage; near: message
+            1:73: no column idd; near: id
+            1:36: a names 2 columns and selects 1
+            1:36: name the columns of a one by one, not by *
+            1:47: a subquery in FROM needs a name: (SELECT …) AS name
+            1:54: give the expression a name: expression AS name
+            1:64: LATERAL: join the relation and write the condition in ON
             1:60: a subquery in an expression is not supported yet: make it a view of its own and JOIN it
             1:42: row_number OVER: window functions are not supported yet; write GROUP BY, or rank when reading
             1:42: now has another value at every reading, so the view could not be kept: store the value in a column

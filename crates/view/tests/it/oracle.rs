@@ -110,6 +110,22 @@ pub(crate) const VIEWS: &[&str] = &[
     "CREATE MATERIALIZED VIEW over_mixed AS SELECT u.login, o.c, o.last FROM outer_count o JOIN user u ON u.user_id = o.user_id WHERE o.c > 0",
     "CREATE MATERIALIZED VIEW over_over AS SELECT chats, sum(messages) AS m FROM over_count GROUP BY chats",
     "CREATE MATERIALIZED VIEW over_hidden2 AS SELECT a.body, b.chat FROM hidden_key a JOIN joined b ON b.body = a.body",
+    "CREATE MATERIALIZED VIEW with_ AS WITH busy AS (SELECT chat, count(*) AS c FROM message GROUP BY chat HAVING count(*) > 1)
+       SELECT m.id, b.c FROM message m JOIN busy b ON b.chat = m.chat",
+    "CREATE MATERIALIZED VIEW with_chain AS WITH a AS (SELECT chat, user_id, count(*) AS c FROM message GROUP BY chat, user_id),
+       b AS (SELECT chat, max(c) AS most FROM a GROUP BY chat), unread AS (SELECT id FROM message)
+       SELECT a.chat, a.user_id, a.c FROM a JOIN b ON b.chat = a.chat AND b.most = a.c",
+    "CREATE MATERIALIZED VIEW with_hiding AS WITH message AS (SELECT id, n FROM message WHERE n > 1) SELECT message.id, message.n + 1 AS next FROM message",
+    "CREATE MATERIALIZED VIEW with_all AS WITH a AS (SELECT max(n) AS hi FROM message) SELECT m.id FROM message m JOIN a ON m.n = a.hi",
+    "CREATE MATERIALIZED VIEW derived AS SELECT d.c, count(*) AS chats FROM (SELECT chat, count(*) AS c FROM message GROUP BY chat) AS d GROUP BY d.c",
+    "CREATE MATERIALIZED VIEW derived_columns AS SELECT d.x, d.y FROM (SELECT chat, body || '' FROM message) AS d(x, y) WHERE d.y <> ''",
+    "CREATE MATERIALIZED VIEW derived_outer AS SELECT u.user_id, coalesce(d.c, 0) AS c FROM user u
+       LEFT JOIN (SELECT user_id, count(*) AS c FROM message WHERE n > 0 GROUP BY user_id) d ON d.user_id = u.user_id",
+    "CREATE MATERIALIZED VIEW derived_deep AS SELECT count(*) AS c, sum(f.c) AS s FROM
+       (SELECT e.c FROM (SELECT chat, count(*) AS c FROM message GROUP BY chat) AS e WHERE e.c > 1) AS f",
+    "CREATE MATERIALIZED VIEW derived_twice AS SELECT a.chat, b.c FROM (SELECT DISTINCT chat FROM message) a
+       JOIN (SELECT chat, count(*) AS c FROM member GROUP BY chat) b ON b.chat = a.chat JOIN member m ON m.chat = a.chat",
+    "CREATE MATERIALIZED VIEW over_with AS SELECT w.c, count(*) AS messages FROM with_ w GROUP BY w.c",
 ];
 
 fn text() -> impl Strategy<Value = Value> {

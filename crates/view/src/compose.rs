@@ -1,0 +1,118 @@
+//! The programs of a view's blocks as one.
+//!
+//! A part changes only with the view, and only the view's other blocks read it. So its turn in a batch needs no phases of its
+//! own: what the batch protocol does with an upstream view stands, in the same order, in the view's `Finish` steps.
+
+use crate::explain::{Operator, Sections, statements};
+use crate::sqlite::quote;
+use crate::{BaseRelation, Phase, Program, Step};
+
+/// Adds the programs of parts, each behind those that it reads, to the program of the view.
+pub(crate) fn compose(parts: Vec<Program>, main: Program) -> Program {
+    if parts.is_empty() {
+        return main;
+    }
+    let names: Vec<String> = parts.iter().map(|part| part.definition.name.clone()).collect();
+    let maintain = maintain(&parts, &main);
+    let oracle = oracle(&parts, &main);
+    let mut whole = Program { maintain, oracle, ..main };
+    let definition = &mut whole.definition;
+    for part in &parts {
+        definition.bases.extend(part.definition.bases.iter().cloned());
+        definition.indexes.extend(part.definition.indexes.iter().cloned());
+    }
+    let storages: Vec<&str> = parts.iter().map(|part| part.definition.storage.as_str()).collect();
+    definition.indexes.retain(|index| !storages.contains(&index.table.as_str()));
+    definition.bases = in_order(std::mem::take(&mut definition.bases), &names);
+    let all = |list: fn(&Program) -> &Vec<String>, last: &[String]| -> Vec<String> {
+        parts.iter().flat_map(list).chain(last).cloned().collect()
+    };
+    whole.create = all(|part| &part.create, &whole.create);
+    whole.connect = all(|part| &part.connect, &whole.connect);
+    whole.fill = all(|part| &part.fill, &whole.fill);
+    whole.clear = all(|part| &part.clear, &whole.clear);
+    whole.drop.extend(parts.iter().rev().flat_map(|part| part.drop.iter().cloned()));
+    explain(parts, &mut whole);
+    whole
+}
+
+/// Relations outside the view, each once, mirrors first.
+fn in_order(bases: Vec<BaseRelation>, parts: &[String]) -> Vec<BaseRelation> {
+    let mut ordered: Vec<BaseRelation> = vec![];
+    for mirrors in [true, false] {
+        for base in bases.iter().filter(|base| base.source.is_some() == mirrors) {
+            if !parts.contains(&base.table) && !ordered.contains(base) {
+                ordered.push(base.clone());
+            }
+        }
+    }
+    ordered
+}
+
+/// The steps around bases as they are; the turn of each part within those of `Finish`.
+fn maintain(parts: &[Program], main: &Program) -> Vec<Step> {
+    let mut blocks: Vec<&Program> = parts.iter().collect();
+    blocks.push(main);
+    let is_inner = |phase: &Phase| match phase {
+        Phase::Before(table) | Phase::After(table) => parts.iter().any(|part| part.definition.name == *table),
+        Phase::Finish => true,
+    };
+    let steps = blocks.iter().flat_map(|block| &block.maintain);
+    let mut maintain: Vec<Step> = steps.filter(|step| !is_inner(&step.phase)).cloned().collect();
+    let of = |blocks: &[&Program], phase: &Phase| -> Vec<String> {
+        let steps = blocks.iter().flat_map(|block| &block.maintain);
+        steps.filter(|step| step.phase == *phase).map(|step| step.sql.clone()).collect()
+    };
+    let mut finish = vec![];
+    for (index, block) in blocks.iter().enumerate() {
+        finish.extend(of(&[*block], &Phase::Finish));
+        if index < parts.len() {
+            let name = &block.definition.name;
+            let behind = &blocks[index + 1..];
+            finish.extend(of(behind, &Phase::Before(name.clone())));
+            finish.extend(block.apply.iter().cloned());
+            finish.extend(of(behind, &Phase::After(name.clone())));
+        }
+    }
+    maintain.extend(finish.into_iter().map(|sql| Step { phase: Phase::Finish, sql }));
+    maintain
+}
+
+/// The view's `SELECT` with its parts as a `WITH` clause, whose names hide the parts' tables.
+fn oracle(parts: &[Program], main: &Program) -> String {
+    let parts: Vec<String> =
+        parts.iter().map(|part| format!("{} AS ({})", quote(&part.definition.name), part.oracle)).collect();
+    format!("WITH {} {}", parts.join(", "), main.oracle)
+}
+
+fn explain(parts: Vec<Program>, whole: &mut Program) {
+    let sections = Sections { maintain: &whole.maintain, apply: &whole.apply, record: &whole.record };
+    let shown = statements(&sections);
+    let explain = &mut whole.explain;
+    explain.bases.clone_from(&whole.definition.bases);
+    explain.statements = shown;
+    let mut known: Vec<(String, Operator)> = vec![];
+    for Program { definition, explain: mut part, .. } in parts {
+        insert(&mut part.root, &known);
+        explain.tier = explain.tier.max(part.tier);
+        explain.indexes.extend(part.indexes);
+        explain.notes.extend(part.notes.into_iter().map(|note| format!("{}: {note}", definition.name)));
+        known.push((definition.name, part.root));
+    }
+    explain.indexes.sort_unstable();
+    explain.indexes.dedup();
+    insert(&mut explain.root, &known);
+}
+
+/// Shows the operators of a part where it is read.
+fn insert(operator: &mut Operator, parts: &[(String, Operator)]) {
+    for input in &mut operator.inputs {
+        insert(input, parts);
+    }
+    let read = parts.iter().find(|(name, _)| {
+        operator.name.strip_prefix("read ").is_some_and(|read| read.split(' ').next() == Some(name))
+    });
+    if let Some((_, root)) = read {
+        operator.inputs.push(root.clone());
+    }
+}
