@@ -1,15 +1,17 @@
-//! Query blocks: a query with `WITH` or with subqueries in `FROM` becomes several plain `SELECT`s.
+//! Query blocks: a query with `WITH`, subqueries in `FROM` or set operations becomes several plain `SELECT`s.
 //!
 //! A *query block* (Selinger et al., 1979) is one `SELECT … FROM … WHERE … GROUP BY … HAVING`. Each block but the last is a
 //! *part* of the view: it is planned as a view that only the blocks behind it read, kept in a table of its own and
 //! maintained by the best rule for it, so that a small change below stays a small change above.
+
+mod set;
 
 use datafusion_sql::sqlparser::ast::{
     Cte, Ident, ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr, Spanned, TableAlias,
     TableFactor, TableWithJoins,
 };
 
-use crate::{Error, Location};
+use crate::{Catalog, CreateView, Error, Location, Program, ViewOptions, program, resolve};
 
 /// Most parts of one view.
 const MAX_PARTS: usize = 32;
@@ -17,43 +19,28 @@ const MAX_PARTS: usize = 32;
 /// How names of parts begin; views and aliases cannot.
 pub(crate) const PREFIX: &str = "__deltamesh_part";
 
-/// One block of a view that others read.
-pub(crate) struct Part {
-    pub(crate) name: String,
-    pub(crate) query: Box<Query>,
-    /// Parts that it reads.
-    reads: Vec<String>,
-}
-
-/// Splits a view's query into its parts, each behind those that it reads, and the block that makes the view's rows.
-pub(crate) fn split(view: &str, query: &Query) -> Result<(Vec<Part>, Box<Query>), Error> {
-    let mut splitter = Splitter { view, parts: vec![], named: vec![] };
-    let mut query = Box::new(query.clone());
-    let mut needed = splitter.block(&mut query)?;
-    let mut parts = splitter.parts;
-    // What nobody reads is not maintained. A part reads only those before it.
-    for index in (0..parts.len()).rev() {
-        if needed.contains(&parts[index].name) {
-            needed.extend_from_slice(&parts[index].reads);
-        } else {
-            parts.remove(index);
-        }
-    }
-    Ok((parts, query))
-}
-
-struct Splitter<'a> {
-    view: &'a str,
-    parts: Vec<Part>,
+/// Plans the blocks of one view.
+pub(crate) struct Planner<'a> {
+    view: &'a CreateView,
+    /// What SQL may refer to, with the parts planned so far.
+    pub(crate) catalog: Catalog,
+    /// Parts, each behind those that it reads.
+    pub(crate) parts: Vec<Program>,
     /// Names of `WITH` that are known here, inner ones last, and the part that each stands for.
     named: Vec<(String, String)>,
+    /// Numbers given to parts.
+    reserved: usize,
 }
 
-impl Splitter<'_> {
-    /// Makes a query one plain block; returns the parts that it reads.
-    fn block(&mut self, query: &mut Query) -> Result<Vec<String>, Error> {
+impl<'a> Planner<'a> {
+    pub(crate) fn new(view: &'a CreateView, catalog: Catalog) -> Self {
+        Self { view, catalog, parts: vec![], named: vec![], reserved: 0 }
+    }
+
+    /// Plans a query as that view; what it needs is among the parts then.
+    pub(crate) fn program(&mut self, mut view: CreateView) -> Result<Program, Error> {
         let known = self.named.len();
-        if let Some(with) = query.with.take() {
+        if let Some(with) = view.query.with.take() {
             if with.recursive {
                 let message = "WITH RECURSIVE: a view cannot follow a chain of unknown length";
                 return Err(Error::unsupported(message, Location::of(with.span())));
@@ -62,9 +49,9 @@ impl Splitter<'_> {
                 self.define(table)?;
             }
         }
-        let reads = self.body(&mut query.body);
+        let program = self.body(view);
         self.named.truncate(known);
-        reads
+        program
     }
 
     fn define(&mut self, table: Cte) -> Result<(), Error> {
@@ -73,48 +60,57 @@ impl Splitter<'_> {
             let message = "FROM behind a name of WITH: leave it out";
             return Err(Error::unsupported(message, Location::of(table.alias.name.span)));
         }
-        let part = self.part(table.query, &table.alias)?;
+        let part = self.renamed_part(table.query, &table.alias)?;
         self.named.push((name, part));
         Ok(())
     }
 
-    fn body(&mut self, body: &mut SetExpr) -> Result<Vec<String>, Error> {
-        let mut reads = vec![];
-        match body {
-            SetExpr::Select(select) => {
-                for TableWithJoins { relation, joins } in &mut select.from {
-                    self.factor(relation, &mut reads)?;
-                    for join in joins {
-                        self.factor(&mut join.relation, &mut reads)?;
-                    }
+    fn body(&mut self, mut view: CreateView) -> Result<Program, Error> {
+        match view.query.body.as_mut() {
+            SetExpr::SetOperation { .. } => self.set_operation(view),
+            SetExpr::Query(inner) => {
+                let mut inner = inner.clone();
+                resolve::check_clauses(&view.query)?;
+                if view.query.order_by.is_some() {
+                    inner.order_by.clone_from(&view.query.order_by);
                 }
+                self.program(CreateView { query: inner, ..view })
             }
-            SetExpr::Query(query) => reads = self.block(query)?,
-            _ => {}
+            SetExpr::Select(select) => {
+                self.read_parts(select)?;
+                program::plan_block(&view, &self.catalog)
+            }
+            _ => program::plan_block(&view, &self.catalog),
         }
-        Ok(reads)
     }
 
-    /// Lets an entry of `FROM` read a part, where it is a subquery or a name of `WITH`.
-    fn factor(&mut self, factor: &mut TableFactor, reads: &mut Vec<String>) -> Result<(), Error> {
+    /// Lets a block read parts in place of subqueries and names of `WITH`.
+    pub(crate) fn read_parts(&mut self, select: &mut Select) -> Result<(), Error> {
+        for TableWithJoins { relation, joins } in &mut select.from {
+            self.factor(relation)?;
+            for join in joins {
+                self.factor(&mut join.relation)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn factor(&mut self, factor: &mut TableFactor) -> Result<(), Error> {
         let location = Location::of(factor.span());
         match factor {
             TableFactor::Table { name, alias, .. } => {
-                let Some((part, given)) = self.named_part(name) else { return Ok(()) };
-                reads.push(part.clone());
-                *name = object_name(&part);
-                alias.get_or_insert_with(|| table_alias(given));
+                if let Some((part, given)) = self.named_part(name) {
+                    *name = object_name(&part);
+                    alias.get_or_insert_with(|| table_alias(given));
+                }
                 Ok(())
             }
             TableFactor::Derived { lateral: false, subquery, alias, sample: None } => {
                 let Some(given) = alias else {
-                    return Err(Error::unsupported(
-                        "a subquery in FROM needs a name: (SELECT …) AS name",
-                        location,
-                    ));
+                    let message = "a subquery in FROM needs a name: (SELECT …) AS name";
+                    return Err(Error::unsupported(message, location));
                 };
-                let part = self.part(subquery.clone(), given)?;
-                reads.push(part.clone());
+                let part = self.renamed_part(subquery.clone(), given)?;
                 *factor = table(&part, table_alias(given.name.clone()));
                 Ok(())
             }
@@ -135,22 +131,43 @@ impl Splitter<'_> {
     }
 
     /// Adds a query as a part, with its columns renamed as the alias says.
-    fn part(&mut self, mut query: Box<Query>, alias: &TableAlias) -> Result<String, Error> {
-        let location = Location::of(alias.name.span);
-        let reads = self.block(&mut query)?;
+    fn renamed_part(&mut self, mut query: Box<Query>, alias: &TableAlias) -> Result<String, Error> {
         if !alias.columns.is_empty() {
             rename(&mut query, alias)?;
         }
-        if self.parts.len() == MAX_PARTS {
+        self.part(query)
+    }
+
+    /// Adds a query as a part; returns its name.
+    pub(crate) fn part(&mut self, query: Box<Query>) -> Result<String, Error> {
+        let location = Location::of(query.span());
+        // Those that it reads come before it.
+        let view = CreateView {
+            name: String::new(),
+            replace: false,
+            if_not_exists: false,
+            options: ViewOptions::default(),
+            sql: String::new(),
+            query,
+            location: self.view.location,
+        };
+        let number = self.reserve(location)?;
+        let name = format!("{PREFIX}{number}_{}", self.view.name);
+        let part = self.program(CreateView { name: name.clone(), ..view })?;
+        self.catalog.add_view(&part.definition);
+        self.parts.push(part);
+        Ok(name)
+    }
+
+    fn reserve(&mut self, location: Option<Location>) -> Result<usize, Error> {
+        self.reserved += 1;
+        if self.reserved > MAX_PARTS {
             let message = format!("more than {MAX_PARTS} subqueries: make views of some and read them");
             return Err(Error::unsupported(message, location));
         }
-        let name = format!("{PREFIX}{}_{}", self.parts.len() + 1, self.view);
-        self.parts.push(Part { name: name.clone(), query, reads });
-        Ok(name)
+        Ok(self.reserved)
     }
 }
-
 /// `AS name (a, b)`: names the columns of the query.
 fn rename(query: &mut Query, alias: &TableAlias) -> Result<(), Error> {
     let location = Location::of(alias.name.span);

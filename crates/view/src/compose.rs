@@ -7,8 +7,9 @@ use crate::explain::{Operator, Sections, statements};
 use crate::sqlite::quote;
 use crate::{BaseRelation, Phase, Program, Step};
 
-/// Adds the programs of parts, each behind those that it reads, to the program of the view.
+/// Adds the programs of parts, each behind those that it reads, to the program of the view. What nobody reads is left out.
 pub(crate) fn compose(parts: Vec<Program>, main: Program) -> Program {
+    let parts = read(parts, &main);
     if parts.is_empty() {
         return main;
     }
@@ -34,6 +35,22 @@ pub(crate) fn compose(parts: Vec<Program>, main: Program) -> Program {
     whole.drop.extend(parts.iter().rev().flat_map(|part| part.drop.iter().cloned()));
     explain(parts, &mut whole);
     whole
+}
+
+/// The parts that the view reads, directly or through others.
+fn read(parts: Vec<Program>, main: &Program) -> Vec<Program> {
+    let tables = |program: &Program| -> Vec<String> {
+        program.definition.bases.iter().map(|base| base.table.clone()).collect()
+    };
+    let mut needed = tables(main);
+    let mut kept = vec![];
+    for part in parts.into_iter().rev() {
+        if needed.contains(&part.definition.name) {
+            needed.extend(tables(&part));
+            kept.insert(0, part);
+        }
+    }
+    kept
 }
 
 /// Relations outside the view, each once, mirrors first.

@@ -109,14 +109,57 @@ pub(crate) struct Sections<'a> {
     pub(crate) record: &'a [String],
 }
 
-/// Describes how a query is kept.
-pub(crate) fn operators(
+/// Describes how a block is kept.
+pub(crate) fn block(
     definition: &ViewDefinition,
     query: &SelectQuery,
     strategy: &Strategy,
     notes: &[String],
     sections: &Sections<'_>,
 ) -> Explain {
+    let columns: Vec<&str> = definition.columns.iter().map(|column| column.name.as_str()).collect();
+    let root =
+        wrap(format!("project {}", columns.join(", ")), Some(row_tier(strategy)), operators(query, strategy));
+    described(definition, root, strategy.tier(query), notes, sections)
+}
+
+/// Describes how a `UNION ALL` is kept.
+pub(crate) fn union_all(
+    definition: &ViewDefinition,
+    branches: &[SelectQuery],
+    notes: &[String],
+    sections: &Sections<'_>,
+) -> Explain {
+    let inputs = branches.iter().map(|query| operators(query, &Strategy::Linear)).collect();
+    let root = Operator { name: "union all".to_owned(), tier: Some(Tier::A), inputs };
+    let tier = branches.iter().map(|query| Strategy::Linear.tier(query)).max().unwrap_or(Tier::A);
+    described(definition, root, tier, notes, sections)
+}
+
+fn described(
+    definition: &ViewDefinition,
+    root: Operator,
+    tier: Tier,
+    notes: &[String],
+    sections: &Sections<'_>,
+) -> Explain {
+    Explain {
+        view: definition.name.clone(),
+        tier,
+        root,
+        bases: definition.bases.clone(),
+        indexes: definition
+            .indexes
+            .iter()
+            .map(|index| format!("{} ({})", index.table, index.columns.join(", ")))
+            .collect(),
+        statements: statements(sections),
+        notes: describe(definition).into_iter().chain(notes.iter().cloned()).collect(),
+    }
+}
+
+/// The operators of a block below its projection.
+fn operators(query: &SelectQuery, strategy: &Strategy) -> Operator {
     let mut root = joins(query, strategy);
     if !query.filter.is_empty() {
         let conditions: Vec<String> =
@@ -133,21 +176,7 @@ pub(crate) fn operators(
     if let Some(having) = &query.having {
         root = wrap(format!("having {}", render(having, &Render(query))), Some(strategy.tier(query)), root);
     }
-    let columns: Vec<&str> = definition.columns.iter().map(|column| column.name.as_str()).collect();
-    root = wrap(format!("project {}", columns.join(", ")), Some(row_tier(strategy)), root);
-    Explain {
-        view: definition.name.clone(),
-        tier: strategy.tier(query),
-        root,
-        bases: definition.bases.clone(),
-        indexes: definition
-            .indexes
-            .iter()
-            .map(|index| format!("{} ({})", index.table, index.columns.join(", ")))
-            .collect(),
-        statements: statements(sections),
-        notes: describe(definition).into_iter().chain(notes.iter().cloned()).collect(),
-    }
+    root
 }
 
 /// Tier of filters and projections: they are part of whatever recomputes the rows.

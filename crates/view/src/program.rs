@@ -1,8 +1,7 @@
 //! The statements that keep a view, and when each runs.
 
-use crate::{
-    Catalog, CreateView, Error, Explain, ViewDefinition, ViewOptions, block, compose, resolve, sqlite, typing,
-};
+use crate::block::Planner;
+use crate::{Catalog, CreateView, Error, Explain, ViewDefinition, compose, resolve, sqlite, typing};
 
 /// SQL dialect of a replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,36 +80,19 @@ pub fn plan(statement: &CreateView, catalog: &Catalog, dialect: Dialect) -> Resu
         let message = format!("{} is the table of a relation: choose another name", statement.name);
         return Err(Error::definition(message, statement.location));
     }
-    let (parts, query) = block::split(&statement.name, &statement.query)?;
-    let mut catalog = catalog.clone();
-    let mut programs = vec![];
-    for part in parts {
-        let part = CreateView {
-            name: part.name,
-            replace: false,
-            if_not_exists: false,
-            options: ViewOptions::default(),
-            sql: String::new(),
-            query: part.query,
-            location: statement.location,
-        };
-        let program = plan_block(&part, &catalog)?;
-        catalog.add_view(&program.definition);
-        programs.push(program);
+    let mut planner = Planner::new(statement, catalog.clone());
+    let main = planner.program(statement.clone())?;
+    let program = compose::compose(planner.parts, main);
+    if program.definition.bases.iter().any(|base| base.table.eq_ignore_ascii_case(&statement.name)) {
+        let message = format!("{} would read itself", statement.name);
+        return Err(Error::definition(message, statement.location));
     }
-    let main = plan_block(&CreateView { query, ..statement.clone() }, &catalog)?;
-    Ok(compose::compose(programs, main))
+    Ok(program)
 }
 
 /// Plans a single block.
-fn plan_block(statement: &CreateView, catalog: &Catalog) -> Result<Program, Error> {
+pub(crate) fn plan_block(statement: &CreateView, catalog: &Catalog) -> Result<Program, Error> {
     let query = resolve::resolve(&statement.query, catalog)?;
-    if let Some(joined) =
-        query.relations.iter().find(|joined| joined.base.base.table.eq_ignore_ascii_case(&statement.name))
-    {
-        let message = format!("{} would read itself", joined.base.base.table);
-        return Err(Error::definition(message, statement.location));
-    }
     let columns = typing::columns(&query)?;
     sqlite::program(statement, &query, columns)
 }

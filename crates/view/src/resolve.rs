@@ -53,27 +53,10 @@ pub(crate) fn resolve(query: &Query, catalog: &Catalog) -> Result<SelectQuery, E
 
 /// The one plain `SELECT` that a view may be.
 fn select_of(query: &Query) -> Result<&Select, Error> {
-    let refuse = |what: &str, instead: &str| {
-        Err(Error::unsupported(
-            format!("{what} is not supported in a view: {instead}"),
-            Location::of(query.span()),
-        ))
-    };
-    if query.with.is_some() {
-        return refuse("WITH", "make each part a view of its own and select from it");
-    }
-    if query.limit_clause.is_some() || query.fetch.is_some() {
-        return refuse("LIMIT", "leave it out and read the view with ORDER BY and LIMIT");
-    }
-    if !query.locks.is_empty() || query.for_clause.is_some() || !query.pipe_operators.is_empty() {
-        return refuse("a clause after the SELECT", "leave it out");
-    }
+    check_clauses(query)?;
+    let refuse = |what: &str, instead: &str| Err(refusal(query, what, instead));
     let select = match &*query.body {
         SetExpr::Select(select) => select,
-        SetExpr::SetOperation { op, .. } => {
-            return refuse(&op.to_string(), "make one view of each side and read both");
-        }
-        SetExpr::Query(inner) => return select_of(inner),
         _ => return refuse("this form of query", "write one SELECT … FROM …"),
     };
     let unknown = select.top.is_some()
@@ -94,6 +77,21 @@ fn select_of(query: &Query) -> Result<&Select, Error> {
         return refuse("WINDOW", "leave it out; window functions are not supported yet");
     }
     Ok(select)
+}
+
+/// Refuses what may stand around the body of a query and has no maintenance rule.
+pub(crate) fn check_clauses(query: &Query) -> Result<(), Error> {
+    if query.limit_clause.is_some() || query.fetch.is_some() {
+        return Err(refusal(query, "LIMIT", "leave it out and read the view with ORDER BY and LIMIT"));
+    }
+    if !query.locks.is_empty() || query.for_clause.is_some() || !query.pipe_operators.is_empty() {
+        return Err(refusal(query, "a clause after the SELECT", "leave it out"));
+    }
+    Ok(())
+}
+
+fn refusal(query: &Query, what: &str, instead: &str) -> Error {
+    Error::unsupported(format!("{what} is not supported in a view: {instead}"), Location::of(query.span()))
 }
 
 /// Names close enough to be meant, for an error.

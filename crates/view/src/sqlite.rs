@@ -11,13 +11,17 @@ mod linear;
 mod recompute;
 mod record;
 mod select;
+mod union;
 
 use deltamesh_change::Column;
 
-use crate::explain::{Sections, operators};
+use crate::explain::{self, Sections};
 use crate::query::SelectQuery;
 use crate::strategy::{Strategy, choose};
-use crate::{CreateView, Error, HiddenColumn, Index, Program, Step, Stored, ViewDefinition};
+use crate::{
+    BaseRelation, CreateView, Error, Explain, HiddenColumn, Index, Order, Program, Step, Stored,
+    ViewDefinition,
+};
 pub use layout::declared_type;
 use layout::{Layout, Role};
 pub(crate) use select::{Render, render};
@@ -63,8 +67,57 @@ pub(crate) fn program(
         Strategy::Recompute(affected) => recompute::plan(&query, layout, affected),
         Strategy::Full => recompute::plan_full(&query, layout),
     };
+    let explain = |definition: &ViewDefinition, notes: &[String], sections: &Sections<'_>| {
+        explain::block(definition, &query, &strategy, notes, sections)
+    };
+    let of = Of { columns, bases: delta::bases(&query), order_by: query.order_by.clone(), oracle };
+    assemble(statement, parts, of, explain)
+}
+
+/// Builds the program of a `UNION ALL` of linear blocks; `columns` are the typed outputs of each.
+pub(crate) fn union_all(
+    statement: &CreateView,
+    branches: &[SelectQuery],
+    columns: &[Vec<Column>],
+) -> Result<Program, Error> {
+    branches.iter().try_for_each(check_size)?;
+    let options = &statement.options;
+    if options.stored == Stored::Never || !options.key.is_empty() {
+        let message = "UNION ALL keeps its rows under keys of its own: leave key and stored out";
+        return Err(Error::definition(message, statement.location));
+    }
+    let (parts, columns) = union::plan(&statement.name, branches, columns);
+    let mut bases = vec![];
+    for base in branches.iter().flat_map(delta::bases) {
+        if !bases.contains(&base) {
+            bases.push(base);
+        }
+    }
+    bases.sort_by_key(|base| base.source.is_none());
+    let oracle: Vec<String> = branches.iter().map(SelectQuery::oracle).collect();
+    let of = Of { columns, bases, order_by: vec![], oracle: oracle.join(" UNION ALL ") };
+    assemble(statement, parts, of, |definition, notes, sections| {
+        explain::union_all(definition, branches, notes, sections)
+    })
+}
+
+/// What a program has besides the parts of its rule.
+struct Of {
+    columns: Vec<Column>,
+    bases: Vec<BaseRelation>,
+    order_by: Vec<Order>,
+    oracle: String,
+}
+
+fn assemble(
+    statement: &CreateView,
+    parts: Parts,
+    of: Of,
+    explain: impl FnOnce(&ViewDefinition, &[String], &Sections<'_>) -> Explain,
+) -> Result<Program, Error> {
     let subject = subject(statement, &parts.layout)?;
-    let definition = definition(statement, &query, columns, &parts, &subject);
+    let oracle = of.oracle.clone();
+    let definition = definition(statement, of, &parts, &subject);
     let mut create: Vec<String> = parts.indexes.iter().map(create_index).collect();
     create.extend(parts.layout.create(&oracle));
     let (apply, record) = (parts.layout.apply(), parts.layout.record(&subject));
@@ -75,7 +128,7 @@ pub(crate) fn program(
     let mut drop = parts.layout.drop();
     drop.extend(temporary.iter().map(|table| format!("DROP TABLE IF EXISTS {table}")));
     let sections = Sections { maintain: &parts.maintain, apply: &apply, record: &record };
-    let explain = operators(&definition, &query, &strategy, &parts.notes, &sections);
+    let explain = explain(&definition, &parts.notes, &sections);
     Ok(Program {
         definition,
         create,
@@ -133,13 +186,7 @@ fn subject(statement: &CreateView, layout: &Layout) -> Result<Vec<usize>, Error>
     Ok(subject)
 }
 
-fn definition(
-    statement: &CreateView,
-    query: &SelectQuery,
-    columns: Vec<Column>,
-    parts: &Parts,
-    subject: &[usize],
-) -> ViewDefinition {
+fn definition(statement: &CreateView, of: Of, parts: &Parts, subject: &[usize]) -> ViewDefinition {
     let layout = &parts.layout;
     let name = |index: &usize| layout.columns[*index].column.name.clone();
     let hidden = layout.columns.iter().filter(|stored| stored.role != Role::Visible);
@@ -147,15 +194,15 @@ fn definition(
     ViewDefinition {
         name: statement.name.clone(),
         sql: statement.sql.clone(),
-        columns,
+        columns: of.columns,
         hidden: hidden
             .map(|stored| HiddenColumn { column: stored.column.clone(), state: stored.role == Role::State })
             .collect(),
         typed: typed.map(|stored| stored.column.name.clone()).collect(),
         key: layout.key.iter().map(name).collect(),
         subject: subject.iter().map(name).collect(),
-        order_by: query.order_by.clone(),
-        bases: delta::bases(query),
+        order_by: of.order_by,
+        bases: of.bases,
         storage: layout.storage(),
         indexes: parts.indexes.clone(),
         options: statement.options.clone(),

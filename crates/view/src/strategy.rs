@@ -52,6 +52,11 @@ pub(crate) fn without_distinct(mut query: SelectQuery) -> Result<SelectQuery, Er
     Ok(query)
 }
 
+/// Whether the block's changed rows follow from those of its bases alone.
+pub(crate) fn is_linear_block(query: &SelectQuery) -> bool {
+    !query.distinct && choose(query) == Strategy::Linear
+}
+
 /// Chooses the rule.
 pub(crate) fn choose(query: &SelectQuery) -> Strategy {
     let outer = query.relations.iter().any(|joined| joined.kind == JoinKind::Left);

@@ -64,7 +64,12 @@ fn names() {
 fn constructs() {
     check(
         "AS SELECT id FROM message ORDER BY id LIMIT 3
-         AS SELECT id FROM message UNION SELECT user_id FROM user
+         AS SELECT id FROM message UNION SELECT user_id, login FROM user
+         AS SELECT id FROM message INTERSECT SELECT user_id, login FROM user
+         AS SELECT id FROM message EXCEPT ALL SELECT user_id FROM user
+         AS SELECT id FROM message UNION ALL SELECT user_id FROM usr
+         AS SELECT id FROM message UNION ALL SELECT user_id FROM user LIMIT 1
+         WITH (key = 'id') AS SELECT id FROM message UNION ALL SELECT user_id FROM user
          AS WITH RECURSIVE a AS (SELECT id FROM message) SELECT id FROM a
          AS WITH a AS (SELECT id FROM mesage) SELECT id FROM a
          AS WITH a AS (SELECT id FROM message) SELECT idd FROM a
@@ -89,7 +94,12 @@ fn constructs() {
          AS SELECT 1 AS one",
         expect![[r#"
             1:31: LIMIT is not supported in a view: leave it out and read the view with ORDER BY and LIMIT
-            1:31: UNION is not supported in a view: make one view of each side and read both
+            1:31: one side selects 1 columns, the other 2: select the same number
+            1:31: one side selects 1 columns, the other 2: select the same number
+            1:31: EXCEPT ALL is not supported in a view: write EXCEPT without it
+            1:84: no relation or view usr; near: user
+            1:31: LIMIT is not supported in a view: leave it out and read the view with ORDER BY and LIMIT
+            1:26: UNION ALL keeps its rows under keys of its own: leave key and stored out
             1:31: WITH RECURSIVE: a view cannot follow a chain of unknown length
             1:57: no relation or view mesage; near: message
             1:73: no column idd; near: id

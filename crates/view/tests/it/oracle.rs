@@ -126,6 +126,19 @@ pub(crate) const VIEWS: &[&str] = &[
     "CREATE MATERIALIZED VIEW derived_twice AS SELECT a.chat, b.c FROM (SELECT DISTINCT chat FROM message) a
        JOIN (SELECT chat, count(*) AS c FROM member GROUP BY chat) b ON b.chat = a.chat JOIN member m ON m.chat = a.chat",
     "CREATE MATERIALIZED VIEW over_with AS SELECT w.c, count(*) AS messages FROM with_ w GROUP BY w.c",
+    "CREATE MATERIALIZED VIEW union_all AS SELECT id, body AS what FROM message WHERE n > 1 UNION ALL SELECT user_id, login FROM user",
+    "CREATE MATERIALIZED VIEW union_mixed AS SELECT chat AS a, body AS b FROM message UNION ALL SELECT chat, count(*) FROM member GROUP BY chat
+       UNION ALL SELECT DISTINCT user_id, NULL FROM message ORDER BY a DESC",
+    "CREATE MATERIALIZED VIEW union_ AS SELECT user_id FROM message UNION SELECT user_id FROM user",
+    "CREATE MATERIALIZED VIEW union_three AS (SELECT chat FROM message UNION SELECT chat FROM member) UNION ALL SELECT user_id FROM user",
+    "CREATE MATERIALIZED VIEW intersect_ AS SELECT user_id, chat FROM message INTERSECT SELECT user_id, chat FROM member ORDER BY chat",
+    "CREATE MATERIALIZED VIEW except_ AS SELECT body FROM message EXCEPT SELECT role FROM member",
+    "CREATE MATERIALIZED VIEW except_chain AS SELECT user_id AS \"left side\" FROM user EXCEPT SELECT user_id FROM message WHERE n > 2 EXCEPT SELECT user_id FROM member WHERE role = 'a'",
+    "CREATE MATERIALIZED VIEW union_with AS WITH a AS (SELECT user_id FROM message UNION ALL SELECT user_id FROM member)
+       SELECT a.user_id, count(*) AS c FROM a GROUP BY a.user_id",
+    "CREATE MATERIALIZED VIEW union_join AS SELECT u.login, s.kind FROM user u JOIN
+       (SELECT user_id, 'message' AS kind FROM message UNION SELECT user_id, 'member' FROM member) s ON s.user_id = u.user_id",
+    "CREATE MATERIALIZED VIEW over_union AS SELECT what, count(*) AS c FROM union_all GROUP BY what",
 ];
 
 fn text() -> impl Strategy<Value = Value> {

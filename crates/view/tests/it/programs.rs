@@ -216,7 +216,8 @@ fn parts() {
         base main__message (relation message of source main)
         note key (chat, __deltamesh_key_0_user_id), derived
         note rows in __deltamesh_rows_busy with hidden columns __deltamesh_key_0_user_id
-        note __deltamesh_part1_busy: key (chat), derived"#]].assert_eq(&outline.join("\n"));
+        note __deltamesh_part1_busy: key (chat), derived"#]]
+    .assert_eq(&outline.join("\n"));
 }
 
 /// No step of a view that is not recomputed as a whole reads all of a mirror or of a view's rows.

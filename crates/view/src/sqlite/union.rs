@@ -1,0 +1,91 @@
+//! `UNION ALL`: the signed rows of every branch are the change of the view.
+//!
+//! A row's key is its branch and, as JSON, its key within the branch.
+
+use deltamesh_change::{Column, ColumnType};
+
+use super::delta::{Indexes, signed};
+use super::layout::{Form, Layout, Role, Stored};
+use super::linear::select_stored;
+use super::{Parts, quote};
+use crate::query::{Scalar, SelectQuery};
+use crate::{Phase, Step, facts};
+
+const BRANCH: &str = "__deltamesh_branch";
+const ROW: &str = "__deltamesh_row";
+
+/// Plans the branches, which are linear; `columns` are the typed outputs of each.
+pub(crate) fn plan(view: &str, branches: &[SelectQuery], columns: &[Vec<Column>]) -> (Parts, Vec<Column>) {
+    let layout = layout(view, branches, columns);
+    let visible = layout.columns.iter().filter(|stored| stored.role == Role::Visible);
+    let visible = visible.map(|stored| stored.column.clone()).collect();
+    let mut indexes = Indexes::default();
+    let (mut maintain, mut fill) = (vec![], vec![]);
+    for (number, query) in branches.iter().enumerate() {
+        let mut exprs: Vec<Scalar> = query.outputs.iter().map(|output| output.expr.clone()).collect();
+        exprs.extend([Scalar::Literal(number.to_string()), row(query)]);
+        maintain.extend(signed(query, &layout.scratch("delta"), &exprs, &mut indexes));
+        let select = select_stored(query, &exprs);
+        fill.push(format!("INSERT INTO {} ({}) {select}", quote(&layout.storage()), layout.all("")));
+    }
+    maintain.extend(layout.net().into_iter().map(|sql| Step { phase: Phase::Finish, sql }));
+    let mut connect = layout.connect();
+    connect.push(layout.connect_delta());
+    let parts = Parts {
+        scratch: vec![layout.scratch("delta")],
+        layout,
+        connect,
+        fill,
+        maintain,
+        indexes: indexes.into_vec(),
+        notes: vec![],
+    };
+    (parts, visible)
+}
+
+/// The key of a row within its branch.
+fn row(query: &SelectQuery) -> Scalar {
+    let json = |column| Scalar::Call("deltamesh_json", vec![Scalar::Column(column)]);
+    Scalar::Call("json_array", facts::row_key(query).into_iter().map(json).collect())
+}
+
+fn layout(view: &str, branches: &[SelectQuery], columns: &[Vec<Column>]) -> Layout {
+    let width = columns.first().map_or(0, Vec::len);
+    let mut stored: Vec<Stored> = (0..width)
+        .map(|index| {
+            let of_branch = branches.iter().zip(columns).map(|(query, columns)| {
+                Stored::of(query, &query.outputs[index].expr, columns[index].clone(), Role::Visible)
+            });
+            merge(of_branch)
+        })
+        .collect();
+    let hidden = |name: &str, column_type, form, affinity| Stored {
+        column: Column::new(name, column_type, false),
+        expr: None,
+        role: Role::Key,
+        form,
+        affinity,
+    };
+    stored.push(hidden(BRANCH, ColumnType::Int, Form::Int, Some("INTEGER")));
+    stored.push(hidden(ROW, ColumnType::Text, Form::Text, Some("TEXT")));
+    Layout { view: view.to_owned(), columns: stored, key: vec![width, width + 1], stored: true }
+}
+
+/// The column that takes the values of all branches; where they differ in type, each value keeps its own.
+fn merge(columns: impl Iterator<Item = Stored>) -> Stored {
+    let merged = columns.reduce(|mut left, right| {
+        left.column.nullable |= right.column.nullable;
+        if left.column.column_type != right.column.column_type {
+            left.column.column_type = ColumnType::Any;
+        }
+        if left.form != right.form || left.column.column_type == ColumnType::Any {
+            left.form = Form::Own;
+        }
+        if left.affinity != right.affinity {
+            left.affinity = None;
+        }
+        left
+    });
+    let none = || Stored::extreme(String::new());
+    Stored { expr: None, ..merged.unwrap_or_else(none) }
+}
