@@ -28,7 +28,13 @@ CREATE MATERIALIZED VIEW busy AS SELECT chat FROM counts WHERE messages > 2;
 CREATE MATERIALIZED VIEW notes WITH (stored = never) AS SELECT * FROM note;
 CREATE MATERIALIZED VIEW answers AS SELECT n.id, m.id AS message, m.body FROM note n JOIN message m ON m.chat = n.chat;
 CREATE MATERIALIZED VIEW person AS SELECT * FROM person;
-CREATE MATERIALIZED VIEW names AS SELECT DISTINCT login FROM person;";
+CREATE MATERIALIZED VIEW names AS SELECT DISTINCT login FROM person;
+CREATE MATERIALIZED VIEW crowds AS WITH c AS (SELECT chat, count(*) AS n FROM message GROUP BY chat HAVING count(*) > 1)
+    SELECT m.id, c.n, u.login FROM message m JOIN c ON c.chat = m.chat JOIN user u ON u.id = m.sender;
+CREATE MATERIALIZED VIEW texts AS SELECT login AS text FROM user UNION SELECT body FROM message;
+CREATE MATERIALIZED VIEW silent AS SELECT id FROM user EXCEPT SELECT sender FROM message;
+CREATE MATERIALIZED VIEW everyone AS SELECT login, id FROM person UNION ALL SELECT login, id FROM user;
+CREATE MATERIALIZED VIEW sizes AS SELECT n, count(*) AS rows FROM crowds GROUP BY n;";
 
 #[derive(Debug, Clone)]
 enum Step {
