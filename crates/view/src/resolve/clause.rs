@@ -26,14 +26,14 @@ pub(super) fn project(scope: &Scope, item: &SelectItem, outputs: &mut Vec<Output
         SelectItem::Wildcard(options) => {
             plain(options)?;
             for relation in 0..scope.relations().len() {
-                every_column(scope, relation, outputs);
+                every_column(scope, relation, |column| !scope.is_merged(column), outputs);
             }
         }
         SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), options) => {
             plain(options)?;
             let alias = name.0.last().and_then(|part| part.as_ident());
             let alias = alias.ok_or_else(|| Error::unsupported("write relation.*", location))?;
-            every_column(scope, scope.relation(alias)?, outputs);
+            every_column(scope, scope.relation(alias)?, |_| true, outputs);
         }
         SelectItem::ExprWithAlias { expr, alias } => {
             outputs.push(output(alias.value.clone(), scope.scalar(expr)?))
@@ -66,10 +66,18 @@ pub(super) fn project(scope: &Scope, item: &SelectItem, outputs: &mut Vec<Output
     Ok(())
 }
 
-fn every_column(scope: &Scope, relation: usize, outputs: &mut Vec<Output>) {
+fn every_column(
+    scope: &Scope,
+    relation: usize,
+    wanted: impl Fn(ColumnRef) -> bool,
+    outputs: &mut Vec<Output>,
+) {
     let base = &scope.relations()[relation].base;
     for (column, definition) in base.columns[..base.visible].iter().enumerate() {
-        outputs.push(output(definition.name.clone(), Scalar::Column(ColumnRef { relation, column })));
+        let column = ColumnRef { relation, column };
+        if wanted(column) {
+            outputs.push(output(definition.name.clone(), Scalar::Column(column)));
+        }
     }
 }
 

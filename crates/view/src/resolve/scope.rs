@@ -15,12 +15,14 @@ const MAX_RELATIONS: usize = 12;
 /// The relations of a query in order.
 pub(super) struct Scope {
     relations: Vec<Joined>,
+    /// Columns that `USING` has merged with one of the same name before them: `*` and a bare name mean that one.
+    merged: Vec<ColumnRef>,
 }
 
 impl Scope {
     /// Reads `FROM a JOIN b ON … , c`.
     pub(super) fn open(from: &[TableWithJoins], catalog: &Catalog) -> Result<Self, Error> {
-        let mut scope = Self { relations: vec![] };
+        let mut scope = Self { relations: vec![], merged: vec![] };
         for tables in from {
             scope.push(&tables.relation, JoinKind::Inner, catalog)?;
             for join in &tables.joins {
@@ -54,14 +56,10 @@ impl Scope {
             JoinConstraint::On(expr) => self.scalar(expr)?.conjuncts(),
             JoinConstraint::None if kind == JoinKind::Inner => vec![],
             JoinConstraint::None => return Err(Error::unsupported("LEFT JOIN needs ON", location)),
-            JoinConstraint::Using(_) => {
-                return Err(Error::unsupported("USING: write ON left.column = right.column", location));
-            }
+            JoinConstraint::Using(names) => self.merge(names.iter().filter_map(last_ident))?,
             JoinConstraint::Natural => {
-                return Err(Error::unsupported(
-                    "NATURAL JOIN: write ON left.column = right.column",
-                    location,
-                ));
+                let names = self.common_names(location);
+                self.merge(names.iter())?
             }
         };
         if on.iter().any(|condition| !condition.aggregates().is_empty()) {
@@ -115,6 +113,41 @@ impl Scope {
         Ok(())
     }
 
+    /// Names of columns that the last relation shares with those before it.
+    fn common_names(&self, location: Option<Location>) -> Vec<Ident> {
+        let Some((last, others)) = self.relations.split_last() else { return vec![] };
+        let names = last.base.columns[..last.base.visible].iter().map(|column| &column.name);
+        let is_common = |name: &&String| others.iter().any(|joined| joined.base.column_index(name).is_some());
+        names.filter(is_common).map(|name| ident(name, location)).collect()
+    }
+
+    /// Conditions that columns of these names in the last relation equal those before it; they are one column from then on.
+    fn merge<'n>(&mut self, names: impl Iterator<Item = &'n Ident>) -> Result<Vec<Scalar>, Error> {
+        let mut on = vec![];
+        let Some(last) = self.relations.pop() else { return Ok(on) };
+        let relation = self.relations.len();
+        let mut merged = vec![];
+        for name in names {
+            let location = Location::of(name.span);
+            let (left, right) = (self.find_column(name)?, last.base.column_index(&name.value));
+            let (Some(left), Some(column)) = (left, right) else {
+                let side = if right.is_none() { &last.alias } else { "the relations before it" };
+                return Err(Error::name(format!("no column {} in {side} for USING", name.value), location));
+            };
+            let right = ColumnRef { relation, column };
+            merged.push(right);
+            on.push(Scalar::Binary(Box::new(Scalar::Column(left)), "=", Box::new(Scalar::Column(right))));
+        }
+        self.relations.push(last);
+        self.merged.extend(merged);
+        Ok(on)
+    }
+
+    /// Whether `*` and a bare name leave a column out.
+    pub(super) fn is_merged(&self, column: ColumnRef) -> bool {
+        self.merged.contains(&column)
+    }
+
     pub(super) fn relations(&self) -> &[Joined] {
         &self.relations
     }
@@ -135,7 +168,8 @@ impl Scope {
     /// `column` if any relation has it.
     pub(super) fn find_column(&self, name: &Ident) -> Result<Option<ColumnRef>, Error> {
         let mut found = self.relations.iter().enumerate().filter_map(|(relation, joined)| {
-            joined.base.column_index(&name.value).map(|column| ColumnRef { relation, column })
+            let column = joined.base.column_index(&name.value)?;
+            Some(ColumnRef { relation, column }).filter(|column| !self.merged.contains(column))
         });
         let first = found.next();
         if let (Some(first), Some(second)) = (first, found.next()) {
@@ -210,6 +244,17 @@ fn lookup<'a>(name: &ObjectName, catalog: &'a Catalog) -> Result<&'a CatalogRela
             Err(Error::name(format!("{name} may be {}: write source.relation", names.join(" or ")), location))
         }
     }
+}
+
+fn last_ident(name: &ObjectName) -> Option<&Ident> {
+    name.0.last().and_then(|part| part.as_ident())
+}
+
+/// A name that stands at that place.
+fn ident(name: &str, location: Option<Location>) -> Ident {
+    use datafusion_sql::sqlparser::tokenizer::{Location as Place, Span};
+    let place = location.map_or_else(Place::empty, |at| Place::new(at.line, at.column));
+    Ident::with_span(Span::new(place, place), name)
 }
 
 fn factor_location(factor: &TableFactor) -> Option<Location> {

@@ -60,6 +60,11 @@ impl Database {
                     .expect("mirror");
             }
         }
+        for schema in &relations {
+            // The statements as they are written read relations by their own names.
+            let (name, table) = (quote(&schema.relation), quote(&mirror_table("main", &schema.relation)));
+            connection.execute_batch(&format!("CREATE VIEW {name} AS SELECT * FROM {table}")).expect("view");
+        }
         connection
             .execute_batch(
                 "CREATE TABLE __deltamesh_changes (seq INTEGER PRIMARY KEY, view, op, key, row, before, subject, position, dsid, tx_end, captured_us)",
@@ -181,13 +186,16 @@ impl Database {
         self.replay()?;
         for (program, feed) in self.programs.iter().zip(&self.feeds) {
             let name = &program.definition.name;
-            let (actual, expected) =
-                (self.rows(&format!("SELECT * FROM {}", quote(name))), self.rows(&program.oracle));
-            if actual != expected {
-                return Err(format!(
-                    "view {name}\n  is {actual:?}\n  should be {expected:?}\n{}",
-                    program.explain
-                ));
+            let actual = self.rows(&format!("SELECT * FROM {}", quote(name)));
+            let as_written = Some(written(&program.definition.sql)).filter(|_| !name.ends_with("_ansi"));
+            for query in [program.oracle.as_str()].into_iter().chain(as_written) {
+                let expected = self.rows(query);
+                if actual != expected {
+                    return Err(format!(
+                        "view {name}\n  is {actual:?}\n  should be {expected:?}\n{}",
+                        program.explain
+                    ));
+                }
             }
             let mut rows: Vec<String> =
                 self.snapshot(program).into_values().map(|row| row.to_string()).collect();
@@ -381,4 +389,11 @@ fn quote(name: &str) -> String {
 /// A document value from JSON text.
 pub(crate) fn document(text: &str) -> Value {
     from_json(&serde_json::from_str(text).expect("json"))
+}
+
+/// The query of a `CREATE MATERIALIZED VIEW`, as it is written.
+fn written(sql: &str) -> &str {
+    let queries = sql.match_indices(" AS ").map(|(place, words)| sql[place + words.len()..].trim_start());
+    let is_query = |text: &&str| ["SELECT", "WITH", "("].iter().any(|word| text.starts_with(word));
+    queries.into_iter().find(is_query).expect("a query")
 }

@@ -84,7 +84,8 @@ fn constructs() {
          AS SELECT id, current_timestamp AS t FROM message
          AS SELECT id FROM message WHERE random() > 0
          AS SELECT id FROM user u RIGHT JOIN message m ON u.user_id = m.user_id
-         AS SELECT id FROM user JOIN message USING (user_id)
+         AS SELECT id FROM user JOIN message USING (id)
+         AS SELECT id FROM user JOIN message USING (login)
          AS SELECT id FROM message WHERE body COLLATE NOCASE = 'a'
          AS SELECT id FROM message WHERE n = $1
          AS SELECT id FROM message ORDER BY n
@@ -96,7 +97,7 @@ fn constructs() {
             1:31: LIMIT is not supported in a view: leave it out and read the view with ORDER BY and LIMIT
             1:31: one side selects 1 columns, the other 2: select the same number
             1:31: one side selects 1 columns, the other 2: select the same number
-            1:31: EXCEPT ALL is not supported in a view: write EXCEPT without it
+            1:31: EXCEPT ALL is not supported in a view: write EXCEPT alone
             1:84: no relation or view usr; near: user
             1:31: LIMIT is not supported in a view: leave it out and read the view with ORDER BY and LIMIT
             1:26: UNION ALL keeps its rows under keys of its own: leave key and stored out
@@ -114,7 +115,8 @@ fn constructs() {
             1:42: current_timestamp has another value at every reading, so the view could not be kept: store the value in a column
             1:60: random has another value at every reading, so the view could not be kept: store the value in a column
             1:64: RIGHT JOIN: swap the sides and write LEFT JOIN
-            1:56: USING: write ON left.column = right.column
+            1:71: no column id in the relations before it for USING
+            1:71: no column login in message for USING
             1:60: COLLATE is not supported in a view: compare lower(column)
             1:64: a view has no parameters: write the value
             1:63: ORDER BY n: the view is read by its own columns, select it too
