@@ -4,6 +4,7 @@
 //! *part* of the view: it is planned as a view that only the blocks behind it read, kept in a table of its own and
 //! maintained by the best rule for it, so that a small change below stays a small change above.
 
+pub(crate) mod membership;
 mod set;
 
 use datafusion_sql::sqlparser::ast::{
@@ -78,6 +79,7 @@ impl<'a> Planner<'a> {
             }
             SetExpr::Select(select) => {
                 self.read_parts(select)?;
+                self.join_members(select)?;
                 program::plan_block(&view, &self.catalog)
             }
             _ => program::plan_block(&view, &self.catalog),

@@ -1,6 +1,6 @@
 //! The statements that keep a view, and when each runs.
 
-use crate::block::Planner;
+use crate::block::{Planner, membership};
 use crate::{Catalog, CreateView, Error, Explain, ViewDefinition, compose, resolve, sqlite, typing};
 
 /// SQL dialect of a replica.
@@ -93,6 +93,7 @@ pub fn plan(statement: &CreateView, catalog: &Catalog, dialect: Dialect) -> Resu
 /// Plans a single block.
 pub(crate) fn plan_block(statement: &CreateView, catalog: &Catalog) -> Result<Program, Error> {
     let query = resolve::resolve(&statement.query, catalog)?;
+    membership::check(&query)?;
     let columns = typing::columns(&query)?;
     sqlite::program(statement, &query, columns)
 }

@@ -4,7 +4,7 @@ use datafusion_sql::sqlparser::ast::{
     Expr, Ident, Query, SelectItem, SetExpr, SetOperator, SetQuantifier, Spanned,
 };
 
-use super::Planner;
+use super::{Planner, membership};
 use crate::query::SelectQuery;
 use crate::sqlite::{quote, union_all};
 use crate::statement::parse_query;
@@ -62,8 +62,10 @@ impl Planner<'_> {
     fn branch(&mut self, mut query: Box<Query>) -> Result<SelectQuery, Error> {
         if let SetExpr::Select(select) = query.body.as_mut() {
             self.read_parts(select)?;
+            self.join_members(select)?;
             let resolved = resolve::resolve(&query, &self.catalog)?;
             if strategy::is_linear_block(&resolved) {
+                membership::check(&resolved)?;
                 return Ok(resolved);
             }
         }
@@ -134,7 +136,7 @@ impl Planner<'_> {
     }
 
     /// Names of the columns of a part.
-    fn names(&self, part: &str) -> Vec<String> {
+    pub(super) fn names(&self, part: &str) -> Vec<String> {
         let known = self.parts.iter().find(|program| program.definition.name == part);
         known.map_or_else(Vec::new, |program| {
             program.definition.columns.iter().map(|column| column.name.clone()).collect()
@@ -159,7 +161,7 @@ fn add_branches<'a>(body: &'a SetExpr, branches: &mut Vec<&'a SetExpr>) {
 }
 
 /// Names the expressions of a right side: the result has the names of the left one.
-fn name_columns(body: &mut SetExpr) {
+pub(super) fn name_columns(body: &mut SetExpr) {
     match body {
         SetExpr::Select(select) => {
             for (number, item) in select.projection.iter_mut().enumerate() {

@@ -26,7 +26,7 @@ pub(super) fn project(scope: &Scope, item: &SelectItem, outputs: &mut Vec<Output
         SelectItem::Wildcard(options) => {
             plain(options)?;
             for relation in 0..scope.relations().len() {
-                every_column(scope, relation, |column| !scope.is_merged(column), outputs);
+                every_column(scope, relation, |column| scope.is_bare(column), outputs);
             }
         }
         SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), options) => {

@@ -5,6 +5,7 @@ use datafusion_sql::sqlparser::ast::{
 };
 
 use super::nearest;
+use crate::block::{PREFIX, membership::ALIAS};
 use crate::catalog::CatalogRelation;
 use crate::query::{ColumnRef, JoinKind, Joined, Scalar};
 use crate::{Catalog, Error, Location};
@@ -94,7 +95,8 @@ impl Scope {
             let message = format!("{alias} is in FROM twice: give one of them an alias");
             return Err(Error::name(message, location));
         }
-        if alias.to_ascii_lowercase().starts_with("__deltamesh") {
+        let is_member = alias.starts_with(ALIAS) && base.base.relation.starts_with(PREFIX);
+        if alias.to_ascii_lowercase().starts_with("__deltamesh") && !is_member {
             return Err(Error::name(format!("the alias {alias} is reserved"), location));
         }
         if !base.stored {
@@ -143,9 +145,9 @@ impl Scope {
         Ok(on)
     }
 
-    /// Whether `*` and a bare name leave a column out.
-    pub(super) fn is_merged(&self, column: ColumnRef) -> bool {
-        self.merged.contains(&column)
+    /// Whether `*` and a bare name mean a column.
+    pub(super) fn is_bare(&self, column: ColumnRef) -> bool {
+        !self.merged.contains(&column) && !self.relations[column.relation].alias.starts_with(ALIAS)
     }
 
     pub(super) fn relations(&self) -> &[Joined] {
@@ -169,7 +171,7 @@ impl Scope {
     pub(super) fn find_column(&self, name: &Ident) -> Result<Option<ColumnRef>, Error> {
         let mut found = self.relations.iter().enumerate().filter_map(|(relation, joined)| {
             let column = joined.base.column_index(&name.value)?;
-            Some(ColumnRef { relation, column }).filter(|column| !self.merged.contains(column))
+            Some(ColumnRef { relation, column }).filter(|column| self.is_bare(*column))
         });
         let first = found.next();
         if let (Some(first), Some(second)) = (first, found.next()) {

@@ -144,6 +144,15 @@ pub(crate) const VIEWS: &[&str] = &[
     "CREATE MATERIALIZED VIEW using_left AS SELECT user_id, m.id, login, count(*) AS c FROM user LEFT JOIN message m USING (user_id) GROUP BY user_id, m.id, login",
     "CREATE MATERIALIZED VIEW using_three AS SELECT user_id, chat, login FROM member JOIN message USING (chat, user_id) JOIN user USING (user_id)",
     "CREATE MATERIALIZED VIEW natural AS SELECT * FROM member NATURAL JOIN user",
+    "CREATE MATERIALIZED VIEW in_ AS SELECT * FROM message WHERE n > 0 AND user_id IN (SELECT user_id FROM user WHERE active)",
+    "CREATE MATERIALIZED VIEW in_group AS SELECT chat, count(*) AS c FROM message WHERE (user_id IN (SELECT user_id FROM member WHERE role = 'a') AND body <> '') GROUP BY chat",
+    "CREATE MATERIALIZED VIEW in_two AS SELECT u.login FROM user u WHERE u.user_id IN (SELECT user_id FROM message UNION SELECT user_id FROM member)
+       AND u.user_id IN (SELECT user_id FROM message GROUP BY user_id HAVING count(*) > 1)",
+    "CREATE MATERIALIZED VIEW in_in AS SELECT chat, user_id FROM member WHERE chat IN (SELECT chat FROM message WHERE user_id IN (SELECT user_id FROM user WHERE login = 'a'))",
+    "CREATE MATERIALIZED VIEW in_outer AS SELECT u.user_id, m.id FROM user u LEFT JOIN message m ON m.user_id = u.user_id WHERE u.user_id IN (SELECT user_id FROM member)",
+    "CREATE MATERIALIZED VIEW not_in AS SELECT user_id, login FROM user WHERE user_id NOT IN (SELECT user_id FROM member WHERE role <> 'x')",
+    "CREATE MATERIALIZED VIEW not_in_both AS SELECT chat, user_id FROM member WHERE chat NOT IN (SELECT chat FROM message WHERE n > 1) AND user_id IN (SELECT user_id FROM user)",
+    "CREATE MATERIALIZED VIEW in_text AS SELECT id FROM message WHERE body IN (SELECT role FROM member)",
 ];
 
 fn text() -> impl Strategy<Value = Value> {
