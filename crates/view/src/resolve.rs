@@ -5,10 +5,12 @@ mod clause;
 mod expression;
 mod scope;
 
-use datafusion_sql::sqlparser::ast::{Query, Select, SetExpr, Spanned};
+use datafusion_sql::sqlparser::ast::{
+    Expr, GroupByExpr, Query, Select, SelectItem, SetExpr, Spanned, TableWithJoins,
+};
 
 use crate::query::{Output, Scalar, SelectQuery};
-use crate::{Catalog, Error, Location};
+use crate::{Catalog, Error, ErrorKind, Location};
 use scope::Scope;
 
 /// Resolves a view's query.
@@ -49,6 +51,28 @@ pub(crate) fn resolve(query: &Query, catalog: &Catalog) -> Result<SelectQuery, E
     };
     clause::check_grouping(&query)?;
     Ok(query)
+}
+
+/// Whether every name in an expression is one of these relations.
+pub(crate) fn is_known(from: &[TableWithJoins], catalog: &Catalog, expr: &Expr) -> Result<bool, Error> {
+    match Scope::open(from, catalog)?.scalar(expr) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind == ErrorKind::Name => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a block has one row for several of its relations'.
+pub(crate) fn is_grouped(select: &Select, catalog: &Catalog) -> Result<bool, Error> {
+    let scope = Scope::open(&select.from, catalog)?;
+    let is_group = !matches!(&select.group_by, GroupByExpr::Expressions(group, _) if group.is_empty());
+    let aggregates = |item: &SelectItem| match item {
+        SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => {
+            scope.scalar(expr).is_ok_and(|scalar| !scalar.aggregates().is_empty())
+        }
+        _ => false,
+    };
+    Ok(is_group || select.projection.iter().any(aggregates))
 }
 
 /// The one plain `SELECT` that a view may be.

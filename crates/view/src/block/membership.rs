@@ -1,23 +1,32 @@
-//! `column IN (SELECT …)` as a join with the distinct values of a part, and `NOT IN` as a row without partner.
+//! `column IN (SELECT …)` and `EXISTS (SELECT … WHERE column = outer column)` as joins with the distinct values of a part, and
+//! their negations as rows without partner.
 //!
 //! The join neither adds nor doubles rows only if a value has one partner at most. So both sides have one declared type:
 //! between others SQLite converts while it compares, and two different values may equal the same third.
 
 use datafusion_sql::sqlparser::ast::{
-    BinaryOperator, Expr, Ident, Join, JoinConstraint, JoinOperator, Query, Select, Spanned, TableWithJoins,
+    BinaryOperator, Distinct, Expr, Ident, Join, JoinConstraint, JoinOperator, Query, Select, SelectItem,
+    SetExpr, Spanned, TableWithJoins, UnaryOperator,
 };
-use datafusion_sql::sqlparser::tokenizer::Span;
 use deltamesh_change::ColumnType;
 
+use super::set::{name_columns, query_of};
 use super::{Planner, table, table_alias};
 use crate::query::{JoinKind, Scalar, SelectQuery};
 use crate::sqlite::quote;
 use crate::statement::parse_query;
-use crate::{Error, Location, facts};
+use crate::{Error, Location, facts, resolve};
 
 /// How the names of joined parts begin. `*` and bare names do not mean their columns.
-pub(crate) const ALIAS: &str = "__deltamesh_in";
-const VALUE: &str = "value";
+pub(crate) const ALIAS: &str = "__deltamesh_sub";
+/// How those of `IN` begin.
+const IN: &str = "__deltamesh_sub_in";
+
+/// A part with distinct values, and the outer expression that each of its columns must equal.
+struct Values {
+    part: String,
+    outer: Vec<Expr>,
+}
 
 impl Planner<'_> {
     /// Replaces memberships among the conditions of `WHERE` by joins.
@@ -25,58 +34,118 @@ impl Planner<'_> {
         let Some(selection) = select.selection.take() else { return Ok(()) };
         let mut conditions = vec![];
         add_conjuncts(selection, &mut conditions);
-        let mut kept: Option<Expr> = None;
-        for (number, condition) in conditions.into_iter().enumerate() {
-            let condition = match condition {
+        for (number, condition) in conditions.iter_mut().enumerate() {
+            let (values, prefix, negated) = match condition {
                 Expr::InSubquery { expr, subquery, negated } => {
-                    let name = format!("{ALIAS}{number}");
-                    let values = self.values(subquery, expr.span())?;
-                    let value = Expr::CompoundIdentifier(vec![Ident::new(&name), Ident::new(VALUE)]);
-                    let equal =
-                        Expr::BinaryOp { left: expr, op: BinaryOperator::Eq, right: Box::new(value.clone()) };
-                    join(select, &values, name, negated.then(|| equal.clone()));
-                    if negated { Expr::IsNull(Box::new(value)) } else { equal }
+                    (self.values(expr.as_ref().clone(), subquery.clone())?, IN, *negated)
                 }
-                other => other,
+                Expr::Exists { subquery, negated } => (self.matches(subquery.clone())?, ALIAS, *negated),
+                _ => continue,
             };
-            kept = Some(match kept {
-                Some(left) => Expr::BinaryOp {
-                    left: Box::new(left),
-                    op: BinaryOperator::And,
-                    right: Box::new(condition),
-                },
-                None => condition,
-            });
+            *condition = join(select, values, &format!("{prefix}{number}"), negated);
         }
-        select.selection = kept;
+        select.selection = conditions.into_iter().reduce(and);
         Ok(())
     }
 
-    /// A part with the different values of a subquery of one column.
-    fn values(&mut self, mut subquery: Box<Query>, span: Span) -> Result<String, Error> {
-        super::set::name_columns(&mut subquery.body);
+    /// The different values of a subquery of one column.
+    fn values(&mut self, expr: Expr, mut subquery: Box<Query>) -> Result<Values, Error> {
+        name_columns(&mut subquery.body);
         let rows = self.part(subquery)?;
         let columns = self.names(&rows);
         let [column] = columns.as_slice() else {
             let message = format!("IN compares with one column, not {}", columns.len());
-            return Err(Error::types_at(message, Location::of(span)));
+            return Err(Error::types_at(message, Location::of(expr.span())));
         };
-        let (column, rows) = (quote(column), quote(&rows));
-        self.part(parse_query(&format!("SELECT DISTINCT {column} AS {VALUE} FROM {rows} AS part"))?)
+        let (column, rows, value) = (quote(column), quote(&rows), value(0));
+        let distinct = parse_query(&format!("SELECT DISTINCT {column} AS {value} FROM {rows} AS part"))?;
+        Ok(Values { part: self.part(distinct)?, outer: vec![expr] })
+    }
+
+    /// The different values with which a subquery of `EXISTS` has rows.
+    fn matches(&mut self, subquery: Box<Query>) -> Result<Values, Error> {
+        let location = Location::of(subquery.span());
+        let refuse = |message: &str| Err(Error::unsupported(message, location));
+        resolve::check_clauses(&subquery)?;
+        let SetExpr::Select(mut select) = *subquery.body else {
+            return refuse("EXISTS of this form of query: write EXISTS (SELECT … FROM … WHERE …)");
+        };
+        if subquery.with.is_some() {
+            return refuse("WITH in EXISTS: write it before the SELECT of the view");
+        }
+        self.read_parts(&mut select)?;
+        if select.having.is_some() || resolve::is_grouped(&select, &self.catalog)? {
+            return refuse("EXISTS of groups: make it a view of its own and JOIN it");
+        }
+        let mut conditions = vec![];
+        select.selection.take().into_iter().for_each(|expr| add_conjuncts(expr, &mut conditions));
+        let (mut local, mut inner, mut outer) = (vec![], vec![], vec![]);
+        for condition in conditions {
+            if self.is_local(&select, &condition)? {
+                local.push(condition);
+                continue;
+            }
+            let Expr::BinaryOp { left, op: BinaryOperator::Eq, right } = condition else {
+                return refuse(
+                    "EXISTS compares with the query around it by column = column: use JOIN for others",
+                );
+            };
+            let (of_select, around) =
+                if self.is_local(&select, &left)? { (left, right) } else { (right, left) };
+            inner.push(SelectItem::ExprWithAlias { expr: *of_select, alias: Ident::new(value(inner.len())) });
+            outer.push(*around);
+        }
+        if inner.is_empty() {
+            return refuse(
+                "EXISTS without a condition on the query around it: add one, or JOIN a view that counts",
+            );
+        }
+        select.projection = inner;
+        select.distinct = Some(Distinct::Distinct);
+        select.selection = local.into_iter().reduce(and);
+        Ok(Values { part: self.part(query_of(&SetExpr::Select(select)))?, outer })
+    }
+
+    /// Whether an expression of a subquery names nothing of the query around it.
+    fn is_local(&self, select: &Select, expr: &Expr) -> Result<bool, Error> {
+        match expr {
+            // What they name is for their own part to find.
+            Expr::InSubquery { .. } | Expr::Exists { .. } => Ok(true),
+            _ => resolve::is_known(&select.from, &self.catalog, expr),
+        }
     }
 }
 
-/// Reads the values first, where they must have a partner, or last and only perhaps.
-fn join(select: &mut Select, values: &str, name: String, outer: Option<Expr>) {
-    let relation = table(values, table_alias(Ident::new(name)));
-    match (outer, select.from.last_mut()) {
-        (Some(on), Some(last)) => last.joins.push(Join {
-            relation,
-            global: false,
-            join_operator: JoinOperator::Left(JoinConstraint::On(on)),
-        }),
-        _ => select.from.insert(0, TableWithJoins { relation, joins: vec![] }),
+/// Name of a part's column.
+fn value(number: usize) -> String {
+    format!("value{number}")
+}
+
+/// Joins the values, first where there must be a partner, last where there must be none; returns the condition on them.
+fn join(select: &mut Select, values: Values, alias: &str, negated: bool) -> Expr {
+    let column = |number| Expr::CompoundIdentifier(vec![Ident::new(alias), Ident::new(value(number))]);
+    let equal = values.outer.into_iter().enumerate().map(|(number, outer)| Expr::BinaryOp {
+        left: Box::new(outer),
+        op: BinaryOperator::Eq,
+        right: Box::new(column(number)),
+    });
+    let equal = equal.reduce(and).unwrap_or_else(|| column(0));
+    let relation = table(&values.part, table_alias(Ident::new(alias)));
+    match select.from.last_mut() {
+        Some(last) if negated => {
+            let join_operator = JoinOperator::Left(JoinConstraint::On(equal));
+            last.joins.push(Join { relation, global: false, join_operator });
+            Expr::IsNull(Box::new(column(0)))
+        }
+        _ => {
+            select.from.insert(0, TableWithJoins { relation, joins: vec![] });
+            equal
+        }
     }
+}
+
+fn and(left: Expr, right: Expr) -> Expr {
+    Expr::BinaryOp { left: Box::new(left), op: BinaryOperator::And, right: Box::new(right) }
 }
 
 fn add_conjuncts(expr: Expr, conjuncts: &mut Vec<Expr>) {
@@ -85,13 +154,30 @@ fn add_conjuncts(expr: Expr, conjuncts: &mut Vec<Expr>) {
             add_conjuncts(*left, conjuncts);
             add_conjuncts(*right, conjuncts);
         }
-        Expr::Nested(inner) if is_and(&inner) => add_conjuncts(*inner, conjuncts),
+        Expr::Nested(inner) if is_split(&inner) => add_conjuncts(*inner, conjuncts),
+        Expr::UnaryOp { op: UnaryOperator::Not, expr } => conjuncts.push(not(*expr)),
         other => conjuncts.push(other),
     }
 }
 
-fn is_and(expr: &Expr) -> bool {
-    matches!(expr, Expr::BinaryOp { op: BinaryOperator::And, .. })
+/// Whether a condition in parentheses is looked into.
+fn is_split(expr: &Expr) -> bool {
+    matches!(
+        expr,
+        Expr::BinaryOp { op: BinaryOperator::And, .. } | Expr::InSubquery { .. } | Expr::Exists { .. }
+    )
+}
+
+/// The negation of a condition.
+fn not(expr: Expr) -> Expr {
+    match expr {
+        Expr::Nested(inner) if is_split(&inner) && !matches!(*inner, Expr::BinaryOp { .. }) => not(*inner),
+        Expr::InSubquery { expr, subquery, negated } => {
+            Expr::InSubquery { expr, subquery, negated: !negated }
+        }
+        Expr::Exists { subquery, negated } => Expr::Exists { subquery, negated: !negated },
+        expr => Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(expr) },
+    }
 }
 
 /// Checks that the memberships of a resolved block can be joins.
@@ -109,12 +195,12 @@ pub(crate) fn check(query: &SelectQuery) -> Result<(), Error> {
             Some(query.column(column).column_type).filter(|kind| is_typed && is_comparable(*kind))
         };
         if declared(left).is_none() || declared(left) != declared(right) {
-            let message = "IN (SELECT …) compares a column of a relation with one of the same type: select such a column, or JOIN";
+            let message = "IN and EXISTS compare a column of a relation with one of the same type: use such columns, or JOIN";
             return Err(Error::types_at(message, query.location));
         }
         let has_null = facts::nullable(query, left) || joined.base.columns[value.column].nullable;
-        if joined.kind == JoinKind::Left && has_null {
-            let message = "NOT IN is never true beside a NULL, and one of these columns may be NULL: write LEFT JOIN … WHERE key IS NULL";
+        if joined.kind == JoinKind::Left && joined.alias.starts_with(IN) && has_null {
+            let message = "NOT IN is never true beside a NULL, and one of these columns may be NULL: write NOT EXISTS (… WHERE column = …)";
             return Err(Error::types_at(message, query.location));
         }
     }

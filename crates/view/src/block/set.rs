@@ -197,7 +197,7 @@ fn unlike(name: &str, columns: &[String]) -> String {
 }
 
 /// A query that is only this body.
-fn query_of(body: &SetExpr) -> Box<Query> {
+pub(super) fn query_of(body: &SetExpr) -> Box<Query> {
     Box::new(Query {
         with: None,
         body: Box::new(body.clone()),

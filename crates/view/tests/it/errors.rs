@@ -122,7 +122,12 @@ fn blocks() {
          AS SELECT id FROM message WHERE user_id NOT IN (SELECT user_id FROM user)
          AS SELECT user_id FROM user WHERE user_id NOT IN (SELECT user_id FROM message)
          AS SELECT id FROM message WHERE n = 1 OR user_id IN (SELECT user_id FROM user)
-         AS SELECT id FROM message AS __deltamesh_in1",
+         AS SELECT id FROM message m WHERE EXISTS (SELECT 1 FROM user u WHERE u.user_id > m.user_id)
+         AS SELECT id FROM message m WHERE EXISTS (SELECT 1 FROM user u WHERE u.user_id = m.usr_id)
+         AS SELECT id FROM message m WHERE EXISTS (SELECT 1 FROM user u WHERE active)
+         AS SELECT id FROM message m WHERE EXISTS (SELECT max(user_id) AS m FROM user u WHERE u.user_id = m.user_id)
+         AS SELECT id FROM message m WHERE EXISTS (SELECT 1 FROM user u WHERE u.login = m.user_id)
+         AS SELECT id FROM message AS __deltamesh_sub1",
         expect![[r#"
             1:31: one side selects 1 columns, the other 2: select the same number
             1:31: one side selects 1 columns, the other 2: select the same number
@@ -138,14 +143,19 @@ fn blocks() {
             1:47: a subquery in FROM needs a name: (SELECT …) AS name
             1:54: give the expression a name: expression AS name
             1:64: LATERAL: join the relation and write the condition in ON
-            1:31: IN (SELECT …) compares a column of a relation with one of the same type: select such a column, or JOIN
-            1:31: IN (SELECT …) compares a column of a relation with one of the same type: select such a column, or JOIN
-            1:31: IN (SELECT …) compares a column of a relation with one of the same type: select such a column, or JOIN
+            1:31: IN and EXISTS compare a column of a relation with one of the same type: use such columns, or JOIN
+            1:31: IN and EXISTS compare a column of a relation with one of the same type: use such columns, or JOIN
+            1:31: IN and EXISTS compare a column of a relation with one of the same type: use such columns, or JOIN
             1:60: IN compares with one column, not 2
-            1:31: NOT IN is never true beside a NULL, and one of these columns may be NULL: write LEFT JOIN … WHERE key IS NULL
-            1:31: NOT IN is never true beside a NULL, and one of these columns may be NULL: write LEFT JOIN … WHERE key IS NULL
+            1:31: NOT IN is never true beside a NULL, and one of these columns may be NULL: write NOT EXISTS (… WHERE column = …)
+            1:31: NOT IN is never true beside a NULL, and one of these columns may be NULL: write NOT EXISTS (… WHERE column = …)
             1:69: a subquery in an expression is not supported yet: make it a view of its own and JOIN it
-            1:46: the alias __deltamesh_in1 is reserved
+            1:70: EXISTS compares with the query around it by column = column: use JOIN for others
+            1:111: no column usr_id in m; near: user_id
+            1:70: EXISTS without a condition on the query around it: add one, or JOIN a view that counts
+            1:70: EXISTS of groups: make it a view of its own and JOIN it
+            1:31: IN and EXISTS compare a column of a relation with one of the same type: use such columns, or JOIN
+            1:46: the alias __deltamesh_sub1 is reserved
         "#]],
     );
 }

@@ -153,6 +153,14 @@ pub(crate) const VIEWS: &[&str] = &[
     "CREATE MATERIALIZED VIEW not_in AS SELECT user_id, login FROM user WHERE user_id NOT IN (SELECT user_id FROM member WHERE role <> 'x')",
     "CREATE MATERIALIZED VIEW not_in_both AS SELECT chat, user_id FROM member WHERE chat NOT IN (SELECT chat FROM message WHERE n > 1) AND user_id IN (SELECT user_id FROM user)",
     "CREATE MATERIALIZED VIEW in_text AS SELECT id FROM message WHERE body IN (SELECT role FROM member)",
+    "CREATE MATERIALIZED VIEW exists_ AS SELECT * FROM user u WHERE EXISTS (SELECT 1 FROM message m WHERE m.user_id = u.user_id AND m.n > 1)",
+    "CREATE MATERIALIZED VIEW exists_two AS SELECT m.id, m.n FROM message m WHERE EXISTS (SELECT * FROM member b WHERE m.chat = b.chat AND b.user_id = m.user_id) AND n > 0",
+    "CREATE MATERIALIZED VIEW not_exists AS SELECT id, body FROM message m WHERE NOT EXISTS (SELECT 1 FROM user WHERE user.user_id = m.user_id AND active)",
+    "CREATE MATERIALIZED VIEW not_exists_count AS SELECT chat, count(*) AS c FROM message m WHERE NOT (EXISTS (SELECT role FROM member b WHERE b.chat = m.chat AND m.user_id = b.user_id)) GROUP BY chat",
+    "CREATE MATERIALIZED VIEW exists_in AS SELECT u.user_id FROM user u WHERE EXISTS (SELECT 1 FROM message m WHERE m.user_id = u.user_id
+       AND m.chat IN (SELECT chat FROM member WHERE role = 'a')) AND NOT u.user_id IN (SELECT user_id FROM member)",
+    "CREATE MATERIALIZED VIEW exists_deep AS SELECT u.user_id FROM user u WHERE EXISTS (SELECT 1 FROM message m JOIN member b ON b.chat = m.chat WHERE m.user_id = u.user_id
+       AND NOT EXISTS (SELECT 1 FROM message later WHERE later.chat = m.chat AND later.n > 3))",
 ];
 
 fn text() -> impl Strategy<Value = Value> {
