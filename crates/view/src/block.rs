@@ -5,6 +5,7 @@
 //! maintained by the best rule for it, so that a small change below stays a small change above.
 
 pub(crate) mod membership;
+mod scalar;
 mod set;
 
 use datafusion_sql::sqlparser::ast::{
@@ -80,6 +81,7 @@ impl<'a> Planner<'a> {
             SetExpr::Select(select) => {
                 self.read_parts(select)?;
                 self.join_members(select)?;
+                self.join_scalars(select)?;
                 program::plan_block(&view, &self.catalog)
             }
             _ => program::plan_block(&view, &self.catalog),

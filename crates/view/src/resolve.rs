@@ -9,7 +9,7 @@ use datafusion_sql::sqlparser::ast::{
     Expr, GroupByExpr, Query, Select, SelectItem, SetExpr, Spanned, TableWithJoins,
 };
 
-use crate::query::{Output, Scalar, SelectQuery};
+use crate::query::{AggregateFunction, Output, Scalar, SelectQuery};
 use crate::{Catalog, Error, ErrorKind, Location};
 use scope::Scope;
 
@@ -60,6 +60,16 @@ pub(crate) fn is_known(from: &[TableWithJoins], catalog: &Catalog, expr: &Expr) 
         Err(error) if error.kind == ErrorKind::Name => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// The aggregates in an expression over these relations.
+pub(crate) fn aggregates(
+    from: &[TableWithJoins],
+    catalog: &Catalog,
+    expr: &Expr,
+) -> Result<Vec<AggregateFunction>, Error> {
+    let scalar = Scope::open(from, catalog)?.scalar(expr)?;
+    Ok(scalar.aggregates().iter().map(|aggregate| aggregate.function).collect())
 }
 
 /// Whether a block has one row for several of its relations'.

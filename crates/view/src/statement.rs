@@ -88,6 +88,11 @@ pub(crate) fn parse_query(sql: &str) -> Result<Box<Query>, Error> {
     Parser::new(&ViewDialect).try_with_sql(sql).and_then(|mut parser| parser.parse_query()).map_err(syntax)
 }
 
+/// Reads an expression that this crate has written.
+pub(crate) fn parse_expression(sql: &str) -> Result<Expr, Error> {
+    Parser::new(&ViewDialect).try_with_sql(sql).and_then(|mut parser| parser.parse_expr()).map_err(syntax)
+}
+
 fn parse_statement(sql: &str, tokens: &[TokenWithSpan]) -> Result<Statement, Error> {
     let words: Vec<String> =
         tokens.iter().take(5).map(|token| token.token.to_string().to_uppercase()).collect();

@@ -6,7 +6,7 @@
 
 use datafusion_sql::sqlparser::ast::{
     BinaryOperator, Distinct, Expr, Ident, Join, JoinConstraint, JoinOperator, Query, Select, SelectItem,
-    SetExpr, Spanned, TableWithJoins, UnaryOperator,
+    SetExpr, Spanned, TableFactor, TableWithJoins, UnaryOperator,
 };
 use deltamesh_change::ColumnType;
 
@@ -21,6 +21,14 @@ use crate::{Error, Location, facts, resolve};
 pub(crate) const ALIAS: &str = "__deltamesh_sub";
 /// How those of `IN` begin.
 const IN: &str = "__deltamesh_sub_in";
+/// How the names of columns begin that are compared.
+const VALUE: &str = "value";
+
+/// What a subquery compares with the query around it: expressions of its own, and the other side of each.
+pub(super) struct Correlation {
+    pub(super) inner: Vec<Expr>,
+    pub(super) outer: Vec<Expr>,
+}
 
 /// A part with distinct values, and the outer expression that each of its columns must equal.
 struct Values {
@@ -77,33 +85,43 @@ impl Planner<'_> {
         if select.having.is_some() || resolve::is_grouped(&select, &self.catalog)? {
             return refuse("EXISTS of groups: make it a view of its own and JOIN it");
         }
-        let mut conditions = vec![];
-        select.selection.take().into_iter().for_each(|expr| add_conjuncts(expr, &mut conditions));
-        let (mut local, mut inner, mut outer) = (vec![], vec![], vec![]);
-        for condition in conditions {
-            if self.is_local(&select, &condition)? {
-                local.push(condition);
-                continue;
-            }
-            let Expr::BinaryOp { left, op: BinaryOperator::Eq, right } = condition else {
-                return refuse(
-                    "EXISTS compares with the query around it by column = column: use JOIN for others",
-                );
-            };
-            let (of_select, around) =
-                if self.is_local(&select, &left)? { (left, right) } else { (right, left) };
-            inner.push(SelectItem::ExprWithAlias { expr: *of_select, alias: Ident::new(value(inner.len())) });
-            outer.push(*around);
-        }
+        let Correlation { inner, outer } = self.correlation(&mut select, location)?;
         if inner.is_empty() {
             return refuse(
                 "EXISTS without a condition on the query around it: add one, or JOIN a view that counts",
             );
         }
-        select.projection = inner;
+        select.projection = named(inner);
         select.distinct = Some(Distinct::Distinct);
-        select.selection = local.into_iter().reduce(and);
         Ok(Values { part: self.part(query_of(&SetExpr::Select(select)))?, outer })
+    }
+
+    /// Takes the conditions on the query around a subquery out of it.
+    pub(super) fn correlation(
+        &self,
+        select: &mut Select,
+        location: Option<Location>,
+    ) -> Result<Correlation, Error> {
+        let mut conditions = vec![];
+        select.selection.take().into_iter().for_each(|expr| add_conjuncts(expr, &mut conditions));
+        let (mut local, mut inner, mut outer) = (vec![], vec![], vec![]);
+        for condition in conditions {
+            if self.is_local(select, &condition)? {
+                local.push(condition);
+                continue;
+            }
+            let Expr::BinaryOp { left, op: BinaryOperator::Eq, right } = condition else {
+                let message =
+                    "a subquery compares with the query around it by column = column: use JOIN for others";
+                return Err(Error::unsupported(message, location));
+            };
+            let is_left = self.is_local(select, &left)?;
+            let (of_select, around) = if is_left { (left, right) } else { (right, left) };
+            inner.push(*of_select);
+            outer.push(*around);
+        }
+        select.selection = local.into_iter().reduce(and);
+        Ok(Correlation { inner, outer })
     }
 
     /// Whether an expression of a subquery names nothing of the query around it.
@@ -116,31 +134,56 @@ impl Planner<'_> {
     }
 }
 
-/// Name of a part's column.
+/// Name of a part's column that is compared.
 fn value(number: usize) -> String {
-    format!("value{number}")
+    format!("{VALUE}{number}")
+}
+
+/// Expressions as the compared columns of a part.
+pub(super) fn named(exprs: Vec<Expr>) -> Vec<SelectItem> {
+    let alias = |number| Ident::new(value(number));
+    let item = |(number, expr)| SelectItem::ExprWithAlias { expr, alias: alias(number) };
+    exprs.into_iter().enumerate().map(item).collect()
+}
+
+/// Conditions that expressions equal the compared columns of a joined part.
+pub(super) fn equal(outer: Vec<Expr>, alias: &str) -> Option<Expr> {
+    let pairs = outer.into_iter().enumerate().map(|(number, outer)| Expr::BinaryOp {
+        left: Box::new(outer),
+        op: BinaryOperator::Eq,
+        right: Box::new(column(alias, &value(number))),
+    });
+    pairs.reduce(and)
+}
+
+pub(super) fn column(alias: &str, name: &str) -> Expr {
+    Expr::CompoundIdentifier(vec![Ident::new(alias), Ident::new(name)])
+}
+
+/// Joins a part that may have no partner.
+pub(super) fn join_perhaps(select: &mut Select, relation: TableFactor, on: Expr) {
+    if let Some(last) = select.from.last_mut() {
+        let join_operator = JoinOperator::Left(JoinConstraint::On(on));
+        last.joins.push(Join { relation, global: false, join_operator });
+    }
+}
+
+/// Joins a part in front of the others.
+pub(super) fn join_first(select: &mut Select, relation: TableFactor) {
+    select.from.insert(0, TableWithJoins { relation, joins: vec![] });
 }
 
 /// Joins the values, first where there must be a partner, last where there must be none; returns the condition on them.
 fn join(select: &mut Select, values: Values, alias: &str, negated: bool) -> Expr {
-    let column = |number| Expr::CompoundIdentifier(vec![Ident::new(alias), Ident::new(value(number))]);
-    let equal = values.outer.into_iter().enumerate().map(|(number, outer)| Expr::BinaryOp {
-        left: Box::new(outer),
-        op: BinaryOperator::Eq,
-        right: Box::new(column(number)),
-    });
-    let equal = equal.reduce(and).unwrap_or_else(|| column(0));
     let relation = table(&values.part, table_alias(Ident::new(alias)));
-    match select.from.last_mut() {
-        Some(last) if negated => {
-            let join_operator = JoinOperator::Left(JoinConstraint::On(equal));
-            last.joins.push(Join { relation, global: false, join_operator });
-            Expr::IsNull(Box::new(column(0)))
-        }
-        _ => {
-            select.from.insert(0, TableWithJoins { relation, joins: vec![] });
-            equal
-        }
+    let value = column(alias, &value(0));
+    let equal = equal(values.outer, alias).unwrap_or_else(|| value.clone());
+    if negated {
+        join_perhaps(select, relation, equal);
+        Expr::IsNull(Box::new(value))
+    } else {
+        join_first(select, relation);
+        equal
     }
 }
 
@@ -186,7 +229,8 @@ pub(crate) fn check(query: &SelectQuery) -> Result<(), Error> {
         let Scalar::Binary(left, "=", right) = condition else { continue };
         let (Scalar::Column(value), left) = (&**right, &**left) else { continue };
         let joined = &query.relations[value.relation];
-        if !joined.alias.starts_with(ALIAS) {
+        let name = &joined.base.columns[value.column].name;
+        if !joined.alias.starts_with(ALIAS) || !name.starts_with(VALUE) {
             continue;
         }
         let declared = |expr: &Scalar| {

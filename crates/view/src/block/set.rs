@@ -63,6 +63,7 @@ impl Planner<'_> {
         if let SetExpr::Select(select) = query.body.as_mut() {
             self.read_parts(select)?;
             self.join_members(select)?;
+            self.join_scalars(select)?;
             let resolved = resolve::resolve(&query, &self.catalog)?;
             if strategy::is_linear_block(&resolved) {
                 membership::check(&resolved)?;

@@ -114,20 +114,7 @@ fn blocks() {
          AS WITH a(x) AS (SELECT * FROM message) SELECT x FROM a
          AS SELECT id FROM (SELECT id FROM message)
          AS SELECT id FROM (SELECT n + 1 FROM message) AS m
-         AS SELECT id FROM message, LATERAL (SELECT login FROM user) AS m
-         AS SELECT id FROM message WHERE user_id IN (SELECT login FROM user)
-         AS SELECT id FROM message WHERE n + 1 IN (SELECT user_id FROM user)
-         AS SELECT id FROM message WHERE any IN (SELECT any FROM message)
-         AS SELECT id FROM message WHERE user_id IN (SELECT user_id, login FROM user)
-         AS SELECT id FROM message WHERE user_id NOT IN (SELECT user_id FROM user)
-         AS SELECT user_id FROM user WHERE user_id NOT IN (SELECT user_id FROM message)
-         AS SELECT id FROM message WHERE n = 1 OR user_id IN (SELECT user_id FROM user)
-         AS SELECT id FROM message m WHERE EXISTS (SELECT 1 FROM user u WHERE u.user_id > m.user_id)
-         AS SELECT id FROM message m WHERE EXISTS (SELECT 1 FROM user u WHERE u.user_id = m.usr_id)
-         AS SELECT id FROM message m WHERE EXISTS (SELECT 1 FROM user u WHERE active)
-         AS SELECT id FROM message m WHERE EXISTS (SELECT max(user_id) AS m FROM user u WHERE u.user_id = m.user_id)
-         AS SELECT id FROM message m WHERE EXISTS (SELECT 1 FROM user u WHERE u.login = m.user_id)
-         AS SELECT id FROM message AS __deltamesh_sub1",
+         AS SELECT id FROM message, LATERAL (SELECT login FROM user) AS m",
         expect![[r#"
             1:31: one side selects 1 columns, the other 2: select the same number
             1:31: one side selects 1 columns, the other 2: select the same number
@@ -143,6 +130,33 @@ fn blocks() {
             1:47: a subquery in FROM needs a name: (SELECT …) AS name
             1:54: give the expression a name: expression AS name
             1:64: LATERAL: join the relation and write the condition in ON
+        "#]],
+    );
+}
+
+#[test]
+fn subqueries() {
+    check(
+        "AS SELECT id FROM message WHERE user_id IN (SELECT login FROM user)
+         AS SELECT id FROM message WHERE n + 1 IN (SELECT user_id FROM user)
+         AS SELECT id FROM message WHERE any IN (SELECT any FROM message)
+         AS SELECT id FROM message WHERE user_id IN (SELECT user_id, login FROM user)
+         AS SELECT id FROM message WHERE user_id NOT IN (SELECT user_id FROM user)
+         AS SELECT user_id FROM user WHERE user_id NOT IN (SELECT user_id FROM message)
+         AS SELECT id FROM message WHERE n = 1 OR user_id IN (SELECT user_id FROM user)
+         AS SELECT id FROM message m WHERE EXISTS (SELECT 1 FROM user u WHERE u.user_id > m.user_id)
+         AS SELECT id FROM message m WHERE EXISTS (SELECT 1 FROM user u WHERE u.user_id = m.usr_id)
+         AS SELECT id FROM message m WHERE EXISTS (SELECT 1 FROM user u WHERE active)
+         AS SELECT id FROM message m WHERE EXISTS (SELECT max(user_id) AS m FROM user u WHERE u.user_id = m.user_id)
+         AS SELECT id FROM message m WHERE EXISTS (SELECT 1 FROM user u WHERE u.login = m.user_id)
+         AS SELECT id, (SELECT max(n) FROM message) FROM message
+         AS SELECT id FROM message WHERE n > (SELECT n FROM message)
+         AS SELECT id FROM message WHERE n > (SELECT max(n), min(n) FROM message)
+         AS SELECT id FROM message WHERE n > (SELECT max(n) FROM message GROUP BY chat)
+         AS SELECT u.user_id, (SELECT count(*) + 1 FROM message m WHERE m.user_id = u.user_id) AS c FROM user u
+         AS SELECT u.user_id, (SELECT max(n) FROM message m WHERE m.user_id < u.user_id) AS c FROM user u
+         AS SELECT id FROM message AS __deltamesh_sub1",
+        expect![[r#"
             1:31: IN and EXISTS compare a column of a relation with one of the same type: use such columns, or JOIN
             1:31: IN and EXISTS compare a column of a relation with one of the same type: use such columns, or JOIN
             1:31: IN and EXISTS compare a column of a relation with one of the same type: use such columns, or JOIN
@@ -150,11 +164,17 @@ fn blocks() {
             1:31: NOT IN is never true beside a NULL, and one of these columns may be NULL: write NOT EXISTS (… WHERE column = …)
             1:31: NOT IN is never true beside a NULL, and one of these columns may be NULL: write NOT EXISTS (… WHERE column = …)
             1:69: a subquery in an expression is not supported yet: make it a view of its own and JOIN it
-            1:70: EXISTS compares with the query around it by column = column: use JOIN for others
+            1:70: a subquery compares with the query around it by column = column: use JOIN for others
             1:111: no column usr_id in m; near: user_id
             1:70: EXISTS without a condition on the query around it: add one, or JOIN a view that counts
             1:70: EXISTS of groups: make it a view of its own and JOIN it
             1:31: IN and EXISTS compare a column of a relation with one of the same type: use such columns, or JOIN
+            1:43: give the subquery a name: (SELECT …) AS name
+            1:65: a subquery in an expression is an aggregate, such as max(x): it has one row then
+            1:65: a subquery in an expression selects one column
+            1:65: a subquery in an expression is not grouped: make it a view of its own and JOIN it
+            1:50: count in a subquery stands alone: calculate outside of it
+            1:50: a subquery compares with the query around it by column = column: use JOIN for others
             1:46: the alias __deltamesh_sub1 is reserved
         "#]],
     );

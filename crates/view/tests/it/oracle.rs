@@ -161,6 +161,13 @@ pub(crate) const VIEWS: &[&str] = &[
        AND m.chat IN (SELECT chat FROM member WHERE role = 'a')) AND NOT u.user_id IN (SELECT user_id FROM member)",
     "CREATE MATERIALIZED VIEW exists_deep AS SELECT u.user_id FROM user u WHERE EXISTS (SELECT 1 FROM message m JOIN member b ON b.chat = m.chat WHERE m.user_id = u.user_id
        AND NOT EXISTS (SELECT 1 FROM message later WHERE later.chat = m.chat AND later.n > 3))",
+    "CREATE MATERIALIZED VIEW scalar_ AS SELECT id, n FROM message WHERE n > (SELECT avg(n) FROM message)",
+    "CREATE MATERIALIZED VIEW scalar_equal AS SELECT id FROM message WHERE n = (SELECT max(n) AS m FROM message WHERE body <> 'x') AND chat > 0",
+    "CREATE MATERIALIZED VIEW scalar_count AS SELECT u.user_id, u.login, (SELECT count(*) FROM message m WHERE m.user_id = u.user_id AND m.n > 0) AS c,
+       (SELECT max(m.id) FROM message m WHERE u.user_id = m.user_id) AS last FROM user u",
+    "CREATE MATERIALIZED VIEW scalar_where AS SELECT m.id FROM message m WHERE m.n < (SELECT sum(b.n) + 1 FROM message b WHERE b.chat = m.chat) OR m.n IS NULL",
+    "CREATE MATERIALIZED VIEW scalar_both AS SELECT c.chat, c.c FROM (SELECT chat, count(*) AS c FROM message GROUP BY chat) c
+       WHERE c.c >= (SELECT max(d.c) FROM (SELECT chat, count(*) AS c FROM message GROUP BY chat) d)",
 ];
 
 fn text() -> impl Strategy<Value = Value> {
