@@ -34,6 +34,9 @@ CREATE MATERIALIZED VIEW crowds AS WITH c AS (SELECT chat, count(*) AS n FROM me
 CREATE MATERIALIZED VIEW texts AS SELECT login AS text FROM user UNION SELECT body FROM message;
 CREATE MATERIALIZED VIEW silent AS SELECT id FROM user EXCEPT SELECT sender FROM message;
 CREATE MATERIALIZED VIEW everyone AS SELECT login, id FROM person UNION ALL SELECT login, id FROM user;
+CREATE MATERIALIZED VIEW quiet AS SELECT id, login FROM user u WHERE NOT EXISTS (SELECT 1 FROM message m WHERE m.sender = u.id);
+CREATE MATERIALIZED VIEW newest AS SELECT id, chat, body FROM message m WHERE id = (SELECT max(l.id) FROM message l WHERE l.chat = m.chat);
+CREATE MATERIALIZED VIEW known AS SELECT id, body FROM message WHERE sender IN (SELECT id FROM user WHERE login <> 'z');
 CREATE MATERIALIZED VIEW sizes AS SELECT n, count(*) AS rows FROM crowds GROUP BY n;";
 
 #[derive(Debug, Clone)]
