@@ -247,7 +247,8 @@ fn update(random: &mut Random, schema: &mut Schema, at: usize) -> Statement {
         return select(random, table);
     }
     let changes = if changes.is_empty() || can_unset && random.chance(10) {
-        of_one_row = false;
+        // A default may take values of a sequence: which row gets which depends on the order of rows.
+        of_one_row = table.takes_values;
         format!("UNSET {unset}")
     } else {
         format!("SET {}", changes.join(", "))
