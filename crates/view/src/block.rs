@@ -79,16 +79,21 @@ impl<'a> Planner<'a> {
                 self.program(CreateView { query: inner, ..view })
             }
             SetExpr::Select(select) => {
-                self.read_parts(select)?;
-                self.join_members(select)?;
-                self.join_scalars(select)?;
+                self.flatten(select)?;
                 program::plan_block(&view, &self.catalog)
             }
             _ => program::plan_block(&view, &self.catalog),
         }
     }
 
-    /// Lets a block read parts in place of subqueries and names of `WITH`.
+    /// Makes a `SELECT` a plain block: parts stand for its subqueries.
+    fn flatten(&mut self, select: &mut Select) -> Result<(), Error> {
+        self.read_parts(select)?;
+        self.join_members(select)?;
+        self.join_scalars(select)
+    }
+
+    /// Lets a block read parts in place of subqueries in `FROM` and names of `WITH`.
     pub(crate) fn read_parts(&mut self, select: &mut Select) -> Result<(), Error> {
         for TableWithJoins { relation, joins } in &mut select.from {
             self.factor(relation)?;
@@ -144,20 +149,18 @@ impl<'a> Planner<'a> {
 
     /// Adds a query as a part; returns its name.
     pub(crate) fn part(&mut self, query: Box<Query>) -> Result<String, Error> {
-        let location = Location::of(query.span());
+        let number = self.reserve(Location::of(query.span()))?;
+        let name = format!("{PREFIX}{number}_{}", self.view.name);
         // Those that it reads come before it.
-        let view = CreateView {
-            name: String::new(),
+        let part = self.program(CreateView {
+            name: name.clone(),
             replace: false,
             if_not_exists: false,
             options: ViewOptions::default(),
             sql: String::new(),
             query,
             location: self.view.location,
-        };
-        let number = self.reserve(location)?;
-        let name = format!("{PREFIX}{number}_{}", self.view.name);
-        let part = self.program(CreateView { name: name.clone(), ..view })?;
+        })?;
         self.catalog.add_view(&part.definition);
         self.parts.push(part);
         Ok(name)
@@ -172,6 +175,7 @@ impl<'a> Planner<'a> {
         Ok(self.reserved)
     }
 }
+
 /// `AS name (a, b)`: names the columns of the query.
 fn rename(query: &mut Query, alias: &TableAlias) -> Result<(), Error> {
     let location = Location::of(alias.name.span);

@@ -4,8 +4,8 @@
 //! own: what the batch protocol does with an upstream view stands, in the same order, in the view's `Finish` steps.
 
 use crate::explain::{Operator, Sections, statements};
-use crate::sqlite::quote;
-use crate::{BaseRelation, Phase, Program, Step};
+use crate::sqlite::{in_order, quote};
+use crate::{Phase, Program, Step};
 
 /// Adds the programs of parts, each behind those that it reads, to the program of the view. What nobody reads is left out.
 pub(crate) fn compose(parts: Vec<Program>, main: Program) -> Program {
@@ -18,13 +18,12 @@ pub(crate) fn compose(parts: Vec<Program>, main: Program) -> Program {
     let oracle = oracle(&parts, &main);
     let mut whole = Program { maintain, oracle, ..main };
     let definition = &mut whole.definition;
-    for part in &parts {
-        definition.bases.extend(part.definition.bases.iter().cloned());
-        definition.indexes.extend(part.definition.indexes.iter().cloned());
-    }
+    let bases = parts.iter().map(|part| &part.definition).flat_map(|part| &part.bases);
+    let bases = definition.bases.iter().chain(bases).filter(|base| !names.contains(&base.table));
+    definition.bases = in_order(bases);
+    definition.indexes.extend(parts.iter().flat_map(|part| part.definition.indexes.iter().cloned()));
     let storages: Vec<&str> = parts.iter().map(|part| part.definition.storage.as_str()).collect();
     definition.indexes.retain(|index| !storages.contains(&index.table.as_str()));
-    definition.bases = in_order(std::mem::take(&mut definition.bases), &names);
     let all = |list: fn(&Program) -> &Vec<String>, last: &[String]| -> Vec<String> {
         parts.iter().flat_map(list).chain(last).cloned().collect()
     };
@@ -51,19 +50,6 @@ fn read(parts: Vec<Program>, main: &Program) -> Vec<Program> {
         }
     }
     kept
-}
-
-/// Relations outside the view, each once, mirrors first.
-fn in_order(bases: Vec<BaseRelation>, parts: &[String]) -> Vec<BaseRelation> {
-    let mut ordered: Vec<BaseRelation> = vec![];
-    for mirrors in [true, false] {
-        for base in bases.iter().filter(|base| base.source.is_some() == mirrors) {
-            if !parts.contains(&base.table) && !ordered.contains(base) {
-                ordered.push(base.clone());
-            }
-        }
-    }
-    ordered
 }
 
 /// The steps around bases as they are; the turn of each part within those of `Finish`.

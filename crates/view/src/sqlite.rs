@@ -22,6 +22,7 @@ use crate::{
     BaseRelation, CreateView, Error, Explain, HiddenColumn, Index, Order, Program, Step, Stored,
     ViewDefinition,
 };
+pub(crate) use delta::in_order;
 pub use layout::declared_type;
 use layout::{Layout, Role};
 pub(crate) use select::{Render, render};
@@ -87,13 +88,7 @@ pub(crate) fn union_all(
         return Err(Error::definition(message, statement.location));
     }
     let (parts, columns) = union::plan(&statement.name, branches, columns);
-    let mut bases = vec![];
-    for base in branches.iter().flat_map(delta::bases) {
-        if !bases.contains(&base) {
-            bases.push(base);
-        }
-    }
-    bases.sort_by_key(|base| base.source.is_none());
+    let bases = in_order(branches.iter().flat_map(|query| &query.relations).map(|joined| &joined.base.base));
     let oracle: Vec<String> = branches.iter().map(SelectQuery::oracle).collect();
     let of = Of { columns, bases, order_by: vec![], oracle: oracle.join(" UNION ALL ") };
     assemble(statement, parts, of, |definition, notes, sections| {

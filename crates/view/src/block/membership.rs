@@ -93,7 +93,7 @@ impl Planner<'_> {
         }
         select.projection = named(inner);
         select.distinct = Some(Distinct::Distinct);
-        Ok(Values { part: self.part(query_of(&SetExpr::Select(select)))?, outer })
+        Ok(Values { part: self.part(query_of(SetExpr::Select(select)))?, outer })
     }
 
     /// Takes the conditions on the query around a subquery out of it.

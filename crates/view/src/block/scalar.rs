@@ -74,7 +74,7 @@ impl Planner<'_> {
         select.group_by = GroupByExpr::Expressions(inner.clone(), vec![]);
         select.projection = named(inner);
         select.projection.push(SelectItem::ExprWithAlias { expr: value.clone(), alias: Ident::new(ONE) });
-        let part = self.part(query_of(&SetExpr::Select(select)))?;
+        let part = self.part(query_of(SetExpr::Select(select)))?;
         let alias = format!("{ALIAS}{number}");
         let relation = table(&part, table_alias(Ident::new(&alias)));
         let one = column(&alias, ONE);

@@ -44,7 +44,7 @@ impl Planner<'_> {
     fn union_all(&mut self, view: &CreateView, branches: &[&SetExpr]) -> Result<Program, Error> {
         let mut queries: Vec<SelectQuery> = vec![];
         for (number, branch) in branches.iter().enumerate() {
-            let mut query = query_of(branch);
+            let mut query = query_of((*branch).clone());
             if number > 0 {
                 name_columns(&mut query.body);
             }
@@ -61,9 +61,7 @@ impl Planner<'_> {
     /// A branch as a block whose changed rows follow from those of its bases; a part where it is not one itself.
     fn branch(&mut self, mut query: Box<Query>) -> Result<SelectQuery, Error> {
         if let SetExpr::Select(select) = query.body.as_mut() {
-            self.read_parts(select)?;
-            self.join_members(select)?;
-            self.join_scalars(select)?;
+            self.flatten(select)?;
             let resolved = resolve::resolve(&query, &self.catalog)?;
             if strategy::is_linear_block(&resolved) {
                 membership::check(&resolved)?;
@@ -92,7 +90,7 @@ impl Planner<'_> {
             left: Box::new(left.clone()),
             right: Box::new(right.clone()),
         };
-        let part = self.part(query_of(&all))?;
+        let part = self.part(query_of(all))?;
         let columns = self.columns(&part);
         self.over(view, &format!("SELECT {distinct}{columns} FROM {} AS part", quote(&part)))
     }
@@ -105,9 +103,9 @@ impl Planner<'_> {
         right: &SetExpr,
         wanted: &str,
     ) -> Result<Program, Error> {
-        let mut right = query_of(right);
+        let mut right = query_of(right.clone());
         name_columns(&mut right.body);
-        let (left, right) = (self.part(query_of(left))?, self.part(right)?);
+        let (left, right) = (self.part(query_of(left.clone()))?, self.part(right)?);
         let names = self.names(&left);
         check_width(names.len(), self.names(&right).len(), view)?;
         let [on_left, on_right] = ["left", "right"].map(|side| unlike(side, &names));
@@ -198,10 +196,10 @@ fn unlike(name: &str, columns: &[String]) -> String {
 }
 
 /// A query that is only this body.
-pub(super) fn query_of(body: &SetExpr) -> Box<Query> {
+pub(super) fn query_of(body: SetExpr) -> Box<Query> {
     Box::new(Query {
         with: None,
-        body: Box::new(body.clone()),
+        body: Box::new(body),
         order_by: None,
         limit_clause: None,
         fetch: None,

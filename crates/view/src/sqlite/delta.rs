@@ -80,14 +80,18 @@ impl Indexes {
 
 /// The bases of a query, each once, in order of first appearance: mirrors, then views.
 pub(crate) fn bases(query: &SelectQuery) -> Vec<BaseRelation> {
+    in_order(query.relations.iter().map(|joined| &joined.base.base))
+}
+
+/// Relations in the order in which a batch applies them: each once, mirrors first.
+pub(crate) fn in_order<'a>(all: impl Iterator<Item = &'a BaseRelation>) -> Vec<BaseRelation> {
     let mut bases: Vec<BaseRelation> = vec![];
-    for mirrors in [true, false] {
-        for joined in query.relations.iter().filter(|joined| joined.base.is_mirror() == mirrors) {
-            if !bases.contains(&joined.base.base) {
-                bases.push(joined.base.base.clone());
-            }
+    for base in all {
+        if !bases.contains(base) {
+            bases.push(base.clone());
         }
     }
+    bases.sort_by_key(|base| base.source.is_none());
     bases
 }
 
