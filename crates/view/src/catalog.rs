@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use deltamesh_change::{Column, RelationSchema};
 
-use crate::{BaseRelation, Stored, ViewDefinition, block};
+use crate::{BaseRelation, Dialect, Stored, ViewDefinition, block};
 
 /// The relations and views of a replica.
 #[derive(Debug, Clone, Default)]
 pub struct Catalog {
+    dialect: Dialect,
     relations: Vec<CatalogRelation>,
 }
 
@@ -98,6 +99,15 @@ impl Catalog {
             found.retain(|relation| relation.is_mirror());
         }
         found
+    }
+
+    /// The same relations, for planning in a dialect.
+    pub(crate) fn with_dialect(&self, dialect: Dialect) -> Self {
+        Self { dialect, ..self.clone() }
+    }
+
+    pub(crate) fn dialect(&self) -> Dialect {
+        self.dialect
     }
 
     pub(crate) fn has_table(&self, table: &str) -> bool {

@@ -4,7 +4,7 @@
 //! own: what the batch protocol does with an upstream view stands, in the same order, in the view's `Finish` steps.
 
 use crate::explain::{Operator, Sections, statements};
-use crate::sqlite::{in_order, quote};
+use crate::sql::{in_order, quote};
 use crate::{Phase, Program, Step};
 
 /// Adds the programs of parts, each behind those that it reads, to the program of the view. What nobody reads is left out.

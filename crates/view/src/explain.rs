@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::query::{JoinKind, SelectQuery};
-use crate::sqlite::{Render, render};
+use crate::sql::{Render, render};
 use crate::strategy::Strategy;
 use crate::{BaseRelation, Phase, Step, ViewDefinition};
 

@@ -36,22 +36,25 @@ mod block;
 mod catalog;
 mod compose;
 mod definition;
+mod dialect;
 mod error;
 mod explain;
 mod facts;
 mod functions;
+mod kinds;
 mod program;
 mod query;
 mod resolve;
-mod sqlite;
+mod sql;
 mod statement;
 mod strategy;
 mod typing;
 
 pub use catalog::{Catalog, mirror_table};
 pub use definition::{BaseRelation, HiddenColumn, Index, Order, Retain, Stored, ViewDefinition, ViewOptions};
+pub use dialect::Dialect;
 pub use error::{Error, ErrorKind, Location};
 pub use explain::{Explain, Operator, Statements, Tier};
-pub use program::{Dialect, Phase, Program, Step, new_table, old_table, plan};
-pub use sqlite::declared_type;
+pub use program::{Phase, Program, Step, new_table, old_table, plan};
+
 pub use statement::{CreateView, DropView, Statement, parse_statements};

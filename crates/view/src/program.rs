@@ -1,14 +1,9 @@
 //! The statements that keep a view, and when each runs.
 
 use crate::block::{Planner, membership};
-use crate::{Catalog, CreateView, Error, Explain, ViewDefinition, compose, resolve, sqlite, typing};
-
-/// SQL dialect of a replica.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dialect {
-    /// SQLite 3.45 or newer.
-    Sqlite,
-}
+use crate::{
+    Catalog, CreateView, Dialect, Error, Explain, ViewDefinition, compose, kinds, resolve, sql, typing,
+};
 
 /// When a step runs; see the batch protocol at the top of this crate.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -37,7 +32,7 @@ pub struct Program {
     pub definition: ViewDefinition,
     /// Durable tables and indexes, `IF NOT EXISTS`.
     pub create: Vec<String>,
-    /// TEMP tables, once per connection, `IF NOT EXISTS`.
+    /// Tables for the rows of a batch, `IF NOT EXISTS`: TEMP ones, once per connection, or unlogged ones.
     pub connect: Vec<String>,
     /// Fills the (empty) storage from the bases as they stand. Records no changes.
     pub fill: Vec<String>,
@@ -45,9 +40,10 @@ pub struct Program {
     pub maintain: Vec<Step>,
     /// Writes the storage from the view's old and new images.
     pub apply: Vec<String>,
-    /// Appends the view's changes to `__deltamesh_changes`; binds `:position`, `:dsid`, `:captured_us`.
+    /// Appends the view's changes to `__deltamesh_changes`; binds `:position`, `:dsid`, `:captured_us`. Empty for
+    /// PostgreSQL: the replica spells the changes from the view's old and new images.
     pub record: Vec<String>,
-    /// Empties the view's TEMP tables at the end of a batch.
+    /// Empties the view's tables of a batch at the end of a batch.
     pub clear: Vec<String>,
     /// Removes what `create` and `connect` made, except the indexes on bases.
     pub drop: Vec<String>,
@@ -75,12 +71,11 @@ pub fn new_table(table: &str) -> String {
 /// An unknown relation or column, a construct that cannot be maintained, a key that does not identify rows: with its
 /// place in the text and what to write instead.
 pub fn plan(statement: &CreateView, catalog: &Catalog, dialect: Dialect) -> Result<Program, Error> {
-    let Dialect::Sqlite = dialect;
     if catalog.has_table(&statement.name) && !catalog.is_view(&statement.name) {
         let message = format!("{} is the table of a relation: choose another name", statement.name);
         return Err(Error::definition(message, statement.location));
     }
-    let mut planner = Planner::new(statement, catalog.clone());
+    let mut planner = Planner::new(statement, catalog.with_dialect(dialect));
     let main = planner.program(statement.clone())?;
     let program = compose::compose(planner.parts, main);
     if program.definition.bases.iter().any(|base| base.table.eq_ignore_ascii_case(&statement.name)) {
@@ -94,6 +89,7 @@ pub fn plan(statement: &CreateView, catalog: &Catalog, dialect: Dialect) -> Resu
 pub(crate) fn plan_block(statement: &CreateView, catalog: &Catalog) -> Result<Program, Error> {
     let query = resolve::resolve(&statement.query, catalog)?;
     membership::check(&query)?;
+    kinds::check(&query)?;
     let columns = typing::columns(&query)?;
-    sqlite::program(statement, &query, columns)
+    sql::program(statement, &query, columns)
 }

@@ -1,7 +1,7 @@
 //! A resolved `SELECT`: every name stands for a column of a base, every construct is one that has a maintenance rule.
 
 use crate::catalog::CatalogRelation;
-use crate::{Location, Order};
+use crate::{Dialect, Location, Order};
 
 /// A column of one of the query's relations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -112,6 +112,7 @@ pub(crate) struct Output {
 /// A resolved `SELECT`.
 #[derive(Debug, Clone)]
 pub(crate) struct SelectQuery {
+    pub(crate) dialect: Dialect,
     pub(crate) relations: Vec<Joined>,
     /// Conjuncts of the `WHERE` clause.
     pub(crate) filter: Vec<Scalar>,

@@ -40,6 +40,7 @@ pub(crate) fn resolve(query: &Query, catalog: &Catalog) -> Result<SelectQuery, E
     let distinct = clause::distinct(select)?;
     let order_by = clause::order_by(&scope, query.order_by.as_ref(), &outputs)?;
     let query = SelectQuery {
+        dialect: catalog.dialect(),
         relations: scope.into_relations(),
         filter,
         group,

@@ -15,10 +15,8 @@ use datafusion_sql::sqlparser::dialect::SQLiteDialect;
 use datafusion_sql::sqlparser::parser::Parser;
 use deltamesh_change::{Column, ColumnType};
 
-use crate::Error;
-use crate::facts;
-use crate::functions;
 use crate::query::{AggregateFunction, Scalar, SelectQuery};
+use crate::{Dialect, Error, facts, functions, kinds};
 
 /// The view's columns: names, types, and whether NULL can occur.
 pub(crate) fn columns(query: &SelectQuery) -> Result<Vec<Column>, Error> {
@@ -26,9 +24,18 @@ pub(crate) fn columns(query: &SelectQuery) -> Result<Vec<Column>, Error> {
     let typed = query.outputs.iter().zip(types).map(|(output, planned)| {
         let column_type =
             exact_type(query, &output.expr).unwrap_or_else(|| planned_type(query, &output.expr, &planned));
+        let column_type = certain(query, &output.expr, column_type);
         Column::new(output.name.clone(), column_type, facts::nullable(query, &output.expr))
     });
     Ok(typed.collect())
+}
+
+/// Where every column has one type, each expression has one.
+fn certain(query: &SelectQuery, expr: &Scalar, planned: ColumnType) -> ColumnType {
+    match (query.dialect, planned) {
+        (Dialect::Postgres, ColumnType::Any) => kinds::known(query, expr).unwrap_or(planned),
+        _ => planned,
+    }
 }
 
 /// The type of an output that repeats a base column, or an extreme of one.
@@ -61,7 +68,7 @@ fn planned_type(query: &SelectQuery, expr: &Scalar, planned: &DataType) -> Colum
 }
 
 fn plan(query: &SelectQuery) -> PlanResult<Vec<DataType>> {
-    let sql = query.oracle();
+    let sql = SelectQuery { dialect: Dialect::Sqlite, ..query.clone() }.oracle();
     let statement = Parser::new(&SQLiteDialect {})
         .try_with_sql(&sql)
         .and_then(|mut parser| parser.parse_statement())

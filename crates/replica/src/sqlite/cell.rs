@@ -150,7 +150,7 @@ mod tests {
             ColumnType::Json,
             ColumnType::Any,
         ] {
-            let name = deltamesh_view::declared_type(column).unwrap_or_default();
+            let name = deltamesh_view::Dialect::Sqlite.declared_type(column).unwrap_or_default();
             connection.execute_batch(&format!("DROP TABLE IF EXISTS t; CREATE TABLE t(v {name})")).unwrap();
             for value in &values {
                 // The source keeps text out of its number columns.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use deltamesh_change::{ColumnType, RelationSchema};
-use deltamesh_view::{declared_type, mirror_table, new_table, old_table};
+use deltamesh_view::{Dialect, mirror_table, new_table, old_table};
 
 /// A name as SQL takes it.
 pub(crate) fn quote(name: &str) -> String {
@@ -42,7 +42,8 @@ impl Mirror {
     /// `CREATE TABLE` of the mirror under the given (already quoted) name. An all-integer key is the rowid.
     fn create_as(&self, verb: &str, name: &str) -> String {
         let column = |column: &deltamesh_change::Column| {
-            let kind = declared_type(column.column_type).map(|kind| format!(" {kind}")).unwrap_or_default();
+            let kind = Dialect::Sqlite.declared_type(column.column_type);
+            let kind = kind.map(|kind| format!(" {kind}")).unwrap_or_default();
             format!("{}{kind}", quote(&column.name))
         };
         let columns = self.schema.columns.iter().map(column).collect::<Vec<_>>().join(", ");

@@ -13,7 +13,7 @@ use deltamesh_change::ColumnType;
 use super::set::{name_columns, query_of};
 use super::{Planner, table, table_alias};
 use crate::query::{JoinKind, Scalar, SelectQuery};
-use crate::sqlite::quote;
+use crate::sql::quote;
 use crate::statement::parse_query;
 use crate::{Error, Location, facts, resolve};
 

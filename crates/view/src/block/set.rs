@@ -6,9 +6,9 @@ use datafusion_sql::sqlparser::ast::{
 
 use super::{Planner, membership};
 use crate::query::SelectQuery;
-use crate::sqlite::{quote, union_all};
+use crate::sql::{quote, union_all};
 use crate::statement::parse_query;
-use crate::{CreateView, Error, Location, Program, program, resolve, strategy, typing};
+use crate::{CreateView, Error, Location, Program, kinds, program, resolve, strategy, typing};
 
 impl Planner<'_> {
     pub(super) fn set_operation(&mut self, view: CreateView) -> Result<Program, Error> {
@@ -65,6 +65,7 @@ impl Planner<'_> {
             let resolved = resolve::resolve(&query, &self.catalog)?;
             if strategy::is_linear_block(&resolved) {
                 membership::check(&resolved)?;
+                kinds::check(&resolved)?;
                 return Ok(resolved);
             }
         }

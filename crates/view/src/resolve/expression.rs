@@ -302,7 +302,7 @@ fn refuse(expr: &Expr, location: Option<Location>) -> Error {
 fn literal(value: &Value, location: Option<Location>) -> Result<Scalar, Error> {
     match value {
         Value::Number(number, false) => Ok(Scalar::Literal(number.clone())),
-        Value::SingleQuotedString(text) => Ok(Scalar::Literal(crate::sqlite::quote_text(text))),
+        Value::SingleQuotedString(text) => Ok(Scalar::Literal(crate::sql::quote_text(text))),
         Value::Boolean(truth) => Ok(Scalar::Literal(if *truth { "TRUE" } else { "FALSE" }.to_owned())),
         Value::Null => Ok(Scalar::Literal("NULL".to_owned())),
         Value::Placeholder(_) => {

@@ -45,7 +45,7 @@ impl Database {
                     format!(
                         "{} {}",
                         quote(&column.name),
-                        deltamesh_view::declared_type(column.column_type).unwrap_or_default()
+                        Dialect::Sqlite.declared_type(column.column_type).unwrap_or_default()
                     )
                 })
                 .collect();
@@ -354,7 +354,11 @@ fn is_temporary(name: &str, sql: &str) -> bool {
         let alias = alias.and_then(|rest| rest.split([' ', ')']).next());
         alias.is_some_and(|alias| alias.trim_matches('"') == name)
     });
-    name.starts_with("temp.") || name.starts_with("(subquery") || name == "__deltamesh_affected" || aliased
+    name.starts_with("temp.")
+        || name.starts_with("(subquery")
+        || name == "__deltamesh_affected"
+        || name == "netted"
+        || aliased
 }
 
 fn value(value: ValueRef<'_>) -> Value {

@@ -5,4 +5,5 @@
 mod database;
 mod errors;
 mod oracle;
+mod postgres;
 mod programs;

@@ -3,14 +3,16 @@
 //! The steps around each base collect the values of the affected expressions from changed rows, old and new. At the end the
 //! stored rows with these values go and the freshly computed ones come; netting leaves what really differs.
 
-use super::delta::{Image, Indexes, bases, equality, from_changed, join_order, occurrences};
+use deltamesh_change::ColumnType;
+
+use super::delta::{Image, Indexes, bases, from_changed, join_order, occurrences, same_value};
 use super::keys::stored_index;
 use super::layout::Layout;
 use super::linear::{fill, select_stored, stored_exprs};
 use super::select::{Render, conjunction};
 use super::{Parts, quote, render};
 use crate::query::{ColumnRef, Scalar, SelectQuery};
-use crate::{Phase, Step, strategy};
+use crate::{Phase, Step, kinds, strategy};
 
 /// Alias of the affected values; no relation of a query may have it.
 const AFFECTED: &str = "__deltamesh_affected";
@@ -30,7 +32,8 @@ pub(crate) fn plan(query: &SelectQuery, mut layout: Layout, affected: &[Scalar])
         .zip(&names)
         .zip(affected)
         .map(|((position, name), expr)| {
-            format!("s.{} {} {AFFECTED}.{name}", layout.name(*position), equality(query, expr))
+            let stored = format!("s.{}", layout.name(*position));
+            same_value(query, expr, &stored, &format!("{AFFECTED}.{name}"))
         })
         .collect();
     let finish = [
@@ -45,7 +48,9 @@ pub(crate) fn plan(query: &SelectQuery, mut layout: Layout, affected: &[Scalar])
     maintain.extend(finish.into_iter().chain(layout.net()).map(|sql| Step { phase: Phase::Finish, sql }));
     let mut connect = layout.connect();
     connect.push(layout.connect_delta());
-    connect.push(format!("CREATE TABLE IF NOT EXISTS {target} ({})", names.join(", ")));
+    let kinds = affected.iter().map(|expr| kinds::known(query, expr).unwrap_or(ColumnType::Text));
+    let columns: Vec<(String, ColumnType)> = names.into_iter().zip(kinds).collect();
+    connect.push(query.dialect.create_scratch(&target, &columns));
     Parts {
         fill: fill(query, &layout, &exprs),
         scratch: vec![delta, target],
@@ -150,9 +155,7 @@ fn restricted(
     let mut conditions: Vec<String> = affected
         .iter()
         .enumerate()
-        .map(|(index, expr)| {
-            format!("{} {} {AFFECTED}.e{index}", render(expr, &names), equality(query, expr))
-        })
+        .map(|(index, expr)| same_value(query, expr, &render(expr, &names), &format!("{AFFECTED}.e{index}")))
         .collect();
     conditions.extend(conjunction(inner_on.chain(&query.filter), &names));
     let values: Vec<String> = exprs.iter().map(|expr| render(expr, &names)).collect();

@@ -9,14 +9,15 @@ use super::layout::{Form, Layout, Role, Stored};
 use super::linear::select_stored;
 use super::{Parts, quote};
 use crate::query::{Scalar, SelectQuery};
-use crate::{Phase, Step, facts};
+use crate::{Dialect, Phase, Step, facts};
 
 const BRANCH: &str = "__deltamesh_branch";
 const ROW: &str = "__deltamesh_row";
 
 /// Plans the branches, which are linear; `columns` are the typed outputs of each.
 pub(crate) fn plan(view: &str, branches: &[SelectQuery], columns: &[Vec<Column>]) -> (Parts, Vec<Column>) {
-    let layout = layout(view, branches, columns);
+    let dialect = branches.first().map_or(Dialect::Sqlite, |query| query.dialect);
+    let layout = layout(view, branches, columns, dialect);
     let visible = layout.columns.iter().filter(|stored| stored.role == Role::Visible);
     let visible = visible.map(|stored| stored.column.clone()).collect();
     let mut indexes = Indexes::default();
@@ -49,14 +50,14 @@ fn row(query: &SelectQuery) -> Scalar {
     Scalar::Call("json_array", facts::row_key(query).into_iter().map(json).collect())
 }
 
-fn layout(view: &str, branches: &[SelectQuery], columns: &[Vec<Column>]) -> Layout {
+fn layout(view: &str, branches: &[SelectQuery], columns: &[Vec<Column>], dialect: Dialect) -> Layout {
     let width = columns.first().map_or(0, Vec::len);
     let mut stored: Vec<Stored> = (0..width)
         .map(|index| {
             let of_branch = branches.iter().zip(columns).map(|(query, columns)| {
                 Stored::of(query, &query.outputs[index].expr, columns[index].clone(), Role::Visible)
             });
-            merge(of_branch)
+            merge(of_branch, dialect)
         })
         .collect();
     let hidden = |name: &str, column_type, form, affinity| Stored {
@@ -68,13 +69,20 @@ fn layout(view: &str, branches: &[SelectQuery], columns: &[Vec<Column>]) -> Layo
     };
     stored.push(hidden(BRANCH, ColumnType::Int, Form::Int, Some("INTEGER")));
     stored.push(hidden(ROW, ColumnType::Text, Form::Text, Some("TEXT")));
-    Layout { view: view.to_owned(), columns: stored, key: vec![width, width + 1], stored: true }
+    Layout { dialect, view: view.to_owned(), columns: stored, key: vec![width, width + 1], stored: true }
 }
 
 /// The column that takes the values of all branches; where they differ in type, each value keeps its own.
-fn merge(columns: impl Iterator<Item = Stored>) -> Stored {
+fn merge(columns: impl Iterator<Item = Stored>, dialect: Dialect) -> Stored {
     let merged = columns.reduce(|mut left, right| {
         left.column.nullable |= right.column.nullable;
+        if dialect == Dialect::Postgres {
+            // The types are equal, except that of NULL, which is none.
+            let none = |column: &Stored| column.column.column_type == ColumnType::Any;
+            let column_type = if none(&left) { right.column.column_type } else { left.column.column_type };
+            left.column.column_type = column_type;
+            return left;
+        }
         if left.column.column_type != right.column.column_type {
             left.column.column_type = ColumnType::Any;
         }
@@ -86,6 +94,6 @@ fn merge(columns: impl Iterator<Item = Stored>) -> Stored {
         }
         left
     });
-    let none = || Stored::extreme(String::new());
+    let none = || Stored::extreme(String::new(), dialect, ColumnType::Text);
     Stored { expr: None, ..merged.unwrap_or_else(none) }
 }

@@ -1,12 +1,16 @@
 //! Spelling of expressions and of whole `SELECT`s.
 
+use super::{postgres, quote};
+use crate::Dialect;
 use crate::query::{Aggregate, ColumnRef, JoinKind, Joined, Scalar, SelectQuery};
-use crate::sqlite::quote;
 
 /// What columns and other parts of an expression are called where it is used.
 pub(crate) trait Names {
     /// SQL of a column.
     fn column(&self, column: ColumnRef) -> String;
+
+    /// The query of the expression.
+    fn query(&self) -> &SelectQuery;
 
     /// SQL that stands for a whole subexpression, if it was computed before.
     fn known(&self, _scalar: &Scalar) -> Option<String> {
@@ -22,12 +26,21 @@ impl Names for Render<'_> {
         let joined = &self.0.relations[column.relation];
         format!("{}.{}", quote(&joined.alias), quote(&joined.base.columns[column.column].name))
     }
+
+    fn query(&self) -> &SelectQuery {
+        self.0
+    }
 }
 
 /// SQL of an expression.
 pub(crate) fn render(scalar: &Scalar, names: &dyn Names) -> String {
     if let Some(known) = names.known(scalar) {
         return known;
+    }
+    if names.query().dialect == Dialect::Postgres
+        && let Some(spelled) = postgres::spell(scalar, names)
+    {
+        return spelled;
     }
     let part = |scalar: &Scalar| render(scalar, names);
     let list = |scalars: &[Scalar]| scalars.iter().map(part).collect::<Vec<_>>().join(", ");

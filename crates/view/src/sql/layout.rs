@@ -3,8 +3,8 @@
 use deltamesh_change::{Column, ColumnType};
 
 use crate::query::{AggregateFunction, Scalar, SelectQuery};
-use crate::sqlite::quote;
-use crate::{facts, new_table, old_table};
+use crate::sql::quote;
+use crate::{Dialect, dialect, facts, new_table, old_table};
 
 /// What a storage column is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub(crate) struct Stored {
     pub(crate) expr: Option<Scalar>,
     pub(crate) role: Role,
     pub(crate) form: Form,
-    /// Declared type, where the column repeats a base column that has one.
+    /// SQLite's declared type, where the column repeats a base column that has one.
     pub(crate) affinity: Option<&'static str>,
 }
 
@@ -50,7 +50,7 @@ impl Stored {
         let mut affinity = affinity(query, expr);
         if column.column_type == ColumnType::Bool {
             // Computed truth values are 0 and 1 too, and readers know them by the declared type.
-            affinity = declared_type(ColumnType::Bool);
+            affinity = Dialect::Sqlite.declared_type(ColumnType::Bool);
         }
         let form = match column.column_type {
             ColumnType::Bool => Form::Bool,
@@ -64,8 +64,9 @@ impl Stored {
     }
 
     /// A least or greatest value that the program keeps for itself.
-    pub(crate) fn extreme(name: String) -> Self {
-        let column = Column::new(name, ColumnType::Any, true);
+    pub(crate) fn extreme(name: String, dialect: Dialect, kind: ColumnType) -> Self {
+        let kind = if dialect == Dialect::Sqlite { ColumnType::Any } else { kind };
+        let column = Column::new(name, kind, true);
         Self { column, expr: None, role: Role::State, form: Form::Own, affinity: None }
     }
 
@@ -100,7 +101,7 @@ fn is_extreme_of_text(query: &SelectQuery, expr: &Scalar) -> bool {
     }
 }
 
-/// Declared type of a base column that is repeated as it is.
+/// SQLite's declared type of a base column that is repeated as it is.
 pub(crate) fn affinity(query: &SelectQuery, expr: &Scalar) -> Option<&'static str> {
     let Scalar::Column(column) = expr else {
         return None;
@@ -108,28 +109,13 @@ pub(crate) fn affinity(query: &SelectQuery, expr: &Scalar) -> Option<&'static st
     if !query.relations[column.relation].base.typed[column.column] {
         return None;
     }
-    declared_type(query.column(*column).column_type)
-}
-
-/// The type that replicas declare for mirrored columns: its affinity keeps what is stored there as it is, and readers recognise
-/// truth values and JSON by it. Whatever the source holds has none.
-#[must_use]
-pub fn declared_type(column_type: ColumnType) -> Option<&'static str> {
-    match column_type {
-        ColumnType::Bool => Some("BOOLEAN"),
-        ColumnType::Int => Some("INTEGER"),
-        ColumnType::Float => Some("REAL"),
-        ColumnType::Decimal => Some("DECIMAL_TEXT"),
-        ColumnType::Text => Some("TEXT"),
-        ColumnType::Bytes => Some("BLOB"),
-        ColumnType::Json => Some("JSON_TEXT"),
-        ColumnType::Any => None,
-    }
+    Dialect::Sqlite.declared_type(query.column(*column).column_type)
 }
 
 /// The tables of one view.
 #[derive(Debug, Clone)]
 pub(crate) struct Layout {
+    pub(crate) dialect: Dialect,
     pub(crate) view: String,
     pub(crate) columns: Vec<Stored>,
     /// Indexes of the key columns; empty for a single row.
@@ -145,19 +131,19 @@ impl Layout {
         if hidden { format!("__deltamesh_rows_{}", self.view) } else { self.view.clone() }
     }
 
-    /// TEMP table of before images.
+    /// Table of before images.
     pub(crate) fn old_images(&self) -> String {
-        format!("temp.{}", quote(&old_table(&self.view)))
+        self.dialect.batch_table(&old_table(&self.view))
     }
 
-    /// TEMP table of after images.
+    /// Table of after images.
     pub(crate) fn new_images(&self) -> String {
-        format!("temp.{}", quote(&new_table(&self.view)))
+        self.dialect.batch_table(&new_table(&self.view))
     }
 
-    /// A TEMP table of the program's own.
+    /// A table of the program's own for the rows of a batch.
     pub(crate) fn scratch(&self, kind: &str) -> String {
-        format!("temp.{}", quote(&format!("{kind}__{}", self.view)))
+        self.dialect.batch_table(&format!("{kind}__{}", self.view))
     }
 
     /// Quoted name of a column.
@@ -182,14 +168,18 @@ impl Layout {
         self.key.iter().any(|index| self.columns[*index].column.nullable)
     }
 
+    /// Equality of two values of the key.
+    pub(crate) fn same(&self, left: &str, right: &str) -> String {
+        if self.nullable_key() { self.dialect.same(left, right) } else { format!("{left} = {right}") }
+    }
+
     /// Equality of the key in two tables; NULLs are equal.
     pub(crate) fn same_key(&self, left: &str, right: &str) -> String {
-        let operator = if self.nullable_key() { "IS" } else { "=" };
-        let pairs: Vec<String> = self
-            .key
-            .iter()
-            .map(|index| format!("{left}.{name} {operator} {right}.{name}", name = self.name(*index)))
-            .collect();
+        let pair = |index: &usize| {
+            let name = self.name(*index);
+            self.same(&format!("{left}.{name}"), &format!("{right}.{name}"))
+        };
+        let pairs: Vec<String> = self.key.iter().map(pair).collect();
         if pairs.is_empty() { "TRUE".to_owned() } else { pairs.join(" AND ") }
     }
 
@@ -199,6 +189,10 @@ impl Layout {
             .iter()
             .enumerate()
             .map(|(index, stored)| {
+                if self.dialect == Dialect::Postgres {
+                    let declared = self.dialect.declared_type(stored.column.column_type);
+                    return format!("{} {}", self.name(index), declared.unwrap_or_default());
+                }
                 let affinity = stored.affinity.map_or_else(String::new, |affinity| format!(" {affinity}"));
                 // A sum beyond 64 bits must not turn into an approximation unnoticed.
                 let check = match (checked, stored.role, stored.form, stored.affinity) {
@@ -224,14 +218,15 @@ impl Layout {
     pub(crate) fn create(&self, oracle: &str) -> Vec<String> {
         let storage = self.storage();
         if !self.stored {
-            return vec![format!("CREATE VIEW IF NOT EXISTS {} AS {oracle}", quote(&self.view))];
+            return vec![format!("{} {} AS {oracle}", self.dialect.create_view(), quote(&self.view))];
         }
         let mut statements = vec![];
         let columns = self.declarations(true);
         if self.has_primary_key() {
             let integer =
                 matches!(self.key.as_slice(), [only] if self.columns[*only].affinity == Some("INTEGER"));
-            let without = if integer { "" } else { " WITHOUT ROWID" };
+            let rowid = integer || self.dialect == Dialect::Postgres;
+            let without = if rowid { "" } else { " WITHOUT ROWID" };
             statements.push(format!(
                 "CREATE TABLE IF NOT EXISTS {} ({columns}, PRIMARY KEY ({})){without}",
                 quote(&storage),
@@ -240,7 +235,7 @@ impl Layout {
         } else {
             statements.push(format!("CREATE TABLE IF NOT EXISTS {} ({columns})", quote(&storage)));
             if !self.key.is_empty() {
-                let index = quote(&format!("__deltamesh_key_{}", self.view));
+                let index = quote(&dialect::short(format!("__deltamesh_key_{}", self.view)));
                 statements.push(format!(
                     "CREATE INDEX IF NOT EXISTS {index} ON {} ({})",
                     quote(&storage),
@@ -254,7 +249,8 @@ impl Layout {
                 .map(|index| self.name(index))
                 .collect();
             statements.push(format!(
-                "CREATE VIEW IF NOT EXISTS {} AS SELECT {} FROM {}",
+                "{} {} AS SELECT {} FROM {}",
+                self.dialect.create_view(),
                 quote(&self.view),
                 visible.join(", "),
                 quote(&storage)
@@ -263,7 +259,7 @@ impl Layout {
         statements
     }
 
-    /// TEMP tables of before and after images.
+    /// Tables of before and after images.
     pub(crate) fn connect(&self) -> Vec<String> {
         let mut statements = vec![];
         let columns = self.declarations(false);
@@ -271,31 +267,26 @@ impl Layout {
             [(self.old_images(), old_table(&self.view)), (self.new_images(), new_table(&self.view))]
         {
             if self.has_primary_key() {
-                let keys = self.keys("");
-                statements
-                    .push(format!("CREATE TABLE IF NOT EXISTS {table} ({columns}, PRIMARY KEY ({keys}))"));
+                let declarations = format!("{columns}, PRIMARY KEY ({})", self.keys(""));
+                statements.push(self.dialect.create_batch_table(&table, &declarations));
             } else {
-                statements.push(format!("CREATE TABLE IF NOT EXISTS {table} ({columns})"));
+                statements.push(self.dialect.create_batch_table(&table, &columns));
                 if !self.key.is_empty() {
-                    let index = quote(&format!("key_{name}"));
+                    let index = self.dialect.batch_table(&dialect::short(format!("key_{name}")));
                     let keys = self.keys("");
-                    statements.push(format!(
-                        "CREATE INDEX IF NOT EXISTS temp.{index} ON {} ({keys})",
-                        quote(&name)
-                    ));
+                    statements
+                        .push(format!("CREATE INDEX IF NOT EXISTS {index} ON {} ({keys})", quote(&name)));
                 }
             }
         }
         statements
     }
 
-    /// TEMP table of signed images: `w` = -1 for a row that goes, +1 for one that comes.
+    /// Table of signed images: `w` = -1 for a row that goes, +1 for one that comes.
     pub(crate) fn connect_delta(&self) -> String {
-        format!(
-            "CREATE TABLE IF NOT EXISTS {} (\"__deltamesh_w\", {})",
-            self.scratch("delta"),
-            self.declarations(false)
-        )
+        let weight = if self.dialect == Dialect::Postgres { " bigint" } else { "" };
+        let declarations = format!("\"__deltamesh_w\"{weight}, {}", self.declarations(false));
+        self.dialect.create_batch_table(&self.scratch("delta"), &declarations)
     }
 
     /// Nets the signed images into before and after images. An image that goes and comes is neither.
@@ -331,12 +322,17 @@ impl Layout {
             ];
         }
         if self.nullable_key() {
+            let insert = format!("INSERT INTO {storage} ({all}) SELECT {all} FROM {new}");
+            if self.dialect == Dialect::Postgres {
+                let same = self.same_key("s", "o");
+                return vec![format!("DELETE FROM {storage} AS s USING {old} AS o WHERE {same}"), insert];
+            }
             return vec![
                 format!(
                     "DELETE FROM {storage} WHERE rowid IN (SELECT s.rowid FROM {old} AS o CROSS JOIN {storage} AS s WHERE {})",
                     self.same_key("s", "o")
                 ),
-                format!("INSERT INTO {storage} ({all}) SELECT {all} FROM {new}"),
+                insert,
             ];
         }
         let others: Vec<String> = (0..self.columns.len())
@@ -348,13 +344,20 @@ impl Layout {
         } else {
             format!("UPDATE SET {}", others.join(", "))
         };
-        vec![
-            format!(
-                "DELETE FROM {storage} WHERE ({keys}) IN (SELECT {of_old} FROM {old} AS o WHERE NOT EXISTS (SELECT 1 FROM {new} AS n WHERE {same}))",
-                keys = self.keys(""),
-                of_old = self.keys("o."),
-                same = self.same_key("n", "o"),
+        let gone = format!("NOT EXISTS (SELECT 1 FROM {new} AS n WHERE {})", self.same_key("n", "o"));
+        let delete = match self.dialect {
+            Dialect::Sqlite => format!(
+                "DELETE FROM {storage} WHERE ({}) IN (SELECT {} FROM {old} AS o WHERE {gone})",
+                self.keys(""),
+                self.keys("o."),
             ),
+            Dialect::Postgres => {
+                let same = self.same_key("s", "o");
+                format!("DELETE FROM {storage} AS s USING {old} AS o WHERE {same} AND {gone}")
+            }
+        };
+        vec![
+            delete,
             format!(
                 "INSERT INTO {storage} ({all}) SELECT {all} FROM {new} WHERE TRUE ON CONFLICT ({}) DO {conflict}",
                 self.keys("")

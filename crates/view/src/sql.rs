@@ -1,6 +1,6 @@
-//! SQLite: how a resolved query is spelled, and the statements of each maintenance rule.
+//! How a resolved query is spelled, and the statements of each maintenance rule.
 //!
-//! Operators are always parenthesised, so that SQLite's precedence never decides. Tables that hold results declare a type
+//! Operators are always parenthesised, so that no database's precedence decides. In SQLite, tables that hold results declare a type
 //! only for columns that repeat a base column of that type: any other declared type would change values by affinity.
 
 mod aggregate;
@@ -8,22 +8,22 @@ mod delta;
 mod keys;
 mod layout;
 mod linear;
+mod postgres;
 mod recompute;
 mod record;
 mod select;
 mod union;
 
-use deltamesh_change::Column;
+use deltamesh_change::{Column, ColumnType};
 
 use crate::explain::{self, Sections};
 use crate::query::SelectQuery;
 use crate::strategy::{Strategy, choose};
 use crate::{
-    BaseRelation, CreateView, Error, Explain, HiddenColumn, Index, Order, Program, Step, Stored,
-    ViewDefinition,
+    BaseRelation, CreateView, Dialect, Error, Explain, HiddenColumn, Index, Order, Program, Step, Stored,
+    ViewDefinition, kinds, old_table,
 };
 pub(crate) use delta::in_order;
-pub use layout::declared_type;
 use layout::{Layout, Role};
 pub(crate) use select::{Render, render};
 
@@ -87,6 +87,7 @@ pub(crate) fn union_all(
         let message = "UNION ALL keeps its rows under keys of its own: leave key and stored out";
         return Err(Error::definition(message, statement.location));
     }
+    check_types(statement, branches)?;
     let (parts, columns) = union::plan(&statement.name, branches, columns);
     let bases = in_order(branches.iter().flat_map(|query| &query.relations).map(|joined| &joined.base.base));
     let oracle: Vec<String> = branches.iter().map(SelectQuery::oracle).collect();
@@ -115,6 +116,7 @@ fn assemble(
     let definition = definition(statement, of, &parts, &subject);
     let mut create: Vec<String> = parts.indexes.iter().map(create_index).collect();
     create.extend(parts.layout.create(&oracle));
+    check_names(statement, &parts)?;
     let (apply, record) = (parts.layout.apply(), parts.layout.record(&subject));
     let temporary: Vec<String> = [parts.layout.old_images(), parts.layout.new_images()]
         .into_iter()
@@ -139,6 +141,23 @@ fn assemble(
     })
 }
 
+/// Where every column has one type, the branches agree in it.
+fn check_types(statement: &CreateView, branches: &[SelectQuery]) -> Result<(), Error> {
+    let Some(first) = branches.first().filter(|query| query.dialect == Dialect::Postgres) else {
+        return Ok(());
+    };
+    for (index, output) in first.outputs.iter().enumerate() {
+        let kinds = branches.iter().filter_map(|query| kinds::known(query, &query.outputs.get(index)?.expr));
+        let kinds: Vec<ColumnType> = kinds.collect();
+        if kinds.windows(2).any(|pair| pair[0] != pair[1]) {
+            let message =
+                format!("column {} has another type in each branch: CAST it (Postgres replica)", output.name);
+            return Err(Error::types_at(message, statement.location));
+        }
+    }
+    Ok(())
+}
+
 fn check_size(query: &SelectQuery) -> Result<(), Error> {
     for base in delta::bases(query) {
         let times = delta::occurrences(query, &base).len();
@@ -148,6 +167,18 @@ fn check_size(query: &SelectQuery) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Refuses a view whose tables the database could not tell from others by their names.
+fn check_names(statement: &CreateView, parts: &Parts) -> Result<(), Error> {
+    let tables = parts.scratch.iter().map(|table| table.trim_matches('"').to_owned());
+    let mut names = tables.chain([parts.layout.storage(), old_table(&parts.layout.view)]);
+    if !names.any(|name| parts.layout.dialect.is_too_long(&name)) {
+        return Ok(());
+    }
+    let message =
+        format!("the name {} is too long for tables made from it: 40 bytes at most", statement.name);
+    Err(Error::definition(message, statement.location))
 }
 
 fn check_stored(statement: &CreateView, strategy: &Strategy, query: &SelectQuery) -> Result<(), Error> {

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use super::select::{Render, conjunction};
 use super::{quote, render};
 use crate::query::{ColumnRef, Joined, Scalar, SelectQuery};
-use crate::{BaseRelation, Index, Phase, Step, new_table, old_table};
+use crate::{BaseRelation, Dialect, Index, Phase, Step, dialect, facts, new_table, old_table};
 
 /// Most occurrences of one relation in a view; the statements double with each.
 pub(crate) const MAX_OCCURRENCES: usize = 4;
@@ -29,9 +29,9 @@ impl Image {
         }
     }
 
-    fn table(self, joined: &Joined) -> String {
+    fn table(self, joined: &Joined, dialect: Dialect) -> String {
         let table = &joined.base.base.table;
-        format!("temp.{}", quote(&if self == Self::Old { old_table(table) } else { new_table(table) }))
+        dialect.batch_table(&if self == Self::Old { old_table(table) } else { new_table(table) })
     }
 }
 
@@ -70,7 +70,7 @@ impl Indexes {
             return;
         }
         let columns: Vec<String> = columns.iter().map(|column| base.columns[*column].name.clone()).collect();
-        let name = format!("__deltamesh_ix_{}_{}", base.storage, columns.join("_"));
+        let name = dialect::short(format!("__deltamesh_ix_{}_{}", base.storage, columns.join("_")));
         let index = Index { name, table: base.storage.clone(), columns };
         if !self.0.contains(&index) {
             self.0.push(index);
@@ -166,7 +166,7 @@ pub(crate) fn from_changed(
     let order = join_order(query, changed, &rest, &[], indexes);
     let tables: Vec<String> = changed
         .iter()
-        .map(|relation| (image.table(&query.relations[*relation]), *relation))
+        .map(|relation| (image.table(&query.relations[*relation], query.dialect), *relation))
         .chain(order.into_iter().map(|relation| (quote(&query.relations[relation].base.storage), relation)))
         .map(|(table, relation)| format!("{table} AS {}", quote(&query.relations[relation].alias)))
         .collect();
@@ -193,7 +193,7 @@ pub(crate) fn from_group(
     let mut conditions: Vec<String> = group
         .iter()
         .zip(values)
-        .map(|(expr, value)| format!("{} {} {value}", render(expr, &names), equality(query, expr)))
+        .map(|(expr, value)| same_value(query, expr, &render(expr, &names), value))
         .collect();
     conditions.extend(conjunction(query.conditions(), &names));
     let filter =
@@ -201,9 +201,9 @@ pub(crate) fn from_group(
     format!(" FROM {}{filter}", tables.join(" CROSS JOIN "))
 }
 
-/// `=` where NULL cannot occur, so that every index serves.
-pub(crate) fn equality(query: &SelectQuery, expr: &Scalar) -> &'static str {
-    if crate::facts::nullable(query, expr) { "IS" } else { "=" }
+/// Equality of two values of an expression: `=` where NULL cannot occur, so that every index serves.
+pub(crate) fn same_value(query: &SelectQuery, expr: &Scalar, left: &str, right: &str) -> String {
+    if facts::nullable(query, expr) { query.dialect.same(left, right) } else { format!("{left} = {right}") }
 }
 
 /// Steps that collect the signed rows of an inner join, as `w` and the given expressions, into a TEMP table.

@@ -1,7 +1,8 @@
 //! The view's changes as rows of `__deltamesh_changes`, with key, row and former values in canonical JSON.
 
 use super::layout::{Form, Layout, Role, Stored};
-use crate::sqlite::{quote, quote_text};
+use crate::Dialect;
+use crate::sql::{quote, quote_text};
 
 impl Layout {
     /// Statements that append the changes: what is gone first, then what is new or different.
@@ -9,6 +10,9 @@ impl Layout {
     /// A row whose subject changes is gone from the old subject and new on the new one, so that a subscriber of either
     /// sees a consistent history.
     pub(crate) fn record(&self, subject: &[usize]) -> Vec<String> {
+        if self.dialect == Dialect::Postgres {
+            return vec![];
+        }
         let mut same = self.same_key("o", "n");
         for index in subject.iter().filter(|index| !self.key.contains(index)) {
             same.push_str(&format!(" AND o.{name} IS n.{name}", name = self.name(*index)));

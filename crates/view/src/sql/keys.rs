@@ -4,7 +4,7 @@ use deltamesh_change::{Column, ColumnType};
 
 use super::layout::{Layout, Role, Stored};
 use crate::query::{Scalar, SelectQuery};
-use crate::{CreateView, Error, Stored as Keep, facts};
+use crate::{CreateView, Dialect, Error, Stored as Keep, facts, kinds};
 
 /// Storage columns of the outputs and of key parts that are not selected; the key is declared or derived.
 pub(crate) fn layout(
@@ -19,6 +19,7 @@ pub(crate) fn layout(
         .map(|(output, column)| Stored::of(query, &output.expr, column.clone(), Role::Visible))
         .collect();
     let mut layout = Layout {
+        dialect: query.dialect,
         view: statement.name.clone(),
         columns: stored,
         key: vec![],
@@ -61,6 +62,7 @@ pub(crate) fn stored_index(layout: &mut Layout, query: &SelectQuery, expr: &Scal
     }
     let column_type = match expr {
         Scalar::Column(column) => query.column(*column).column_type,
+        expr if query.dialect == Dialect::Postgres => kinds::known(query, expr).unwrap_or(ColumnType::Text),
         _ => ColumnType::Any,
     };
     let column = Column::new(name, column_type, facts::nullable(query, expr));

@@ -4,12 +4,14 @@
 //! argument the number of values that are not NULL, and its sum. A group without rows leaves. A least or greatest value is
 //! kept too: what comes can only move it outwards, and when it goes itself, the next one is looked up in the bases.
 
+use deltamesh_change::ColumnType;
+
 use super::delta::{Indexes, from_group, signed};
 use super::layout::{Layout, Role, Stored, affinity};
 use super::select::{Names, Render};
-use super::{Parts, quote, render};
+use super::{Parts, postgres, quote, render};
 use crate::query::{Aggregate, AggregateFunction, ColumnRef, Scalar, SelectQuery};
-use crate::{Phase, Step, facts, strategy};
+use crate::{Dialect, Phase, Step, facts, kinds, strategy};
 
 /// A number that is kept per group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,20 +40,24 @@ impl State {
     }
 
     /// What the signed rows of a group say of it: names and values.
-    fn deltas(self) -> Vec<(String, String)> {
+    fn deltas(self, rule: &Rule<'_>) -> Vec<(String, String)> {
         let change = match self {
             Self::Rows => "sum(w)".to_owned(),
-            Self::Values(argument) => format!("sum(w * (a{argument} IS NOT NULL))"),
+            Self::Values(argument) => {
+                format!("sum(CASE WHEN a{argument} IS NOT NULL THEN w ELSE 0 END)")
+            }
             Self::Sum(argument) => format!("coalesce(sum(w * a{argument}), 0)"),
-            Self::Least(argument) => return self.extremes("min", argument),
-            Self::Greatest(argument) => return self.extremes("max", argument),
+            Self::Least(argument) => return self.extremes("min", argument, rule),
+            Self::Greatest(argument) => return self.extremes("max", argument, rule),
         };
         vec![(self.name(), change)]
     }
 
     /// The extremes of what comes and of what goes.
-    fn extremes(self, function: &str, argument: usize) -> Vec<(String, String)> {
-        let of = |sign: &str| format!("{function}(CASE WHEN w {sign} 0 THEN a{argument} END)");
+    fn extremes(self, function: &str, argument: usize, rule: &Rule<'_>) -> Vec<(String, String)> {
+        let of = |sign: &str| {
+            rule.extreme_of(function, argument, &format!("CASE WHEN w {sign} 0 THEN a{argument} END"))
+        };
         vec![(self.name(), of(">")), (format!("{}_gone", self.name()), of("<"))]
     }
 
@@ -60,11 +66,11 @@ impl State {
     }
 
     /// Whether a change of this value is a change of the group.
-    fn moved(self) -> Vec<String> {
+    fn moved(self, rule: &Rule<'_>) -> Vec<String> {
         let changed = |(_, value): (String, String)| {
             if self.is_extreme() { format!("{value} IS NOT NULL") } else { format!("{value} <> 0") }
         };
-        self.deltas().into_iter().map(changed).collect()
+        self.deltas(rule).into_iter().map(changed).collect()
     }
 }
 
@@ -91,13 +97,8 @@ pub(crate) fn plan(query: &SelectQuery, mut layout: Layout) -> Parts {
     ];
     maintain.extend(finish.into_iter().map(|sql| Step { phase: Phase::Finish, sql }));
     let mut connect = layout.connect();
-    let arguments = (0..rule.arguments.len()).map(|index| format!("a{index}"));
-    let delta_columns: Vec<String> =
-        std::iter::once("w".to_owned()).chain(rule.group_names()).chain(arguments).collect();
-    connect.push(format!("CREATE TABLE IF NOT EXISTS {delta} ({})", delta_columns.join(", ")));
-    let deltas = rule.states.iter().flat_map(|(state, _)| state.deltas()).map(|(name, _)| name);
-    let group_columns: Vec<String> = rule.group_names().chain(deltas).collect();
-    connect.push(format!("CREATE TABLE IF NOT EXISTS {groups} ({})", group_columns.join(", ")));
+    connect.push(query.dialect.create_scratch(&delta, &rule.delta_columns()));
+    connect.push(query.dialect.create_scratch(&groups, &rule.group_columns()));
     Parts {
         fill: vec![rule.fill(&layout)],
         scratch: vec![delta, groups],
@@ -112,6 +113,46 @@ pub(crate) fn plan(query: &SelectQuery, mut layout: Layout) -> Parts {
 impl Rule<'_> {
     fn group_names(&self) -> impl Iterator<Item = String> + use<> {
         (0..self.group.len()).map(|index| format!("g{index}"))
+    }
+
+    fn typed_groups(&self) -> impl Iterator<Item = (String, ColumnType)> {
+        let kind = |expr: &Scalar| kinds::known(self.query, expr).unwrap_or(ColumnType::Text);
+        self.group_names().zip(self.group.iter().map(kind))
+    }
+
+    fn argument_kind(&self, argument: usize) -> ColumnType {
+        let argument = self.arguments.get(argument);
+        argument.and_then(|expr| kinds::known(self.query, expr)).unwrap_or(ColumnType::Text)
+    }
+
+    /// Columns of the signed rows.
+    fn delta_columns(&self) -> Vec<(String, ColumnType)> {
+        let arguments =
+            (0..self.arguments.len()).map(|index| (format!("a{index}"), self.argument_kind(index)));
+        std::iter::once(("w".to_owned(), ColumnType::Int))
+            .chain(self.typed_groups())
+            .chain(arguments)
+            .collect()
+    }
+
+    /// Columns of what the signed rows say of each group.
+    fn group_columns(&self) -> Vec<(String, ColumnType)> {
+        let states = self.states.iter().flat_map(|(state, _)| {
+            let kind = match state {
+                State::Least(argument) | State::Greatest(argument) => self.argument_kind(*argument),
+                _ => ColumnType::Int,
+            };
+            state.deltas(self).into_iter().map(move |(name, _)| (name, kind))
+        });
+        self.typed_groups().chain(states).collect()
+    }
+
+    /// `min` or `max` of values of an argument.
+    fn extreme_of(&self, function: &str, argument: usize, value: &str) -> String {
+        match self.query.dialect {
+            Dialect::Sqlite => format!("{function}({value})"),
+            Dialect::Postgres => postgres::extreme(function, Some(self.argument_kind(argument)), value),
+        }
     }
 
     fn notes(&self) -> Vec<String> {
@@ -164,7 +205,12 @@ impl Rule<'_> {
         );
         let column = visible.unwrap_or_else(|| {
             let name = format!("__deltamesh_{}", state.name());
-            layout.columns.push(if state.is_extreme() { Stored::extreme(name) } else { Stored::state(name) });
+            layout.columns.push(match state {
+                State::Least(argument) | State::Greatest(argument) => {
+                    Stored::extreme(name, layout.dialect, self.argument_kind(argument))
+                }
+                _ => Stored::state(name),
+            });
             layout.columns.len() - 1
         });
         self.states.push((state, column));
@@ -172,8 +218,8 @@ impl Rule<'_> {
 
     /// Sums the signed rows; groups in which nothing moves are left out.
     fn sum_groups(&self, delta: &str, groups: &str) -> String {
-        let deltas = self.states.iter().flat_map(|(state, _)| state.deltas()).map(|(_, value)| value);
-        let moved: Vec<String> = self.states.iter().flat_map(|(state, _)| state.moved()).collect();
+        let deltas = self.states.iter().flat_map(|(state, _)| state.deltas(self)).map(|(_, value)| value);
+        let moved: Vec<String> = self.states.iter().flat_map(|(state, _)| state.moved(self)).collect();
         let group: Vec<String> = self.group_names().collect();
         let by = if group.is_empty() { String::new() } else { format!(" GROUP BY {}", group.join(", ")) };
         let select: Vec<String> = group.iter().cloned().chain(deltas).collect();
@@ -181,7 +227,7 @@ impl Rule<'_> {
             // Only what is left of the signed rows came or went.
             let arguments = (0..self.arguments.len()).map(|index| format!("a{index}"));
             let all = group.into_iter().chain(arguments).collect::<Vec<_>>().join(", ");
-            format!("(SELECT {all}, sum(w) AS w FROM {delta} GROUP BY {all} HAVING sum(w) <> 0)")
+            format!("(SELECT {all}, sum(w) AS w FROM {delta} GROUP BY {all} HAVING sum(w) <> 0) AS netted")
         } else {
             delta.to_owned()
         };
@@ -200,8 +246,8 @@ impl Rule<'_> {
             .enumerate()
             .filter_map(|(index, expr)| {
                 let column = self.group_column(layout, expr)?;
-                let operator = if layout.nullable_key() { "IS" } else { "=" };
-                Some(format!("{table}.{} {operator} g.g{index}", layout.name(column)))
+                let (stored, group) = (format!("{table}.{}", layout.name(column)), format!("g.g{index}"));
+                Some(layout.same(&stored, &group))
             })
             .collect();
         if pairs.is_empty() { "TRUE".to_owned() } else { pairs.join(" AND ") }
@@ -262,9 +308,9 @@ impl Rule<'_> {
         let expr = &self.arguments[argument];
         self.index_extreme(expr, indexes);
         let from = from_group(self.query, &self.group, &values, indexes);
-        let found = render(expr, &Render(self.query));
+        let found = self.extreme_of(function, argument, &render(expr, &Render(self.query)));
         format!(
-            "CASE WHEN g.{name}_gone {outer}= {stored} THEN (SELECT {function}({found}){from}) WHEN {stored} IS NULL OR g.{name} {outer} {stored} THEN g.{name} ELSE {stored} END AS {name}"
+            "CASE WHEN g.{name}_gone {outer}= {stored} THEN (SELECT {found}{from}) WHEN {stored} IS NULL OR g.{name} {outer} {stored} THEN g.{name} ELSE {stored} END AS {name}"
         )
     }
 
@@ -303,8 +349,8 @@ impl Rule<'_> {
             State::Rows => "count(*)".to_owned(),
             State::Values(of) => format!("count({})", argument(of)),
             State::Sum(of) => format!("coalesce(sum({}), 0)", argument(of)),
-            State::Least(of) => format!("min({})", argument(of)),
-            State::Greatest(of) => format!("max({})", argument(of)),
+            State::Least(of) => self.extreme_of("min", of, &argument(of)),
+            State::Greatest(of) => self.extreme_of("max", of, &argument(of)),
         };
         let value = |index: usize| match self.hidden_state(layout, index) {
             Some(state) => Some(total(state)),
@@ -349,7 +395,8 @@ impl Totals<'_> {
             AggregateFunction::Count => Some(seen),
             AggregateFunction::Sum => Some(format!("CASE WHEN {seen} > 0 THEN {sum} END")),
             AggregateFunction::Avg => {
-                Some(format!("CASE WHEN {seen} > 0 THEN CAST({sum} AS REAL) / {seen} END"))
+                let sum = self.0.query.dialect.double(&sum);
+                Some(format!("CASE WHEN {seen} > 0 THEN {sum} / {seen} END"))
             }
             AggregateFunction::Min => Some(format!("t.{}", State::Least(argument).name())),
             AggregateFunction::Max => Some(format!("t.{}", State::Greatest(argument).name())),
@@ -363,13 +410,17 @@ impl Names for Totals<'_> {
         Render(self.0.query).column(column)
     }
 
+    fn query(&self) -> &SelectQuery {
+        self.0.query
+    }
+
     fn known(&self, scalar: &Scalar) -> Option<String> {
         if let Scalar::Aggregate(call) = scalar {
             return self.aggregate(call);
         }
         let group = self.0.group.iter().position(|group| group == scalar)?;
-        // The base column's affinity takes part in comparisons around it.
-        Some(match affinity(self.0.query, scalar) {
+        // In SQLite the base column's affinity takes part in comparisons around it.
+        Some(match affinity(self.0.query, scalar).filter(|_| self.0.query.dialect == Dialect::Sqlite) {
             Some(affinity) => format!("CAST(t.g{group} AS {affinity})"),
             None => format!("t.g{group}"),
         })

@@ -1,0 +1,148 @@
+//! Expressions that PostgreSQL would calculate otherwise than SQLite, spelled so that it does not.
+
+use deltamesh_change::ColumnType::{self, Bool, Decimal, Float, Int, Text};
+
+use super::render;
+use super::select::Names;
+use crate::kinds;
+use crate::query::{Aggregate, AggregateFunction, Scalar};
+
+/// SQLite reads as much of a text as looks like an integer, or a number.
+const INTEGER: &str = r"'^[ \t\n\v\f\r]*([+-]?[0-9]+)'";
+const NUMBER: &str = r"'^[ \t\n\v\f\r]*([+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?)'";
+
+/// The spelling, where it is another one.
+pub(super) fn spell(scalar: &Scalar, names: &dyn Names) -> Option<String> {
+    let part = |scalar: &Scalar| render(scalar, names);
+    match scalar {
+        Scalar::Literal(sql) => literal(sql),
+        // Division by zero is NULL.
+        Scalar::Binary(left, operator @ ("/" | "%"), right) => {
+            Some(format!("({} {operator} nullif({}, 0))", part(left), part(right)))
+        }
+        Scalar::Binary(left, "||", right) => {
+            Some(format!("({} || {})", text(left, names), text(right, names)))
+        }
+        // Without case in ASCII, and without an escape unless one is given.
+        Scalar::Like { operand, negated, pattern, escape } => {
+            let not = if *negated { "NOT " } else { "" };
+            let escape = escape.as_deref().unwrap_or("''");
+            let (operand, pattern) = (text(operand, names), text(pattern, names));
+            Some(format!("({operand} COLLATE \"C\" {not}ILIKE {pattern} ESCAPE {escape})"))
+        }
+        Scalar::Cast(operand, to) => Some(cast(operand, to, names)),
+        Scalar::Call(name, arguments) => call(name, arguments, names),
+        Scalar::Aggregate(aggregate) => Some(aggregated(aggregate, names)),
+        _ => None,
+    }
+}
+
+fn kind(scalar: &Scalar, names: &dyn Names) -> Option<ColumnType> {
+    kinds::known(names.query(), scalar)
+}
+
+/// Numbers are 64 bits wide, and texts have the order of their bytes.
+fn literal(sql: &str) -> Option<String> {
+    match sql {
+        "NULL" | "TRUE" | "FALSE" => None,
+        text if text.starts_with('\'') => Some(format!("({text} COLLATE \"C\")")),
+        number if number.parse::<i64>().is_ok() => Some(format!("CAST({number} AS bigint)")),
+        number => Some(format!("CAST({number} AS double precision)")),
+    }
+}
+
+/// An operand as text.
+fn text(scalar: &Scalar, names: &dyn Names) -> String {
+    let sql = render(scalar, names);
+    match kind(scalar, names) {
+        Some(Int) => format!("(CAST({sql} AS text) COLLATE \"C\")"),
+        Some(Bool) => format!("(CAST(CAST({sql} AS integer) AS text) COLLATE \"C\")"),
+        None => format!("CAST({sql} AS text)"),
+        Some(_) => sql,
+    }
+}
+
+fn cast(operand: &Scalar, to: &str, names: &dyn Names) -> String {
+    let sql = render(operand, names);
+    let beginning = |pattern: &str, to: &str| {
+        format!(
+            "CASE WHEN {sql} IS NOT NULL THEN coalesce(CAST(substring({sql} from {pattern}) AS {to}), 0) END"
+        )
+    };
+    match (kind(operand, names), to) {
+        (Some(Text | Decimal), "INTEGER") => beginning(INTEGER, "bigint"),
+        (Some(Text | Decimal), "REAL") => beginning(NUMBER, "double precision"),
+        (Some(Float), "INTEGER") => format!("CAST(trunc({sql}) AS bigint)"),
+        (Some(Bool), "INTEGER" | "REAL") => {
+            format!("CAST(CAST({sql} AS integer) AS {})", target(to))
+        }
+        (_, "TEXT") => text(operand, names),
+        (_, to) => format!("CAST({sql} AS {})", target(to)),
+    }
+}
+
+fn target(to: &str) -> &'static str {
+    match to {
+        "INTEGER" => "bigint",
+        "REAL" => "double precision",
+        "BLOB" => "bytea",
+        _ => "text",
+    }
+}
+
+fn call(name: &str, arguments: &[Scalar], names: &dyn Names) -> Option<String> {
+    let parts = || arguments.iter().map(|argument| render(argument, names)).collect::<Vec<_>>().join(", ");
+    let texts = || arguments.iter().map(|argument| text(argument, names)).collect::<Vec<_>>().join(", ");
+    match (name, arguments) {
+        // Only ASCII has case.
+        ("lower" | "upper", [argument]) => Some(format!("{name}({} COLLATE \"C\")", text(argument, names))),
+        ("length", [argument]) if kind(argument, names) == Some(ColumnType::Bytes) => {
+            Some(format!("CAST(length({}) AS bigint)", parts()))
+        }
+        ("length", _) => Some(format!("CAST(length({}) AS bigint)", texts())),
+        ("instr", _) => Some(format!("CAST(strpos({}) AS bigint)", texts())),
+        ("trim", _) => Some(format!("btrim({})", texts())),
+        ("ltrim" | "rtrim" | "replace", _) => Some(format!("{name}({})", texts())),
+        ("substr", [argument, bounds @ ..]) => {
+            let bounds = bounds.iter().map(|bound| format!(", CAST({} AS integer)", render(bound, names)));
+            Some(format!("substr({}{})", text(argument, names), bounds.collect::<String>()))
+        }
+        // Away from zero.
+        ("round", [argument]) => {
+            let number = format!("CAST({} AS double precision)", render(argument, names));
+            Some(format!("(sign({number}) * floor(abs({number}) + 0.5))"))
+        }
+        ("deltamesh_json", [argument]) => Some(render(argument, names)),
+        ("json_array", _) => Some(format!("CAST(jsonb_build_array({}) AS text)", parts())),
+        _ => None,
+    }
+}
+
+fn aggregated(aggregate: &Aggregate, names: &dyn Names) -> String {
+    let distinct = if aggregate.distinct { "DISTINCT " } else { "" };
+    let Some(argument) = &aggregate.argument else { return "count(*)".to_owned() };
+    let sql = render(argument, names);
+    let kind = kind(argument, names);
+    // Doubles in one order, so that their sum does not depend on how the rows were found.
+    let sum = match kind {
+        Some(Float) => format!("sum({distinct}{sql} ORDER BY {sql})"),
+        _ => format!("CAST(sum({distinct}{sql}) AS bigint)"),
+    };
+    match aggregate.function {
+        AggregateFunction::Count => format!("count({distinct}{sql})"),
+        AggregateFunction::Sum => sum,
+        AggregateFunction::Avg => {
+            format!("(CAST({sum} AS double precision) / nullif(count({distinct}{sql}), 0))")
+        }
+        AggregateFunction::Min | AggregateFunction::Max => extreme(aggregate.function.name(), kind, &sql),
+    }
+}
+
+/// A least or greatest value; among truth values it is one of logic.
+pub(super) fn extreme(function: &str, kind: Option<ColumnType>, argument: &str) -> String {
+    match (function, kind) {
+        ("min", Some(Bool)) => format!("bool_and({argument})"),
+        ("max", Some(Bool)) => format!("bool_or({argument})"),
+        _ => format!("{function}({argument})"),
+    }
+}
