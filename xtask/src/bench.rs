@@ -1,4 +1,4 @@
-//! `cargo xtask bench NAME`: a `[[bench]]` target of any package, with the programs it starts.
+//! `cargo xtask bench NAME`: a `[[bench]]` target of any package, with the programs that those of services start.
 
 use anyhow::{Result, bail};
 
@@ -26,7 +26,13 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
         let known: Vec<&str> = benches.iter().map(|(_, bench)| *bench).collect();
         bail!("no benchmark {name}; there is: {}", known.join(", "));
     };
-    tools::fetch(workspace)?;
-    steps::run(&mut workspace.cargo(&["build", "--release", "--workspace", "--bins"]))?;
+    let is_library = graph
+        .members
+        .get(*package)
+        .is_some_and(|found| found.dir.parent().is_some_and(|parent| parent.ends_with("crates")));
+    if !is_library {
+        tools::fetch(workspace)?;
+        steps::run(&mut workspace.cargo(&["build", "--release", "--workspace", "--bins"]))?;
+    }
     steps::run(workspace.cargo(&["bench", "--package", package, "--bench", bench, "--"]).args(rest))
 }

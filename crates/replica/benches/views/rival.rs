@@ -1,0 +1,135 @@
+//! Who takes the batches: the replica, and what it is measured against.
+
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+use deltamesh_replica::{Limits, Reader, Replica as _, Retention, SqliteReplica};
+use rusqlite::{Connection, params};
+
+use crate::chat::{Batch, Change, Message, VIEWS};
+
+/// Somebody who commits batches to a SQLite file.
+pub(crate) trait Rival {
+    /// Name in the table.
+    fn name(&self) -> &'static str;
+
+    /// Commits one batch.
+    fn apply(&mut self, batch: &Batch) -> Result<()>;
+
+    /// Makes the views over what has been loaded.
+    fn create_views(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// What is done once a second.
+    fn rest(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Compares the views with their SQL.
+    fn check(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// The replica with generated programs.
+pub(crate) struct Generated(SqliteReplica);
+
+impl Generated {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        Ok(Self(SqliteReplica::open(path, Retention::default())?))
+    }
+}
+
+impl Rival for Generated {
+    fn name(&self) -> &'static str {
+        "deltamesh"
+    }
+
+    fn apply(&mut self, batch: &Batch) -> Result<()> {
+        let applied = self.0.apply(std::slice::from_ref(&batch.group))?;
+        ensure!(applied.faults.is_empty(), "{:?}", applied.faults);
+        self.0.mark_published(self.0.last_sequence());
+        Ok(())
+    }
+
+    fn create_views(&mut self) -> Result<()> {
+        for (name, sql) in VIEWS {
+            self.0.execute(&format!("CREATE MATERIALIZED VIEW {name} AS {sql}"))?;
+            self.0.mark_published(self.0.last_sequence());
+        }
+        Ok(())
+    }
+
+    fn rest(&mut self) -> Result<()> {
+        self.0.rest()?;
+        Ok(())
+    }
+
+    fn check(&mut self) -> Result<()> {
+        let limits = Limits { time: std::time::Duration::from_secs(600) };
+        for verified in Reader::open(self.0.path())?.verify(&self.0.views(), limits)? {
+            ensure!((verified.missing, verified.extra) == (0, 0), "{verified:?}");
+        }
+        Ok(())
+    }
+}
+
+/// The replica's settings; the WAL goes into the file inside a commit, every 40 MB.
+const SETTINGS: &str = "
+PRAGMA page_size = 2048;
+PRAGMA journal_mode = WAL;
+PRAGMA synchronous = FULL;
+PRAGMA temp_store = MEMORY;
+PRAGMA cache_size = -262144;
+PRAGMA wal_autocheckpoint = 20000;
+CREATE TABLE msg(id INTEGER PRIMARY KEY, chat INTEGER, usr INTEGER, body TEXT, sent INTEGER, del INTEGER);
+CREATE TABLE usr(id INTEGER PRIMARY KEY, name TEXT);
+CREATE TABLE chat(id INTEGER PRIMARY KEY, topic TEXT);
+";
+
+/// A file of the replica's settings with the three base tables.
+pub(crate) fn base_tables(path: &Path) -> Result<Connection> {
+    let connection = Connection::open(path)?;
+    connection.set_prepared_statement_cache_capacity(256);
+    connection.execute_batch(SETTINGS)?;
+    Ok(connection)
+}
+
+/// Upserts into the base tables and nothing else.
+pub(crate) struct Raw(Connection);
+
+impl Raw {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        Ok(Self(base_tables(path)?))
+    }
+}
+
+const UPSERT: &str = "INSERT INTO msg VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (id) DO UPDATE SET
+    chat = excluded.chat, usr = excluded.usr, body = excluded.body, sent = excluded.sent, del = excluded.del";
+const USER: &str = "INSERT INTO usr VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET name = excluded.name";
+const CHAT: &str = "INSERT INTO chat VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET topic = excluded.topic";
+
+impl Rival for Raw {
+    fn name(&self) -> &'static str {
+        "raw upserts"
+    }
+
+    fn apply(&mut self, batch: &Batch) -> Result<()> {
+        let transaction = self.0.transaction()?;
+        for change in &batch.changes {
+            match change {
+                Change::Message(Message { id, chat, usr, body, sent, del }) => {
+                    transaction.prepare_cached(UPSERT)?.execute(params![id, chat, usr, body, sent, del])?
+                }
+                Change::Delete(id) => {
+                    transaction.prepare_cached("DELETE FROM msg WHERE id = ?1")?.execute([id])?
+                }
+                Change::User(id, name) => transaction.prepare_cached(USER)?.execute(params![id, name])?,
+                Change::Chat(id, topic) => transaction.prepare_cached(CHAT)?.execute(params![id, topic])?,
+            };
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+}
