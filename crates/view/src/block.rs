@@ -4,6 +4,7 @@
 //! *part* of the view: it is planned as a view that only the blocks behind it read, kept in a table of its own and
 //! maintained by the best rule for it, so that a small change below stays a small change above.
 
+mod layer;
 pub(crate) mod membership;
 mod scalar;
 mod set;
@@ -13,7 +14,7 @@ use datafusion_sql::sqlparser::ast::{
     TableFactor, TableWithJoins,
 };
 
-use crate::{Catalog, CreateView, Error, Location, Program, ViewOptions, program, resolve};
+use crate::{Catalog, CreateView, Error, Location, Program, ViewOptions, resolve};
 
 /// Most parts of one view.
 const MAX_PARTS: usize = 32;
@@ -68,22 +69,31 @@ impl<'a> Planner<'a> {
     }
 
     fn body(&mut self, mut view: CreateView) -> Result<Program, Error> {
+        resolve::check_clauses(&view.query)?;
+        let is_limited = resolve::ordered_limit(&view.query)?.is_some();
         match view.query.body.as_mut() {
-            SetExpr::SetOperation { .. } => self.set_operation(view),
-            SetExpr::Query(inner) => {
-                let mut inner = inner.clone();
-                resolve::check_clauses(&view.query)?;
-                if view.query.order_by.is_some() {
-                    inner.order_by.clone_from(&view.query.order_by);
-                }
-                self.program(CreateView { query: inner, ..view })
-            }
             SetExpr::Select(select) => {
                 self.flatten(select)?;
-                program::plan_block(&view, &self.catalog)
+                self.plan(&view)
             }
-            _ => program::plan_block(&view, &self.catalog),
+            SetExpr::Query(inner) if !is_limited && view.query.order_by.is_none() => {
+                let query = inner.clone();
+                self.program(CreateView { query, ..view })
+            }
+            SetExpr::SetOperation { .. } if !is_limited => self.set_operation(view),
+            SetExpr::Query(_) | SetExpr::SetOperation { .. } => self.in_order(view),
+            _ => self.plan(&view),
         }
+    }
+
+    /// A query in parentheses, or a limited set operation, in an order: its rows are a part.
+    fn in_order(&mut self, view: CreateView) -> Result<Program, Error> {
+        let rows = self.part(set::query_of(view.query.body.as_ref().clone()))?;
+        let mut query = self.select_part(&rows, "")?;
+        query.order_by.clone_from(&view.query.order_by);
+        query.limit_clause.clone_from(&view.query.limit_clause);
+        query.fetch.clone_from(&view.query.fetch);
+        self.plan(&CreateView { query, ..view })
     }
 
     /// Makes a `SELECT` a plain block: parts stand for its subqueries.
@@ -149,21 +159,32 @@ impl<'a> Planner<'a> {
 
     /// Adds a query as a part; returns its name.
     pub(crate) fn part(&mut self, query: Box<Query>) -> Result<String, Error> {
-        let number = self.reserve(Location::of(query.span()))?;
-        let name = format!("{PREFIX}{number}_{}", self.view.name);
+        let statement = self.part_statement(query)?;
         // Those that it reads come before it.
-        let part = self.program(CreateView {
-            name: name.clone(),
+        let part = self.program(statement)?;
+        Ok(self.add(part))
+    }
+
+    /// The statement that would make a part if it were a view.
+    fn part_statement(&mut self, query: Box<Query>) -> Result<CreateView, Error> {
+        let number = self.reserve(Location::of(query.span()))?;
+        Ok(CreateView {
+            name: format!("{PREFIX}{number}_{}", self.view.name),
             replace: false,
             if_not_exists: false,
             options: ViewOptions::default(),
             sql: String::new(),
             query,
             location: self.view.location,
-        })?;
+        })
+    }
+
+    /// Adds a planned part; returns its name.
+    fn add(&mut self, part: Program) -> String {
+        let name = part.definition.name.clone();
         self.catalog.add_view(&part.definition);
         self.parts.push(part);
-        Ok(name)
+        name
     }
 
     fn reserve(&mut self, location: Option<Location>) -> Result<usize, Error> {

@@ -110,8 +110,13 @@ impl Catalog {
         self.dialect
     }
 
+    /// The relation or view of that table.
+    pub(crate) fn table(&self, table: &str) -> Option<&CatalogRelation> {
+        self.relations.iter().find(|relation| relation.base.table.eq_ignore_ascii_case(table))
+    }
+
     pub(crate) fn has_table(&self, table: &str) -> bool {
-        self.relations.iter().any(|relation| relation.base.table.eq_ignore_ascii_case(table))
+        self.table(table).is_some()
     }
 
     pub(crate) fn is_view(&self, name: &str) -> bool {

@@ -72,6 +72,9 @@ pub struct Index {
     pub table: String,
     /// Indexed columns.
     pub columns: Vec<String>,
+    /// Those of them that descend.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub descending: Vec<String>,
 }
 
 /// The `WITH (…)` clause of a view.

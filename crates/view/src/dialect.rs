@@ -78,6 +78,16 @@ impl Dialect {
         }
     }
 
+    /// What stands behind a column of an index in which NULL is the smallest value.
+    pub(crate) fn index_order(self, descends: bool) -> &'static str {
+        match (self, descends) {
+            (Self::Sqlite, false) => "",
+            (Self::Sqlite, true) => " DESC",
+            (Self::Postgres, false) => " NULLS FIRST",
+            (Self::Postgres, true) => " DESC NULLS LAST",
+        }
+    }
+
     /// A number as a double.
     pub(crate) fn double(self, number: &str) -> String {
         match self {

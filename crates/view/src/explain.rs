@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::query::{JoinKind, SelectQuery};
-use crate::sql::{Render, render};
+use crate::query::{JoinKind, Scalar, SelectQuery, Top};
+use crate::sql::{Render, render, sorted};
 use crate::strategy::Strategy;
 use crate::{BaseRelation, Phase, Step, ViewDefinition};
 
@@ -176,7 +176,33 @@ fn operators(query: &SelectQuery, strategy: &Strategy) -> Operator {
     if let Some(having) = &query.having {
         root = wrap(format!("having {}", render(having, &Render(query))), Some(strategy.tier(query)), root);
     }
+    let mut windows: Vec<String> = vec![];
+    for window in query.windows() {
+        let window = render(&Scalar::Window(Box::new(window.clone())), &Render(query));
+        if !windows.contains(&window) {
+            windows.push(window);
+        }
+    }
+    if !windows.is_empty() {
+        root = wrap(format!("window {}", windows.join(", ")), Some(strategy.tier(query)), root);
+    }
+    if let Some(top) = &query.top {
+        root = wrap(first_rows(query, top), Some(Tier::E), root);
+    }
     root
+}
+
+fn first_rows(query: &SelectQuery, top: &Top) -> String {
+    let names = Render(query);
+    let mut name = format!("first {}", top.limit);
+    if top.offset > 0 {
+        name.push_str(&format!(" behind {}", top.offset));
+    }
+    if !top.partition.is_empty() {
+        let partition: Vec<String> = top.partition.iter().map(|expr| render(expr, &names)).collect();
+        name.push_str(&format!(" of each {}", partition.join(", ")));
+    }
+    format!("{name} by {}", sorted(&top.order, &names))
 }
 
 /// Tier of filters and projections: they are part of whatever recomputes the rows.
@@ -184,6 +210,7 @@ fn row_tier(strategy: &Strategy) -> Tier {
     match strategy {
         Strategy::Linear | Strategy::Aggregate => Tier::A,
         Strategy::Recompute(_) => Tier::D,
+        Strategy::Top(_) => Tier::E,
         Strategy::Full => Tier::F,
     }
 }
@@ -203,6 +230,7 @@ fn joins(query: &SelectQuery, strategy: &Strategy) -> Operator {
     let tier = match strategy {
         Strategy::Linear | Strategy::Aggregate => Tier::C,
         Strategy::Recompute(_) => Tier::D,
+        Strategy::Top(_) => Tier::E,
         Strategy::Full => Tier::F,
     };
     (1..query.relations.len()).fold(leaf(0), |left, index| {

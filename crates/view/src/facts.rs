@@ -6,7 +6,9 @@ use std::collections::HashSet;
 
 use deltamesh_change::ColumnType;
 
-use crate::query::{AggregateFunction, ColumnRef, JoinKind, Scalar, SelectQuery};
+use crate::query::{
+    AggregateFunction, ColumnRef, JoinKind, PlaceResult, Scalar, SelectQuery, WindowFunction,
+};
 
 /// Whether the expression can be NULL.
 pub(crate) fn nullable(query: &SelectQuery, expr: &Scalar) -> bool {
@@ -30,6 +32,10 @@ pub(crate) fn nullable(query: &SelectQuery, expr: &Scalar) -> bool {
             let argument = aggregate.argument.as_ref().is_some_and(|argument| nullable(query, argument));
             aggregate.function != AggregateFunction::Count && (argument || !always_rows)
         }
+        Scalar::Window(window) => match window.function {
+            WindowFunction::Aggregate(function) => function != AggregateFunction::Count,
+            WindowFunction::Place(place) => place.result == PlaceResult::Argument,
+        },
         other => other.children().into_iter().any(|child| nullable(query, child)),
     }
 }

@@ -2,19 +2,23 @@
 
 use std::sync::Arc;
 
-use datafusion_common::arrow::datatypes::DataType;
+use datafusion_common::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion_common::{Result, not_impl_err, plan_err};
-use datafusion_expr::function::AccumulatorArgs;
+use datafusion_expr::function::{AccumulatorArgs, PartitionEvaluatorArgs, WindowUDFFieldArgs};
 use datafusion_expr::{
-    Accumulator, AggregateUDF, AggregateUDFImpl, ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
-    Signature, Volatility,
+    Accumulator, AggregateUDF, AggregateUDFImpl, ColumnarValue, PartitionEvaluator, ScalarFunctionArgs,
+    ScalarUDF, ScalarUDFImpl, Signature, Volatility, WindowUDF, WindowUDFImpl,
 };
+
+use crate::query::{PLACES, PlaceResult};
 
 /// Result type of a function, from the types of its arguments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Rule {
     /// An integer, whatever the arguments.
     Integer,
+    /// A double, whatever the arguments.
+    Double,
     /// A double, of a number.
     Real,
     /// The kind of number that the first argument is.
@@ -30,6 +34,7 @@ impl Rule {
     fn result(self, name: &str, arguments: &[DataType]) -> Result<DataType> {
         match self {
             Self::Integer => Ok(DataType::Int64),
+            Self::Double => Ok(DataType::Float64),
             Self::Real => number(name, arguments).map(|_| DataType::Float64),
             Self::Number => number(name, arguments),
             Self::Text => text(name, arguments),
@@ -97,6 +102,45 @@ impl AggregateUDFImpl for Typed {
     fn accumulator(&self, _arguments: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
         not_impl_err!("{} is only typed here", self.name)
     }
+}
+
+impl WindowUDFImpl for Typed {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn partition_evaluator(
+        &self,
+        _arguments: PartitionEvaluatorArgs<'_>,
+    ) -> Result<Box<dyn PartitionEvaluator>> {
+        not_impl_err!("{} is only typed here", self.name)
+    }
+
+    fn field(&self, arguments: WindowUDFFieldArgs<'_>) -> Result<FieldRef> {
+        let kinds: Vec<DataType> =
+            arguments.input_fields().iter().map(|field| field.data_type().clone()).collect();
+        let result = self.rule.result(self.name, &kinds)?;
+        Ok(Arc::new(Field::new(arguments.name(), result, true)))
+    }
+
+    fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
+        Ok(arguments.to_vec())
+    }
+}
+
+/// The window function of that name that is no aggregate.
+pub(crate) fn window(name: &str) -> Option<Arc<WindowUDF>> {
+    let place = PLACES.iter().find(|place| place.name == name)?;
+    let rule = match place.result {
+        PlaceResult::Integer => Rule::Integer,
+        PlaceResult::Real => Rule::Double,
+        PlaceResult::Argument => Rule::First,
+    };
+    Some(Arc::new(WindowUDF::new_from_impl(Typed::new(place.name, rule))))
 }
 
 /// The scalar function of that name.

@@ -4,7 +4,7 @@
 
 use deltamesh_change::ColumnType::{self, Any, Bool, Bytes, Decimal, Float, Int, Json, Text};
 
-use crate::query::{Aggregate, AggregateFunction, Scalar, SelectQuery};
+use crate::query::{Aggregate, AggregateFunction, PlaceResult, Scalar, SelectQuery, Window, WindowFunction};
 use crate::{Dialect, Error};
 
 /// The type of an expression; none for NULL. The error says why there is no single one.
@@ -16,12 +16,15 @@ pub(crate) fn check(query: &SelectQuery) -> Result<(), Error> {
         return Ok(());
     }
     let refuse = |reason: String| Error::types_at(format!("{reason} (Postgres replica)"), query.location);
-    for condition in query.conditions().chain(&query.having) {
+    for condition in query.conditions().chain(&query.having).chain(&query.qualify) {
         truth(query, condition).map_err(refuse)?;
     }
     let outputs = query.outputs.iter().map(|output| &output.expr);
     for expr in outputs.chain(query.group.iter().flatten()) {
         of(query, expr).map_err(refuse)?;
+    }
+    for sort in query.top.iter().flat_map(|top| &top.order) {
+        compared(query, "ORDER BY", &[&sort.expr]).map_err(refuse)?;
     }
     let long = query.outputs.iter().find(|output| query.dialect.is_too_long(&output.name));
     long.map_or(Ok(()), |output| Err(refuse(format!("the name of column {} is too long", output.name))))
@@ -80,6 +83,7 @@ fn of(query: &SelectQuery, expr: &Scalar) -> Kind {
         Scalar::Cast(operand, name) => cast(kind(operand)?, name),
         Scalar::Call(name, arguments) => call(query, name, arguments),
         Scalar::Aggregate(aggregate) => aggregated(query, aggregate),
+        Scalar::Window(window) => windowed(query, window),
     }
 }
 
@@ -195,10 +199,14 @@ fn texts(function: &str, kinds: &[Option<ColumnType>]) -> Kind {
 }
 
 fn aggregated(query: &SelectQuery, aggregate: &Aggregate) -> Kind {
-    let Some(argument) = &aggregate.argument else { return Ok(Some(Int)) };
+    aggregate_of(query, aggregate.function, aggregate.argument.as_ref())
+}
+
+fn aggregate_of(query: &SelectQuery, aggregate: AggregateFunction, argument: Option<&Scalar>) -> Kind {
+    let Some(argument) = argument else { return Ok(Some(Int)) };
     let kind = of(query, argument)?;
-    let function = aggregate.function.name();
-    match aggregate.function {
+    let function = aggregate.name();
+    match aggregate {
         AggregateFunction::Count => Ok(Some(Int)),
         AggregateFunction::Sum => number(function, kind),
         AggregateFunction::Avg => number(function, kind).map(|_| Some(Float)),
@@ -206,6 +214,40 @@ fn aggregated(query: &SelectQuery, aggregate: &Aggregate) -> Kind {
             Some(kind @ (Bytes | Json | Any)) => Err(format!("{function} of {} has no rule", name(kind))),
             kind => Ok(kind),
         },
+    }
+}
+
+fn windowed(query: &SelectQuery, window: &Window) -> Kind {
+    for expr in window.partition.iter().chain(window.order.iter().map(|sort| &sort.expr)) {
+        if let Some(kind @ (Json | Any)) = of(query, expr)? {
+            return Err(format!(
+                "{} OVER an order of {}: use another column",
+                window.function.name(),
+                name(kind)
+            ));
+        }
+    }
+    let place = match window.function {
+        WindowFunction::Aggregate(function) => {
+            return aggregate_of(query, function, window.arguments.first());
+        }
+        WindowFunction::Place(place) => place,
+    };
+    let is_distance =
+        |argument: &Scalar| matches!(argument, Scalar::Literal(sql) if sql.parse::<i32>().is_ok());
+    let (value, distance, other) = match place.result {
+        PlaceResult::Argument => (window.arguments.first(), window.arguments.get(1), window.arguments.get(2)),
+        _ => (None, window.arguments.first(), None),
+    };
+    if !distance.is_none_or(is_distance) {
+        return Err(format!("{}: the number of rows has to be a constant", place.name));
+    }
+    match place.result {
+        PlaceResult::Integer => Ok(Some(Int)),
+        PlaceResult::Real => Ok(Some(Float)),
+        PlaceResult::Argument => {
+            one_type(query, place.name, &value.into_iter().chain(other).collect::<Vec<_>>())
+        }
     }
 }
 

@@ -1,9 +1,7 @@
 //! The statements that keep a view, and when each runs.
 
-use crate::block::{Planner, membership};
-use crate::{
-    Catalog, CreateView, Dialect, Error, Explain, ViewDefinition, compose, kinds, resolve, sql, typing,
-};
+use crate::block::Planner;
+use crate::{Catalog, CreateView, Dialect, Error, Explain, ViewDefinition, compose};
 
 /// When a step runs; see the batch protocol at the top of this crate.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -83,13 +81,4 @@ pub fn plan(statement: &CreateView, catalog: &Catalog, dialect: Dialect) -> Resu
         return Err(Error::definition(message, statement.location));
     }
     Ok(program)
-}
-
-/// Plans a single block.
-pub(crate) fn plan_block(statement: &CreateView, catalog: &Catalog) -> Result<Program, Error> {
-    let query = resolve::resolve(&statement.query, catalog)?;
-    membership::check(&query)?;
-    kinds::check(&query)?;
-    let columns = typing::columns(&query)?;
-    sql::program(statement, &query, columns)
 }

@@ -48,6 +48,95 @@ pub(crate) enum Scalar {
     Cast(Box<Scalar>, &'static str),
     Call(&'static str, Vec<Scalar>),
     Aggregate(Box<Aggregate>),
+    Window(Box<Window>),
+}
+
+/// A window function call; a `FILTER` clause has become a `CASE` in the argument.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Window {
+    pub(crate) function: WindowFunction,
+    /// Nothing is `count(*)`, or a function of the order alone.
+    pub(crate) arguments: Vec<Scalar>,
+    pub(crate) partition: Vec<Scalar>,
+    pub(crate) order: Vec<Sort>,
+    /// The frame as SQL; that of the standard if there is none.
+    pub(crate) frame: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WindowFunction {
+    Aggregate(AggregateFunction),
+    /// A function of the row's place.
+    Place(&'static Place),
+}
+
+/// A window function that is no aggregate.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) name: &'static str,
+    pub(crate) arguments: std::ops::RangeInclusive<usize>,
+    pub(crate) ties: Ties,
+    pub(crate) result: PlaceResult,
+}
+
+/// What a window function makes of rows that its order leaves equal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ties {
+    /// They have one result.
+    Alike,
+    /// Each its own: the order must go on.
+    Apart,
+    /// The first of them decides.
+    First,
+    /// The last of the frame decides, which ends with the last of them or with the row, as the frame says.
+    Frame,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PlaceResult {
+    Integer,
+    Real,
+    /// A value of the first argument, or NULL.
+    Argument,
+}
+
+/// Window functions of place, as SQL:2003 and SQLite have them.
+pub(crate) const PLACES: &[Place] = &[
+    place("row_number", 0, 0, Ties::Apart, PlaceResult::Integer),
+    place("rank", 0, 0, Ties::Alike, PlaceResult::Integer),
+    place("dense_rank", 0, 0, Ties::Alike, PlaceResult::Integer),
+    place("percent_rank", 0, 0, Ties::Alike, PlaceResult::Real),
+    place("cume_dist", 0, 0, Ties::Alike, PlaceResult::Real),
+    place("ntile", 1, 1, Ties::Apart, PlaceResult::Integer),
+    place("lag", 1, 3, Ties::Apart, PlaceResult::Argument),
+    place("lead", 1, 3, Ties::Apart, PlaceResult::Argument),
+    place("first_value", 1, 1, Ties::First, PlaceResult::Argument),
+    place("last_value", 1, 1, Ties::Frame, PlaceResult::Argument),
+    place("nth_value", 2, 2, Ties::Frame, PlaceResult::Argument),
+];
+
+const fn place(name: &'static str, fewest: usize, most: usize, ties: Ties, result: PlaceResult) -> Place {
+    Place { name, arguments: fewest..=most, ties, result }
+}
+
+/// One item of an `ORDER BY`. NULL is the smallest value where nothing else is said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Sort {
+    pub(crate) expr: Scalar,
+    pub(crate) descending: bool,
+    pub(crate) nulls_first: Option<bool>,
+}
+
+/// The first rows of each partition, or of all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Top {
+    pub(crate) partition: Vec<Scalar>,
+    /// Decides every two rows.
+    pub(crate) order: Vec<Sort>,
+    /// How many rows.
+    pub(crate) limit: u64,
+    /// Rows in front of them that are left out.
+    pub(crate) offset: u64,
 }
 
 /// An aggregate call; a `FILTER` clause has become a `CASE` in the argument.
@@ -119,8 +208,12 @@ pub(crate) struct SelectQuery {
     /// `GROUP BY` expressions; `Some` of nothing is an aggregate over everything.
     pub(crate) group: Option<Vec<Scalar>>,
     pub(crate) having: Option<Scalar>,
+    /// Condition on window functions.
+    pub(crate) qualify: Option<Scalar>,
     pub(crate) distinct: bool,
     pub(crate) outputs: Vec<Output>,
+    pub(crate) top: Option<Top>,
+    /// In which order the view is read.
     pub(crate) order_by: Vec<Order>,
     /// Where the `SELECT` begins.
     pub(crate) location: Option<Location>,
@@ -143,6 +236,47 @@ impl Scalar {
                 .collect(),
             Self::Call(_, arguments) => arguments.iter().collect(),
             Self::Aggregate(aggregate) => aggregate.argument.iter().collect(),
+            Self::Window(window) => window.children().collect(),
+        }
+    }
+
+    /// Every window function call in the expression.
+    pub(crate) fn windows(&self) -> Vec<&Window> {
+        match self {
+            Self::Window(window) => vec![window],
+            _ => self.children().into_iter().flat_map(Self::windows).collect(),
+        }
+    }
+
+    /// The expression with every column, aggregate or larger part that `replace` knows replaced.
+    pub(crate) fn replaced(&self, replace: &mut dyn FnMut(&Self) -> Option<Self>) -> Self {
+        if let Some(replacement) = replace(self) {
+            return replacement;
+        }
+        let mut copy = self.clone();
+        for child in copy.children_mut() {
+            *child = child.replaced(replace);
+        }
+        copy
+    }
+
+    fn children_mut(&mut self) -> Vec<&mut Self> {
+        match self {
+            Self::Column(_) | Self::Literal(_) => vec![],
+            Self::Unary(_, operand) | Self::Postfix(operand, _) | Self::Cast(operand, _) => vec![operand],
+            Self::Binary(left, _, right) => vec![left, right],
+            Self::Between { operand, low, high, .. } => vec![operand, low, high],
+            Self::InList { operand, list, .. } => std::iter::once(&mut **operand).chain(list).collect(),
+            Self::Like { operand, pattern, .. } => vec![operand, pattern],
+            Self::Case { operand, branches, otherwise } => operand
+                .as_deref_mut()
+                .into_iter()
+                .chain(branches.iter_mut().flat_map(|(when, then)| [when, then]))
+                .chain(otherwise.as_deref_mut())
+                .collect(),
+            Self::Call(_, arguments) => arguments.iter_mut().collect(),
+            Self::Aggregate(aggregate) => aggregate.argument.iter_mut().collect(),
+            Self::Window(window) => window.children_mut().collect(),
         }
     }
 
@@ -191,7 +325,41 @@ impl Scalar {
     }
 }
 
+impl Window {
+    fn children(&self) -> impl Iterator<Item = &Scalar> {
+        let order = self.order.iter().map(|sort| &sort.expr);
+        self.arguments.iter().chain(&self.partition).chain(order)
+    }
+
+    fn children_mut(&mut self) -> impl Iterator<Item = &mut Scalar> {
+        let order = self.order.iter_mut().map(|sort| &mut sort.expr);
+        self.arguments.iter_mut().chain(&mut self.partition).chain(order)
+    }
+
+    pub(crate) fn is_row_number(&self) -> bool {
+        matches!(self.function, WindowFunction::Place(place) if place.name == "row_number")
+    }
+}
+
+impl WindowFunction {
+    pub(crate) fn row_number() -> Self {
+        Self::Place(&PLACES[0])
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Aggregate(function) => function.name(),
+            Self::Place(place) => place.name,
+        }
+    }
+}
+
 impl SelectQuery {
+    /// Every window function call of the select list and of `QUALIFY`.
+    pub(crate) fn windows(&self) -> impl Iterator<Item = &Window> {
+        self.outputs.iter().map(|output| &output.expr).chain(&self.qualify).flat_map(Scalar::windows)
+    }
+
     pub(crate) fn column(&self, column: ColumnRef) -> &deltamesh_change::Column {
         &self.relations[column.relation].base.columns[column.column]
     }

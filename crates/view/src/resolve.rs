@@ -4,6 +4,7 @@
 mod clause;
 mod expression;
 mod scope;
+mod window;
 
 use datafusion_sql::sqlparser::ast::{
     Expr, GroupByExpr, Query, Select, SelectItem, SetExpr, Spanned, TableWithJoins,
@@ -12,6 +13,7 @@ use datafusion_sql::sqlparser::ast::{
 use crate::query::{AggregateFunction, Output, Scalar, SelectQuery};
 use crate::{Catalog, Error, ErrorKind, Location};
 use scope::Scope;
+pub(crate) use window::{limit, ordered_limit};
 
 /// Resolves a view's query.
 pub(crate) fn resolve(query: &Query, catalog: &Catalog) -> Result<SelectQuery, Error> {
@@ -20,7 +22,7 @@ pub(crate) fn resolve(query: &Query, catalog: &Catalog) -> Result<SelectQuery, E
     if select.from.is_empty() {
         return Err(Error::unsupported("a view selects FROM at least one relation", location));
     }
-    let scope = Scope::open(&select.from, catalog)?;
+    let scope = Scope::open(&select.from, catalog)?.with_windows(&select.named_window);
     let mut outputs = Vec::new();
     for item in &select.projection {
         clause::project(&scope, item, &mut outputs)?;
@@ -30,27 +32,33 @@ pub(crate) fn resolve(query: &Query, catalog: &Catalog) -> Result<SelectQuery, E
         Some(selection) => scope.scalar(selection)?.conjuncts(),
         None => vec![],
     };
-    if let Some(condition) = filter.iter().find(|condition| !condition.aggregates().is_empty()) {
-        let name = condition.aggregates().first().map_or("", |aggregate| aggregate.function.name());
-        return Err(Error::unsupported(format!("{name} in WHERE: write the condition as HAVING"), location));
-    }
     let having =
         select.having.as_ref().map(|having| clause::with_aliases(&scope, having, &outputs)).transpose()?;
+    let qualify =
+        select.qualify.as_ref().map(|qualify| clause::with_aliases(&scope, qualify, &outputs)).transpose()?;
     let group = clause::group(&scope, select, &outputs, having.as_ref())?;
+    clause::check_places(&filter, group.iter().flatten().chain(&having), location)?;
     let distinct = clause::distinct(select)?;
-    let order_by = clause::order_by(&scope, query.order_by.as_ref(), &outputs)?;
-    let query = SelectQuery {
+    let top = window::top(&scope, query, &outputs)?;
+    let order_by = match &top {
+        Some(top) => clause::reading_order(top, &outputs),
+        None => clause::order_by(&scope, query.order_by.as_ref(), &outputs)?,
+    };
+    let mut query = SelectQuery {
         dialect: catalog.dialect(),
         relations: scope.into_relations(),
         filter,
         group,
         having,
+        qualify,
         distinct,
         outputs,
+        top,
         order_by,
         location,
     };
     clause::check_grouping(&query)?;
+    window::decide_ties(&mut query)?;
     Ok(query)
 }
 
@@ -102,23 +110,19 @@ fn select_of(query: &Query) -> Result<&Select, Error> {
         || !select.cluster_by.is_empty()
         || !select.distribute_by.is_empty()
         || !select.sort_by.is_empty()
-        || select.qualify.is_some()
         || select.exclude.is_some()
         || select.value_table_mode.is_some();
     if unknown {
-        return refuse("this clause of SELECT", "use FROM, JOIN, WHERE, GROUP BY and HAVING");
-    }
-    if !select.named_window.is_empty() {
-        return refuse("WINDOW", "leave it out; window functions are not supported yet");
+        return refuse(
+            "this clause of SELECT",
+            "use FROM, JOIN, WHERE, GROUP BY, HAVING, WINDOW and QUALIFY",
+        );
     }
     Ok(select)
 }
 
-/// Refuses what may stand around the body of a query and has no maintenance rule.
+/// Refuses what may stand behind a query and has no maintenance rule.
 pub(crate) fn check_clauses(query: &Query) -> Result<(), Error> {
-    if query.limit_clause.is_some() || query.fetch.is_some() {
-        return Err(refusal(query, "LIMIT", "leave it out and read the view with ORDER BY and LIMIT"));
-    }
     if !query.locks.is_empty() || query.for_clause.is_some() || !query.pipe_operators.is_empty() {
         return Err(refusal(query, "a clause after the SELECT", "leave it out"));
     }

@@ -12,6 +12,7 @@ mod postgres;
 mod recompute;
 mod record;
 mod select;
+mod top;
 mod union;
 
 use deltamesh_change::{Column, ColumnType};
@@ -25,7 +26,7 @@ use crate::{
 };
 pub(crate) use delta::in_order;
 use layout::{Layout, Role};
-pub(crate) use select::{Render, render};
+pub(crate) use select::{Render, render, sorted};
 
 /// A quoted identifier.
 pub(crate) fn quote(name: &str) -> String {
@@ -66,6 +67,7 @@ pub(crate) fn program(
         Strategy::Linear => linear::plan(&query, layout),
         Strategy::Aggregate => aggregate::plan(&query, layout),
         Strategy::Recompute(affected) => recompute::plan(&query, layout, affected),
+        Strategy::Top(top) => top::plan(&query, top, layout),
         Strategy::Full => recompute::plan_full(&query, layout),
     };
     let explain = |definition: &ViewDefinition, notes: &[String], sections: &Sections<'_>| {
@@ -114,7 +116,8 @@ fn assemble(
     let subject = subject(statement, &parts.layout)?;
     let oracle = of.oracle.clone();
     let definition = definition(statement, of, &parts, &subject);
-    let mut create: Vec<String> = parts.indexes.iter().map(create_index).collect();
+    let mut create: Vec<String> =
+        parts.indexes.iter().map(|index| create_index(index, parts.layout.dialect)).collect();
     create.extend(parts.layout.create(&oracle));
     check_names(statement, &parts)?;
     let (apply, record) = (parts.layout.apply(), parts.layout.record(&subject));
@@ -235,8 +238,12 @@ fn definition(statement: &CreateView, of: Of, parts: &Parts, subject: &[usize]) 
     }
 }
 
-fn create_index(index: &Index) -> String {
-    let columns: Vec<String> = index.columns.iter().map(|column| quote(column)).collect();
+fn create_index(index: &Index, dialect: Dialect) -> String {
+    let column = |column: &String| {
+        let direction = dialect.index_order(index.descending.contains(column));
+        format!("{}{direction}", quote(column))
+    };
+    let columns: Vec<String> = index.columns.iter().map(column).collect();
     format!(
         "CREATE INDEX IF NOT EXISTS {} ON {} ({})",
         quote(&index.name),

@@ -1,6 +1,6 @@
 //! Which rule keeps a view: the best one whose conditions the query meets.
 
-use crate::query::{Aggregate, AggregateFunction, JoinKind, Scalar, SelectQuery};
+use crate::query::{Aggregate, AggregateFunction, JoinKind, Scalar, SelectQuery, Top};
 use crate::{Error, Tier, facts};
 
 /// How a view is kept.
@@ -12,6 +12,8 @@ pub(crate) enum Strategy {
     Aggregate,
     /// The rows of the view that share the values of these expressions are computed again.
     Recompute(Vec<Scalar>),
+    /// The first rows in an order are computed again, by an index that has it.
+    Top(Top),
     /// Everything is computed again.
     Full,
 }
@@ -24,6 +26,7 @@ impl Strategy {
             Self::Linear => Tier::A,
             Self::Aggregate => Tier::B,
             Self::Recompute(_) => Tier::D,
+            Self::Top(_) => Tier::E,
             Self::Full => Tier::F,
         }
     }
@@ -54,11 +57,18 @@ pub(crate) fn without_distinct(mut query: SelectQuery) -> Result<SelectQuery, Er
 
 /// Whether the block's changed rows follow from those of its bases alone.
 pub(crate) fn is_linear_block(query: &SelectQuery) -> bool {
-    !query.distinct && choose(query) == Strategy::Linear
+    !query.distinct && query.qualify.is_none() && choose(query) == Strategy::Linear
 }
 
 /// Chooses the rule.
 pub(crate) fn choose(query: &SelectQuery) -> Strategy {
+    if let Some(top) = &query.top {
+        return Strategy::Top(top.clone());
+    }
+    if query.windows().next().is_some() {
+        let partition = partition(query);
+        return if partition.is_empty() { Strategy::Full } else { Strategy::Recompute(partition) };
+    }
     let outer = query.relations.iter().any(|joined| joined.kind == JoinKind::Left);
     if outer {
         return affected_by_outer_join(query).map_or(Strategy::Full, Strategy::Recompute);
@@ -71,6 +81,16 @@ pub(crate) fn choose(query: &SelectQuery) -> Strategy {
         Some(group) if group.is_empty() => Strategy::Full,
         Some(group) => Strategy::Recompute(group.clone()),
     }
+}
+
+/// The expressions by which every window function partitions: rows that differ in them do not meet.
+pub(crate) fn partition(query: &SelectQuery) -> Vec<Scalar> {
+    let mut windows = query.windows();
+    let first = windows.next().map_or_else(Vec::new, |window| window.partition.clone());
+    windows.fold(first, |mut common, window| {
+        common.retain(|expr| window.partition.contains(expr));
+        common
+    })
 }
 
 /// Every different aggregate of a query.

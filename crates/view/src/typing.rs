@@ -15,7 +15,7 @@ use datafusion_sql::sqlparser::dialect::SQLiteDialect;
 use datafusion_sql::sqlparser::parser::Parser;
 use deltamesh_change::{Column, ColumnType};
 
-use crate::query::{AggregateFunction, Scalar, SelectQuery};
+use crate::query::{AggregateFunction, PlaceResult, Scalar, SelectQuery, WindowFunction};
 use crate::{Dialect, Error, facts, functions, kinds};
 
 /// The view's columns: names, types, and whether NULL can occur.
@@ -47,6 +47,15 @@ fn exact_type(query: &SelectQuery, expr: &Scalar) -> Option<ColumnType> {
         {
             exact_type(query, aggregate.argument.as_ref()?)
         }
+        Scalar::Window(window) => match window.function {
+            WindowFunction::Place(place) if place.result == PlaceResult::Argument => {
+                exact_type(query, window.arguments.first()?)
+            }
+            WindowFunction::Aggregate(AggregateFunction::Min | AggregateFunction::Max) => {
+                exact_type(query, window.arguments.first()?)
+            }
+            _ => None,
+        },
         _ => None,
     }
 }
@@ -68,7 +77,7 @@ fn planned_type(query: &SelectQuery, expr: &Scalar, planned: &DataType) -> Colum
 }
 
 fn plan(query: &SelectQuery) -> PlanResult<Vec<DataType>> {
-    let sql = SelectQuery { dialect: Dialect::Sqlite, ..query.clone() }.oracle();
+    let sql = SelectQuery { dialect: Dialect::Sqlite, ..query.clone() }.select(None);
     let statement = Parser::new(&SQLiteDialect {})
         .try_with_sql(&sql)
         .and_then(|mut parser| parser.parse_statement())
@@ -141,8 +150,8 @@ impl ContextProvider for Provider<'_> {
         functions::aggregate(name)
     }
 
-    fn get_window_meta(&self, _name: &str) -> Option<Arc<WindowUDF>> {
-        None
+    fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
+        functions::window(name)
     }
 
     fn get_variable_type(&self, _names: &[String]) -> Option<DataType> {

@@ -75,6 +75,10 @@ impl Planner<'_> {
         let location = Location::of(subquery.span());
         let refuse = |message: &str| Err(Error::unsupported(message, location));
         resolve::check_clauses(&subquery)?;
+        // Whether there is a row does not depend on how many are wanted.
+        if resolve::limit(&subquery)?.is_some_and(|(limit, offset)| limit == 0 || offset > 0) {
+            return refuse("LIMIT 0 or OFFSET in EXISTS: leave it out");
+        }
         let SetExpr::Select(mut select) = *subquery.body else {
             return refuse("EXISTS of this form of query: write EXISTS (SELECT … FROM … WHERE …)");
         };
@@ -82,7 +86,8 @@ impl Planner<'_> {
             return refuse("WITH in EXISTS: write it before the SELECT of the view");
         }
         self.read_parts(&mut select)?;
-        if select.having.is_some() || resolve::is_grouped(&select, &self.catalog)? {
+        if select.having.is_some() || select.qualify.is_some() || resolve::is_grouped(&select, &self.catalog)?
+        {
             return refuse("EXISTS of groups: make it a view of its own and JOIN it");
         }
         let Correlation { inner, outer } = self.correlation(&mut select, location)?;

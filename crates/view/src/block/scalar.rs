@@ -57,6 +57,9 @@ impl Planner<'_> {
             return refuse("a subquery in an expression selects one column");
         };
         let value = value.clone();
+        if resolve::limit(subquery)?.is_some_and(|(limit, offset)| limit == 0 || offset > 0) {
+            return refuse("LIMIT 0 or OFFSET in a subquery in an expression: leave it out");
+        }
         let plain = matches!(&select.group_by, GroupByExpr::Expressions(group, _) if group.is_empty());
         if !plain || select.having.is_some() || select.distinct.is_some() {
             return refuse(

@@ -8,14 +8,13 @@ use super::{Planner, membership};
 use crate::query::SelectQuery;
 use crate::sql::{quote, union_all};
 use crate::statement::parse_query;
-use crate::{CreateView, Error, Location, Program, kinds, program, resolve, strategy, typing};
+use crate::{CreateView, Error, Location, Program, kinds, resolve, strategy, typing};
 
 impl Planner<'_> {
     pub(super) fn set_operation(&mut self, view: CreateView) -> Result<Program, Error> {
-        resolve::check_clauses(&view.query)?;
         let location = Location::of(view.query.span());
         let SetExpr::SetOperation { op, set_quantifier, left, right } = view.query.body.as_ref() else {
-            return program::plan_block(&view, &self.catalog);
+            return self.plan(&view);
         };
         match (op, set_quantifier) {
             (SetOperator::Union, SetQuantifier::All) if view.query.order_by.is_none() => {
@@ -70,11 +69,7 @@ impl Planner<'_> {
             }
         }
         let part = self.part(query)?;
-        let columns = self.columns(&part);
-        resolve::resolve(
-            &*parse_query(&format!("SELECT {columns} FROM {} AS part", quote(&part)))?,
-            &self.catalog,
-        )
+        resolve::resolve(&*self.select_part(&part, "")?, &self.catalog)
     }
 
     /// A block over the rows of both sides.
@@ -92,8 +87,13 @@ impl Planner<'_> {
             right: Box::new(right.clone()),
         };
         let part = self.part(query_of(all))?;
-        let columns = self.columns(&part);
-        self.over(view, &format!("SELECT {distinct}{columns} FROM {} AS part", quote(&part)))
+        let query = self.select_part(&part, distinct)?;
+        self.over_part(view, query)
+    }
+
+    /// The rows of a part, or the different ones.
+    pub(super) fn select_part(&self, part: &str, distinct: &str) -> Result<Box<Query>, Error> {
+        parse_query(&format!("SELECT {distinct}{} FROM {} AS part", self.columns(part), quote(part)))
     }
 
     /// The rows of the left side of which the number on the right side is as said.
@@ -119,20 +119,17 @@ impl Planner<'_> {
         ))?;
         let columns = self.columns(&left);
         let both = self.part(both)?;
-        self.over(
-            view,
-            &format!(
-                "SELECT {columns} FROM {} AS part GROUP BY {columns} HAVING sum({on_left}) > 0 AND sum({on_right}) {wanted}",
-                quote(&both)
-            ),
-        )
+        let query = parse_query(&format!(
+            "SELECT {columns} FROM {} AS part GROUP BY {columns} HAVING sum({on_left}) > 0 AND sum({on_right}) {wanted}",
+            quote(&both)
+        ))?;
+        self.over_part(view, query)
     }
 
-    /// Plans a written block as the view, in the view's reading order.
-    fn over(&mut self, view: &CreateView, sql: &str) -> Result<Program, Error> {
-        let mut query = parse_query(sql)?;
+    /// Plans a block over a part as the view, in the view's reading order.
+    fn over_part(&mut self, view: &CreateView, mut query: Box<Query>) -> Result<Program, Error> {
         query.order_by.clone_from(&view.query.order_by);
-        program::plan_block(&CreateView { query, ..view.clone() }, &self.catalog)
+        self.plan(&CreateView { query, ..view.clone() })
     }
 
     /// Names of the columns of a part.

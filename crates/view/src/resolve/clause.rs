@@ -7,7 +7,7 @@ use datafusion_sql::sqlparser::ast::{
 
 use super::scope::Scope;
 use super::{nearest, output};
-use crate::query::{ColumnRef, Output, Scalar, SelectQuery};
+use crate::query::{ColumnRef, Output, Scalar, SelectQuery, Sort, Top};
 use crate::{Error, Location, Order};
 
 /// Adds the output columns of one select item.
@@ -155,6 +155,39 @@ pub(super) fn group(
     Ok(Some(group))
 }
 
+/// Aggregates stand behind the grouping, window functions behind that.
+pub(super) fn check_places<'a>(
+    filter: &'a [Scalar],
+    grouping: impl Iterator<Item = &'a Scalar>,
+    location: Option<Location>,
+) -> Result<(), Error> {
+    if let Some(aggregate) = filter.iter().flat_map(Scalar::aggregates).next() {
+        let message = format!("{} in WHERE: write the condition as HAVING", aggregate.function.name());
+        return Err(Error::unsupported(message, location));
+    }
+    if let Some(window) = filter.iter().chain(grouping).flat_map(Scalar::windows).next() {
+        let message = format!(
+            "{} OVER in WHERE, GROUP BY or HAVING: write a condition on it as QUALIFY",
+            window.function.name()
+        );
+        return Err(Error::unsupported(message, location));
+    }
+    Ok(())
+}
+
+/// The order of a limit, as far as it goes by columns of the result.
+pub(super) fn reading_order(top: &Top, outputs: &[Output]) -> Vec<Order> {
+    let selected = |sort: &Sort| {
+        let output = outputs.iter().find(|output| output.expr == sort.expr)?;
+        Some(Order {
+            column: output.name.clone(),
+            descending: sort.descending,
+            nulls_first: sort.nulls_first,
+        })
+    };
+    top.order.iter().map_while(selected).collect()
+}
+
 pub(super) fn distinct(select: &Select) -> Result<bool, Error> {
     match &select.distinct {
         None | Some(Distinct::All) => Ok(false),
@@ -168,10 +201,18 @@ pub(super) fn distinct(select: &Select) -> Result<bool, Error> {
 
 /// Outputs and `HAVING` of a grouped query are made of group expressions and aggregates.
 pub(super) fn check_grouping(query: &SelectQuery) -> Result<(), Error> {
+    let order = query.top.iter().flat_map(|top| &top.order);
+    let is_selected = |sort: &Sort| query.outputs.iter().any(|output| output.expr == sort.expr);
+    if query.distinct && !order.clone().all(is_selected) {
+        let message = "SELECT DISTINCT … ORDER BY … LIMIT orders by selected columns: select them too";
+        return Err(Error::unsupported(message, query.location));
+    }
     let Some(group) = &query.group else {
         return Ok(());
     };
-    for expr in query.outputs.iter().map(|output| &output.expr).chain(&query.having) {
+    let outputs = query.outputs.iter().map(|output| &output.expr);
+    let order = order.map(|sort| &sort.expr);
+    for expr in outputs.chain(&query.having).chain(&query.qualify).chain(order) {
         if let Some(column) = ungrouped(expr, group) {
             let name = &query.column(column).name;
             let message = format!(
@@ -180,7 +221,10 @@ pub(super) fn check_grouping(query: &SelectQuery) -> Result<(), Error> {
             return Err(Error::unsupported(message, query.location));
         }
     }
-    if query.distinct && group.iter().any(|group| !query.outputs.iter().any(|output| output.expr == *group)) {
+    if query.distinct
+        && query.windows().next().is_none()
+        && group.iter().any(|group| !query.outputs.iter().any(|output| output.expr == *group))
+    {
         let message =
             "DISTINCT over groups that are not all selected: select the group columns, or leave DISTINCT out";
         return Err(Error::unsupported(message, query.location));
@@ -244,7 +288,7 @@ pub(super) fn order_by(
 }
 
 /// The number of an ordinal such as `GROUP BY 1`.
-fn ordinal(expr: &Expr) -> Option<usize> {
+pub(super) fn ordinal(expr: &Expr) -> Option<usize> {
     match expr {
         Expr::Value(value) => match &value.value {
             Value::Number(number, _) => number.parse().ok(),

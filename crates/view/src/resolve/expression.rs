@@ -2,11 +2,12 @@
 
 use datafusion_sql::sqlparser::ast::{
     BinaryOperator, CastKind, DataType, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArguments, ObjectName, Spanned, TrimWhereField, UnaryOperator, Value,
+    FunctionArguments, ObjectName, Spanned, TrimWhereField, UnaryOperator, Value, WindowType,
 };
 
 use super::nearest;
 use super::scope::Scope;
+use super::window;
 use crate::query::{Aggregate, AggregateFunction, Output, Scalar};
 use crate::{Error, Location};
 
@@ -187,17 +188,14 @@ impl Resolver<'_> {
         if VOLATILE.contains(&name.as_str()) {
             return Err(volatile(&name, location));
         }
-        if function.over.is_some() {
-            let message = format!(
-                "{name} OVER: window functions are not supported yet; write GROUP BY, or rank when reading"
-            );
-            return Err(Error::unsupported(message, location));
-        }
         if !function.within_group.is_empty() || function.null_treatment.is_some() {
             return Err(Error::unsupported(
                 format!("{name} with such a clause has no rule: leave it out"),
                 location,
             ));
+        }
+        if let Some(over) = &function.over {
+            return self.window(&name, function, over, location);
         }
         let FunctionArguments::List(list) = &function.args else {
             return Err(Error::unsupported(format!("write {name}(arguments)"), location));
@@ -213,7 +211,13 @@ impl Resolver<'_> {
         if let Some((_, aggregate)) = aggregate
             && (list.args.len() == 1)
         {
-            return self.aggregate(*aggregate, distinct, &list.args[0], function.filter.as_deref(), location);
+            let call =
+                self.aggregate(*aggregate, distinct, &list.args[0], function.filter.as_deref(), location)?;
+            if call.children().into_iter().any(|part| !part.aggregates().is_empty()) {
+                let message = "an aggregate in an aggregate: make the inner one a view of its own";
+                return Err(Error::unsupported(message, location));
+            }
+            return Ok(call);
         }
         if distinct || function.filter.is_some() {
             return Err(Error::name(format!("{name} is not an aggregate of one argument"), location));
@@ -233,6 +237,26 @@ impl Resolver<'_> {
             other => Err(Error::types_at(format!("{name} cannot take {other}"), location)),
         });
         Ok(Scalar::Call(sqlite, arguments.collect::<Result<_, _>>()?))
+    }
+
+    /// A call with `OVER`.
+    fn window(
+        &self,
+        name: &str,
+        function: &Function,
+        over: &WindowType,
+        location: Option<Location>,
+    ) -> Result<Scalar, Error> {
+        let aggregate = AggregateFunction::ALL.iter().find(|(known, _)| *known == name);
+        let aggregate = match (aggregate, &function.args) {
+            (Some((_, aggregate)), FunctionArguments::List(list)) if list.args.len() == 1 => {
+                let distinct = list.duplicate_treatment == Some(DuplicateTreatment::Distinct);
+                let filter = function.filter.as_deref();
+                Some(self.aggregate(*aggregate, distinct, &list.args[0], filter, location)?)
+            }
+            _ => None,
+        };
+        window::call(self.scope, name, function, over, aggregate, &|expr| self.scalar(expr))
     }
 
     fn aggregate(
@@ -255,11 +279,9 @@ impl Resolver<'_> {
             }
         };
         let filter = filter.map(|filter| self.scalar(filter)).transpose()?;
-        if argument.iter().chain(&filter).any(|part| !part.aggregates().is_empty()) {
-            return Err(Error::unsupported(
-                "an aggregate in an aggregate: make the inner one a view of its own",
-                location,
-            ));
+        if argument.iter().chain(&filter).any(|part| !part.windows().is_empty()) {
+            let message = "a window function in an aggregate: make it a subquery in FROM";
+            return Err(Error::unsupported(message, location));
         }
         let argument = match filter {
             None => argument,

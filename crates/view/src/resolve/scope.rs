@@ -1,7 +1,8 @@
 //! The `FROM` clause: which relations there are, and what a column name means among them.
 
 use datafusion_sql::sqlparser::ast::{
-    Expr, Ident, Join, JoinConstraint, JoinOperator, ObjectName, TableFactor, TableWithJoins,
+    Expr, Ident, Join, JoinConstraint, JoinOperator, NamedWindowDefinition, ObjectName, TableFactor,
+    TableWithJoins,
 };
 
 use super::nearest;
@@ -18,12 +19,14 @@ pub(super) struct Scope {
     relations: Vec<Joined>,
     /// Columns that `USING` has merged with one of the same name before them: `*` and a bare name mean that one.
     merged: Vec<ColumnRef>,
+    /// The `WINDOW` clause.
+    windows: Vec<NamedWindowDefinition>,
 }
 
 impl Scope {
     /// Reads `FROM a JOIN b ON … , c`.
     pub(super) fn open(from: &[TableWithJoins], catalog: &Catalog) -> Result<Self, Error> {
-        let mut scope = Self { relations: vec![], merged: vec![] };
+        let mut scope = Self { relations: vec![], merged: vec![], windows: vec![] };
         for tables in from {
             scope.push(&tables.relation, JoinKind::Inner, catalog)?;
             for join in &tables.joins {
@@ -148,6 +151,16 @@ impl Scope {
     /// Whether `*` and a bare name mean a column.
     pub(super) fn is_bare(&self, column: ColumnRef) -> bool {
         !self.merged.contains(&column) && !self.relations[column.relation].alias.starts_with(ALIAS)
+    }
+
+    /// Makes the names of a `WINDOW` clause known.
+    pub(super) fn with_windows(mut self, windows: &[NamedWindowDefinition]) -> Self {
+        self.windows = windows.to_vec();
+        self
+    }
+
+    pub(super) fn windows(&self) -> &[NamedWindowDefinition] {
+        &self.windows
     }
 
     pub(super) fn relations(&self) -> &[Joined] {

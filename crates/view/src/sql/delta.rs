@@ -65,13 +65,31 @@ impl Indexes {
 
     /// An index on exactly these columns, unless the key serves already.
     pub(crate) fn make(&mut self, joined: &Joined, columns: &[usize]) {
+        let ascending: Vec<(usize, bool)> = columns.iter().map(|column| (*column, false)).collect();
+        self.make_ordered(joined, &ascending);
+    }
+
+    /// An index on exactly these columns, each with whether it descends, unless the key serves already.
+    pub(crate) fn make_ordered(&mut self, joined: &Joined, columns: &[(usize, bool)]) {
         let base = &joined.base;
-        if base.key.starts_with(columns) {
+        let name = |column: &usize| base.columns[*column].name.clone();
+        let mixed =
+            columns.iter().any(|(_, descends)| *descends) && columns.iter().any(|(_, descends)| !*descends);
+        // An index is read in both directions.
+        let descending: Vec<String> = columns
+            .iter()
+            .filter(|(_, descends)| mixed && *descends)
+            .map(|(column, _)| name(column))
+            .collect();
+        let columns: Vec<usize> = columns.iter().map(|(column, _)| *column).collect();
+        if base.key.starts_with(&columns) && descending.is_empty() {
             return;
         }
-        let columns: Vec<String> = columns.iter().map(|column| base.columns[*column].name.clone()).collect();
-        let name = dialect::short(format!("__deltamesh_ix_{}_{}", base.storage, columns.join("_")));
-        let index = Index { name, table: base.storage.clone(), columns };
+        let columns: Vec<String> = columns.iter().map(name).collect();
+        let kind =
+            if descending.is_empty() { "ix".to_owned() } else { format!("ix_{}", descending.join("_")) };
+        let name = dialect::short(format!("__deltamesh_{kind}_{}_{}", base.storage, columns.join("_")));
+        let index = Index { name, table: base.storage.clone(), columns, descending };
         if !self.0.contains(&index) {
             self.0.push(index);
         }

@@ -23,6 +23,7 @@ pub(crate) fn layout(
         view: statement.name.clone(),
         columns: stored,
         key: vec![],
+        lookup: vec![],
         stored: statement.options.stored != Keep::Never,
     };
     let derived: Vec<Scalar> = match &query.group {
@@ -30,7 +31,11 @@ pub(crate) fn layout(
         None => facts::row_key(query).into_iter().map(Scalar::Column).collect(),
     };
     let key: Vec<usize> = if statement.options.key.is_empty() {
-        derived.iter().map(|part| stored_index(&mut layout, query, part)).collect()
+        derived
+            .iter()
+            .enumerate()
+            .map(|(place, part)| stored_index(&mut layout, query, part, place))
+            .collect()
     } else {
         declared(statement, query, &derived)?
     };
@@ -42,8 +47,8 @@ pub(crate) fn layout(
     Ok(layout)
 }
 
-/// Index of the storage column that holds an expression; adds a hidden one if it is not selected.
-pub(crate) fn stored_index(layout: &mut Layout, query: &SelectQuery, expr: &Scalar) -> usize {
+/// Index of the storage column that holds an expression; adds a hidden one, named after its place, if it is not selected.
+pub(crate) fn stored_index(layout: &mut Layout, query: &SelectQuery, expr: &Scalar, place: usize) -> usize {
     if let Some(index) = selected(query, expr) {
         return index;
     }
@@ -56,7 +61,7 @@ pub(crate) fn stored_index(layout: &mut Layout, query: &SelectQuery, expr: &Scal
     if let Some(index) = query.outputs.iter().position(|output| equal(&output.expr)) {
         return index;
     }
-    let name = hidden_name(query, expr);
+    let name = hidden_name(query, expr, place);
     if let Some(index) = layout.columns.iter().position(|stored| stored.column.name == name) {
         return index;
     }
@@ -71,15 +76,12 @@ pub(crate) fn stored_index(layout: &mut Layout, query: &SelectQuery, expr: &Scal
 }
 
 /// Name of the hidden column of an expression: by its place in the key, so that it is the same at every planning.
-fn hidden_name(query: &SelectQuery, expr: &Scalar) -> String {
+fn hidden_name(query: &SelectQuery, expr: &Scalar, place: usize) -> String {
     match expr {
         Scalar::Column(column) => {
             format!("__deltamesh_key_{}_{}", column.relation, query.column(*column).name)
         }
-        other => {
-            let place = query.group.iter().flatten().position(|group| group == other).unwrap_or_default();
-            format!("__deltamesh_key_{place}")
-        }
+        _ => format!("__deltamesh_key_{place}"),
     }
 }
 

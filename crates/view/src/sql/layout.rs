@@ -120,6 +120,8 @@ pub(crate) struct Layout {
     pub(crate) columns: Vec<Stored>,
     /// Indexes of the key columns; empty for a single row.
     pub(crate) key: Vec<usize>,
+    /// Columns by which rows are found, where the key does not begin with them.
+    pub(crate) lookup: Vec<usize>,
     /// Whether the rows are kept.
     pub(crate) stored: bool,
 }
@@ -144,6 +146,13 @@ impl Layout {
     /// A table of the program's own for the rows of a batch.
     pub(crate) fn scratch(&self, kind: &str) -> String {
         self.dialect.batch_table(&format!("{kind}__{}", self.view))
+    }
+
+    /// Notes that rows are found by these columns.
+    pub(crate) fn look_up(&mut self, columns: &[usize]) {
+        if !self.key.starts_with(columns) {
+            self.lookup = columns.to_vec();
+        }
     }
 
     /// Quoted name of a column.
@@ -242,6 +251,15 @@ impl Layout {
                     self.keys("")
                 ));
             }
+        }
+        if !self.lookup.is_empty() {
+            let index = quote(&dialect::short(format!("__deltamesh_lookup_{}", self.view)));
+            let columns: Vec<String> = self.lookup.iter().map(|index| self.name(*index)).collect();
+            statements.push(format!(
+                "CREATE INDEX IF NOT EXISTS {index} ON {} ({})",
+                quote(&storage),
+                columns.join(", ")
+            ));
         }
         if storage != self.view {
             let visible: Vec<String> = (0..self.columns.len())

@@ -3,9 +3,9 @@
 use deltamesh_change::ColumnType::{self, Bool, Decimal, Float, Int, Text};
 
 use super::render;
-use super::select::Names;
+use super::select::{Names, over};
 use crate::kinds;
-use crate::query::{Aggregate, AggregateFunction, Scalar};
+use crate::query::{Aggregate, AggregateFunction, PlaceResult, Scalar, Window, WindowFunction};
 
 /// SQLite reads as much of a text as looks like an integer, or a number.
 const INTEGER: &str = r"'^[ \t\n\v\f\r]*([+-]?[0-9]+)'";
@@ -33,6 +33,7 @@ pub(super) fn spell(scalar: &Scalar, names: &dyn Names) -> Option<String> {
         Scalar::Cast(operand, to) => Some(cast(operand, to, names)),
         Scalar::Call(name, arguments) => call(name, arguments, names),
         Scalar::Aggregate(aggregate) => Some(aggregated(aggregate, names)),
+        Scalar::Window(window) => windowed(window, names),
         _ => None,
     }
 }
@@ -135,6 +136,38 @@ fn aggregated(aggregate: &Aggregate, names: &dyn Names) -> String {
             format!("(CAST({sum} AS double precision) / nullif(count({distinct}{sql}), 0))")
         }
         AggregateFunction::Min | AggregateFunction::Max => extreme(aggregate.function.name(), kind, &sql),
+    }
+}
+
+fn windowed(window: &Window, names: &dyn Names) -> Option<String> {
+    let over = over(window, names);
+    let first = window.arguments.first();
+    match window.function {
+        WindowFunction::Aggregate(function) => {
+            let argument = first?;
+            let (kind, sql) = (kind(argument, names), render(argument, names));
+            Some(match function {
+                AggregateFunction::Sum if kind != Some(Float) => {
+                    format!("CAST(sum({sql}) OVER ({over}) AS bigint)")
+                }
+                AggregateFunction::Avg => format!(
+                    "(CAST(sum({sql}) OVER ({over}) AS double precision) / nullif(count({sql}) OVER ({over}), 0))"
+                ),
+                AggregateFunction::Min | AggregateFunction::Max => {
+                    format!("{} OVER ({over})", extreme(function.name(), kind, &sql))
+                }
+                _ => return None,
+            })
+        }
+        WindowFunction::Place(place) => {
+            // Numbers of rows are 32 bits wide.
+            let value = |(index, argument): (usize, &Scalar)| match argument {
+                Scalar::Literal(sql) if index == 1 || place.result == PlaceResult::Integer => sql.clone(),
+                argument => render(argument, names),
+            };
+            let arguments: Vec<String> = window.arguments.iter().enumerate().map(value).collect();
+            Some(format!("{}({}) OVER ({over})", place.name, arguments.join(", ")))
+        }
     }
 }
 

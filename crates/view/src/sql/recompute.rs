@@ -15,12 +15,17 @@ use crate::query::{ColumnRef, Scalar, SelectQuery};
 use crate::{Phase, Step, kinds, strategy};
 
 /// Alias of the affected values; no relation of a query may have it.
-const AFFECTED: &str = "__deltamesh_affected";
+pub(crate) const AFFECTED: &str = "__deltamesh_affected";
 
 /// Only the rows that share values of the `affected` expressions.
 pub(crate) fn plan(query: &SelectQuery, mut layout: Layout, affected: &[Scalar]) -> Parts {
     let mut indexes = Indexes::default();
-    let positions: Vec<usize> = affected.iter().map(|expr| stored_index(&mut layout, query, expr)).collect();
+    let positions: Vec<usize> = affected
+        .iter()
+        .enumerate()
+        .map(|(place, expr)| stored_index(&mut layout, query, expr, place))
+        .collect();
+    layout.look_up(&positions);
     let target = layout.scratch("affected");
     let mut maintain = collect(query, &target, affected, &mut indexes);
     let exprs = stored_exprs(&layout);
@@ -92,7 +97,13 @@ pub(crate) fn plan_full(query: &SelectQuery, layout: Layout) -> Parts {
     }
 }
 
-fn collect(query: &SelectQuery, target: &str, affected: &[Scalar], indexes: &mut Indexes) -> Vec<Step> {
+/// Steps that collect the values of expressions from changed rows.
+pub(crate) fn collect(
+    query: &SelectQuery,
+    target: &str,
+    affected: &[Scalar],
+    indexes: &mut Indexes,
+) -> Vec<Step> {
     let preserved = strategy::preserved(query);
     let inner: Vec<usize> = (0..preserved).collect();
     let names = Render(query);

@@ -2,7 +2,10 @@
 
 use super::{postgres, quote};
 use crate::Dialect;
-use crate::query::{Aggregate, ColumnRef, JoinKind, Joined, Scalar, SelectQuery};
+use crate::query::{
+    Aggregate, AggregateFunction, ColumnRef, JoinKind, Joined, Output, Scalar, SelectQuery, Sort, Window,
+    WindowFunction,
+};
 
 /// What columns and other parts of an expression are called where it is used.
 pub(crate) trait Names {
@@ -75,7 +78,47 @@ pub(crate) fn render(scalar: &Scalar, names: &dyn Names) -> String {
         Scalar::Cast(operand, name) => format!("CAST({} AS {name})", part(operand)),
         Scalar::Call(name, arguments) => format!("{name}({})", list(arguments)),
         Scalar::Aggregate(aggregate) => aggregate_call(aggregate, names),
+        Scalar::Window(window) => window_call(window, names),
     }
+}
+
+fn window_call(window: &Window, names: &dyn Names) -> String {
+    let list = |scalars: &[Scalar]| {
+        scalars.iter().map(|scalar| render(scalar, names)).collect::<Vec<_>>().join(", ")
+    };
+    let counts_rows = window.function == WindowFunction::Aggregate(AggregateFunction::Count);
+    let arguments =
+        if window.arguments.is_empty() && counts_rows { "*".to_owned() } else { list(&window.arguments) };
+    format!("{}({arguments}) OVER ({})", window.function.name(), over(window, names))
+}
+
+/// What stands in the parentheses of `OVER`.
+pub(super) fn over(window: &Window, names: &dyn Names) -> String {
+    let mut over = vec![];
+    if !window.partition.is_empty() {
+        let partition: Vec<String> = window.partition.iter().map(|expr| render(expr, names)).collect();
+        over.push(format!("PARTITION BY {}", partition.join(", ")));
+    }
+    if !window.order.is_empty() {
+        over.push(format!("ORDER BY {}", sorted(&window.order, names)));
+    }
+    over.extend(window.frame.clone());
+    over.join(" ")
+}
+
+/// The items of an `ORDER BY`.
+pub(crate) fn sorted(order: &[Sort], names: &dyn Names) -> String {
+    let item = |sort: &Sort| {
+        let direction = if sort.descending { " DESC" } else { "" };
+        let nulls = match sort.nulls_first.unwrap_or(!sort.descending) {
+            // SQLite: what holds without a word, so that an index serves.
+            first if first != sort.descending && names.query().dialect == Dialect::Sqlite => "",
+            true => " NULLS FIRST",
+            false => " NULLS LAST",
+        };
+        format!("{}{direction}{nulls}", render(&sort.expr, names))
+    };
+    order.iter().map(item).collect::<Vec<_>>().join(", ")
 }
 
 fn aggregate_call(aggregate: &Aggregate, names: &dyn Names) -> String {
@@ -127,10 +170,40 @@ impl SelectQuery {
 
     /// The view's own `SELECT`.
     pub(crate) fn oracle(&self) -> String {
+        let Some(top) = &self.top else { return self.select(None) };
+        if top.partition.is_empty() {
+            let order = sorted(&top.order, &Render(self));
+            return format!(
+                "{} ORDER BY {order} LIMIT {} OFFSET {}",
+                self.select(None),
+                top.limit,
+                top.offset
+            );
+        }
+        let number = Window {
+            function: WindowFunction::row_number(),
+            arguments: vec![],
+            partition: top.partition.clone(),
+            order: top.order.clone(),
+            frame: None,
+        };
+        let number = Output { name: NUMBER.to_owned(), expr: Scalar::Window(Box::new(number)) };
+        let names: Vec<String> = self.outputs.iter().map(|output| quote(&output.name)).collect();
+        format!(
+            "SELECT {} FROM ({}) AS numbered WHERE {NUMBER} <= {}",
+            names.join(", "),
+            self.select(Some(&number)),
+            top.limit
+        )
+    }
+
+    /// Without its limit, and with one more column.
+    pub(crate) fn select(&self, also: Option<&Output>) -> String {
         let names = Render(self);
         let outputs: Vec<String> = self
             .outputs
             .iter()
+            .chain(also)
             .map(|output| format!("{} AS {}", render(&output.expr, &names), quote(&output.name)))
             .collect();
         let distinct = if self.distinct { "DISTINCT " } else { "" };
@@ -138,6 +211,9 @@ impl SelectQuery {
         format!("SELECT {distinct}{}{from}{}", outputs.join(", "), self.grouping_clause())
     }
 }
+
+/// Name of the row's number in its partition.
+const NUMBER: &str = "__deltamesh_number";
 
 /// `a AND b`, or nothing.
 pub(crate) fn conjunction<'a>(

@@ -69,7 +69,14 @@ fn layout(view: &str, branches: &[SelectQuery], columns: &[Vec<Column>], dialect
     };
     stored.push(hidden(BRANCH, ColumnType::Int, Form::Int, Some("INTEGER")));
     stored.push(hidden(ROW, ColumnType::Text, Form::Text, Some("TEXT")));
-    Layout { dialect, view: view.to_owned(), columns: stored, key: vec![width, width + 1], stored: true }
+    Layout {
+        dialect,
+        view: view.to_owned(),
+        columns: stored,
+        key: vec![width, width + 1],
+        lookup: vec![],
+        stored: true,
+    }
 }
 
 /// The column that takes the values of all branches; where they differ in type, each value keeps its own.

@@ -332,8 +332,15 @@ impl Database {
             let mut statement =
                 self.connection.prepare(&explain).unwrap_or_else(|error| panic!("{error}\n{sql}"));
             let mut rows = statement.raw_query();
+            let mut details: Vec<String> = vec![];
             while let Some(row) = rows.next().expect("row") {
-                let detail: String = row.get(3).expect("detail");
+                details.push(row.get(3).expect("detail"));
+            }
+            let sorts = details.iter().any(|detail| detail.starts_with("USE TEMP B-TREE FOR ORDER BY"));
+            // Ends after the first rows; the few that were the first before are all looked at.
+            let ends = !sorts && sql.contains(" LIMIT ");
+            let few = sql.contains(" SELECT -1, ") && !sql.contains(" WHERE ");
+            for detail in details.iter().filter(|_| !ends && !few) {
                 let whole = detail.strip_prefix("SCAN ").or_else(|| {
                     detail.strip_prefix("SEARCH ").filter(|rest| rest.contains("USING AUTOMATIC"))
                 });
@@ -356,7 +363,7 @@ fn is_temporary(name: &str, sql: &str) -> bool {
     });
     name.starts_with("temp.")
         || name.starts_with("(subquery")
-        || name == "__deltamesh_affected"
+        || ["__deltamesh_affected", "__deltamesh_first"].contains(&name)
         || name == "netted"
         || aliased
 }

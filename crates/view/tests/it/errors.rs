@@ -61,6 +61,48 @@ fn names() {
 }
 
 #[test]
+fn windows_and_limits() {
+    check(
+        "AS SELECT id FROM message LIMIT 3
+         AS SELECT id FROM message ORDER BY id LIMIT n
+         AS SELECT id FROM message ORDER BY id OFFSET 3
+         AS SELECT id FROM message ORDER BY id FETCH FIRST 3 ROWS WITH TIES
+         AS SELECT DISTINCT chat FROM message ORDER BY id LIMIT 3
+         AS SELECT chat, count(*) AS c FROM message GROUP BY chat ORDER BY n LIMIT 3
+         AS SELECT id, rank() OVER w AS r FROM message WINDOW v AS (ORDER BY n)
+         AS SELECT id, rnk() OVER (ORDER BY n) AS r FROM message
+         AS SELECT id, lag() OVER (ORDER BY n) AS r FROM message
+         AS SELECT id FROM message WHERE rank() OVER (ORDER BY n) < 3
+         AS SELECT id, count(DISTINCT n) OVER (PARTITION BY chat) AS c FROM message
+         AS SELECT id, last_value(n) OVER (PARTITION BY chat ORDER BY body) AS c FROM message
+         AS SELECT id, sum(rank() OVER (ORDER BY n)) OVER (ORDER BY id) AS c FROM message
+         AS SELECT id, sum(login) OVER (PARTITION BY chat) AS c FROM message JOIN user USING (user_id)
+         AS SELECT id, sum(n) OVER (ORDER BY id ROWS n PRECEDING) AS c FROM message
+         WITH (stored = never) AS SELECT id FROM message ORDER BY id LIMIT 3
+         AS SELECT user_id FROM user u WHERE EXISTS (SELECT 1 FROM message m WHERE m.user_id = u.user_id LIMIT 0)",
+        expect![[r#"
+            1:31: LIMIT without ORDER BY: which rows it keeps is not decided, add ORDER BY
+            1:72: LIMIT n: write a number
+            1:31: OFFSET without LIMIT: say how many rows
+            1:31: FETCH … WITH TIES or PERCENT: write QUALIFY rank() OVER (ORDER BY …) <= n
+            1:31: SELECT DISTINCT … ORDER BY … LIMIT orders by selected columns: select them too
+            1:31: column n is neither in GROUP BY nor in an aggregate: add it to GROUP BY, or write min(n)
+            1:54: no window w in the WINDOW clause; near: v
+            1:42: no window function rnk; near: rank
+            1:42: lag takes 1 to 3 arguments, not 0
+            1:31: rank OVER in WHERE, GROUP BY or HAVING: write a condition on it as QUALIFY
+            1:42: count(DISTINCT …) OVER: count the distinct rows in a view of its own
+            1:31: last_value over rows that the order leaves equal: add the key to its ORDER BY, or a frame ROWS BETWEEN …
+            1:42: a window function in an aggregate: make it a subquery in FROM
+            1:31: sum of a text: write sum(CAST(column AS INTEGER)) or AS REAL
+            1:72: the frame distance n is not a number
+            1:53: stored = never is for filters, projections and inner joins: this view needs its rows, write stored = auto
+            1:72: LIMIT 0 or OFFSET in EXISTS: leave it out
+        "#]],
+    );
+}
+
+#[test]
 fn constructs() {
     check(
         "AS SELECT id FROM message ORDER BY id LIMIT 3
@@ -79,8 +121,8 @@ fn constructs() {
          AS SELECT sum(count(*)) AS c FROM message
          AS SELECT 1 AS one",
         expect![[r#"
-            1:31: LIMIT is not supported in a view: leave it out and read the view with ORDER BY and LIMIT
-            1:42: row_number OVER: window functions are not supported yet; write GROUP BY, or rank when reading
+            planned: SELECT "message"."id" AS "id" FROM "main__message" AS "message" ORDER BY "message"."id" LIMIT 3 OFFSET 0
+            planned: SELECT "message"."id" AS "id", row_number() OVER (ORDER BY "message"."id") AS "r" FROM "main__message" AS "message"
             1:42: now has another value at every reading, so the view could not be kept: store the value in a column
             1:42: current_timestamp has another value at every reading, so the view could not be kept: store the value in a column
             1:60: random has another value at every reading, so the view could not be kept: store the value in a column
@@ -120,7 +162,7 @@ fn blocks() {
             1:31: one side selects 1 columns, the other 2: select the same number
             1:31: EXCEPT ALL is not supported in a view: write EXCEPT alone
             1:84: no relation or view usr; near: user
-            1:31: LIMIT is not supported in a view: leave it out and read the view with ORDER BY and LIMIT
+            1:31: LIMIT without ORDER BY: which rows it keeps is not decided, add ORDER BY
             1:26: UNION ALL keeps its rows under keys of its own: leave key and stored out
             1:31: WITH RECURSIVE: a view cannot follow a chain of unknown length
             1:57: no relation or view mesage; near: message

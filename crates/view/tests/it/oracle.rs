@@ -168,6 +168,44 @@ pub(crate) const VIEWS: &[&str] = &[
     "CREATE MATERIALIZED VIEW scalar_where AS SELECT m.id FROM message m WHERE m.n < (SELECT sum(b.n) + 1 FROM message b WHERE b.chat = m.chat) OR m.n IS NULL",
     "CREATE MATERIALIZED VIEW scalar_both AS SELECT c.chat, c.c FROM (SELECT chat, count(*) AS c FROM message GROUP BY chat) c
        WHERE c.c >= (SELECT max(d.c) FROM (SELECT chat, count(*) AS c FROM message GROUP BY chat) d)",
+    "CREATE MATERIALIZED VIEW top_ AS SELECT id, n FROM message ORDER BY n DESC, id DESC LIMIT 3",
+    "CREATE MATERIALIZED VIEW top_ties_ansi AS SELECT body, n FROM message ORDER BY n LIMIT 4 OFFSET 1",
+    "CREATE MATERIALIZED VIEW top_mixed AS SELECT id, chat, body FROM message WHERE n > 0 ORDER BY chat, body DESC NULLS LAST, id LIMIT 3",
+    "CREATE MATERIALIZED VIEW top_hidden AS SELECT body FROM message ORDER BY chat + n DESC, id LIMIT 2",
+    "CREATE MATERIALIZED VIEW top_group AS SELECT chat, count(*) AS c FROM message GROUP BY chat ORDER BY sum(n) DESC, chat LIMIT 2",
+    "CREATE MATERIALIZED VIEW top_join AS SELECT m.id, u.login FROM message m JOIN user u ON u.user_id = m.user_id ORDER BY u.login, m.id LIMIT 3",
+    "CREATE MATERIALIZED VIEW top_distinct AS SELECT DISTINCT chat, n FROM message ORDER BY n, chat LIMIT 3",
+    "CREATE MATERIALIZED VIEW top_union_ansi AS SELECT id AS a FROM message UNION SELECT user_id FROM user ORDER BY a DESC LIMIT 4",
+    "CREATE MATERIALIZED VIEW top_with AS WITH t AS (SELECT id, chat FROM message ORDER BY id DESC LIMIT 4) SELECT t.chat, count(*) AS c FROM t GROUP BY t.chat",
+    "CREATE MATERIALIZED VIEW over_top AS SELECT t.n, count(*) AS c FROM top_ t GROUP BY t.n",
+    "CREATE MATERIALIZED VIEW top_outer AS SELECT u.user_id, m.id FROM user u LEFT JOIN message m ON m.user_id = u.user_id ORDER BY m.n DESC, u.user_id, m.id LIMIT 4",
+    "CREATE MATERIALIZED VIEW window_ AS SELECT id, chat, row_number() OVER (PARTITION BY chat ORDER BY n DESC, id) AS r,
+       rank() OVER (PARTITION BY chat ORDER BY n) AS k, sum(n) OVER (PARTITION BY chat) AS s FROM message",
+    "CREATE MATERIALIZED VIEW window_ties_ansi AS SELECT id, row_number() OVER (PARTITION BY chat ORDER BY n) AS r,
+       lag(body) OVER (PARTITION BY chat ORDER BY n DESC) AS before, first_value(id) OVER (PARTITION BY chat ORDER BY body) AS f FROM message",
+    "CREATE MATERIALIZED VIEW window_running AS SELECT id, sum(n) OVER (PARTITION BY user_id ORDER BY id ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) AS s,
+       count(*) FILTER (WHERE n > 1) OVER (PARTITION BY user_id ORDER BY id) AS c, lead(id, 1, 0) OVER w AS next, ntile(2) OVER w AS half
+       FROM message WHERE chat > 0 WINDOW w AS (PARTITION BY user_id ORDER BY id)",
+    "CREATE MATERIALIZED VIEW window_group AS SELECT chat, user_id, count(*) AS c, rank() OVER (PARTITION BY chat ORDER BY count(*) DESC) AS k,
+       sum(count(*)) OVER (PARTITION BY chat) AS whole FROM message GROUP BY chat, user_id",
+    "CREATE MATERIALIZED VIEW window_all AS SELECT chat, dense_rank() OVER (ORDER BY count(*)) AS k, max(n) AS m FROM message GROUP BY chat",
+    "CREATE MATERIALIZED VIEW window_join AS SELECT m.id, u.country || '' AS c, row_number() OVER (PARTITION BY u.country ORDER BY m.n, m.id) AS r
+       FROM message m JOIN user u ON u.user_id = m.user_id",
+    "CREATE MATERIALIZED VIEW window_expr AS SELECT id, max(n) OVER (PARTITION BY chat % 2, body IS NULL) AS m FROM message",
+    "CREATE MATERIALIZED VIEW window_two AS SELECT id, count(*) OVER (PARTITION BY chat, user_id) AS a, min(id) OVER (PARTITION BY user_id) AS b FROM message",
+    "CREATE MATERIALIZED VIEW window_distinct AS SELECT DISTINCT chat, count(*) OVER (PARTITION BY chat) AS c FROM message",
+    "CREATE MATERIALIZED VIEW window_outer AS SELECT u.user_id, m.id, percent_rank() OVER (PARTITION BY u.user_id ORDER BY m.n) AS p,
+       nth_value(m.id, 2) OVER (PARTITION BY u.user_id ORDER BY m.id) AS second FROM user u LEFT JOIN message m ON m.user_id = u.user_id",
+    "CREATE MATERIALIZED VIEW window_top AS SELECT id, sum(n) OVER (PARTITION BY chat ORDER BY id) AS s FROM message ORDER BY s DESC, id LIMIT 3",
+    "CREATE MATERIALIZED VIEW latest_ansi AS SELECT id, chat, body FROM message QUALIFY row_number() OVER (PARTITION BY chat ORDER BY n DESC) <= 2",
+    "CREATE MATERIALIZED VIEW latest_one_ansi AS SELECT chat, body, row_number() OVER w AS r FROM message WHERE n IS NOT NULL
+       WINDOW w AS (PARTITION BY chat, user_id ORDER BY id DESC) QUALIFY r = 1 AND body <> 'x'",
+    "CREATE MATERIALIZED VIEW latest_group_ansi AS SELECT chat, user_id, count(*) AS c FROM message GROUP BY chat, user_id
+       QUALIFY row_number() OVER (PARTITION BY chat ORDER BY count(*) DESC) < 2",
+    "CREATE MATERIALIZED VIEW qualify_ansi AS SELECT DISTINCT user_id FROM message QUALIFY rank() OVER (PARTITION BY chat ORDER BY n) <= 2 AND count(*) OVER (PARTITION BY chat) > 1",
+    "CREATE MATERIALIZED VIEW latest_join AS SELECT t.chat, u.login, t.body FROM user u JOIN
+       (SELECT chat, user_id, body, row_number() OVER (PARTITION BY chat ORDER BY id DESC) AS r FROM message) t ON t.user_id = u.user_id WHERE t.r <= 2",
+    "CREATE MATERIALIZED VIEW over_window AS SELECT w.r, count(*) AS c FROM window_ w GROUP BY w.r",
 ];
 
 fn text() -> impl Strategy<Value = Value> {
