@@ -4,6 +4,7 @@
 //! *part* of the view: it is planned as a view that only the blocks behind it read, kept in a table of its own and
 //! maintained by the best rule for it, so that a small change below stays a small change above.
 
+mod having;
 mod layer;
 pub(crate) mod membership;
 mod scalar;
@@ -98,6 +99,7 @@ impl<'a> Planner<'a> {
 
     /// Makes a `SELECT` a plain block: parts stand for its subqueries.
     fn flatten(&mut self, select: &mut Select) -> Result<(), Error> {
+        self.split_having(select)?;
         self.read_parts(select)?;
         self.join_members(select)?;
         self.join_scalars(select)

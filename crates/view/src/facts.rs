@@ -40,6 +40,51 @@ pub(crate) fn nullable(query: &SelectQuery, expr: &Scalar) -> bool {
     }
 }
 
+/// Makes each `LEFT JOIN` whose missing partner the other conditions would not let pass a `JOIN`.
+pub(crate) fn reduce_outer_joins(query: &mut SelectQuery) {
+    let inner = |query: &SelectQuery, relation: usize| query.relations[relation].kind == JoinKind::Inner;
+    while let Some(relation) = (0..query.relations.len()).find(|relation| {
+        let on = query.relations.iter().filter(|joined| joined.kind == JoinKind::Inner);
+        let mut conditions = on.flat_map(|joined| &joined.on).chain(&query.filter);
+        !inner(query, *relation) && conditions.any(|condition| rejects(condition, *relation))
+    }) {
+        query.relations[relation].kind = JoinKind::Inner;
+    }
+}
+
+/// Whether a condition is not true where all columns of a relation are NULL.
+fn rejects(condition: &Scalar, relation: usize) -> bool {
+    match condition {
+        Scalar::Binary(left, "AND", right) => rejects(left, relation) || rejects(right, relation),
+        Scalar::Binary(left, "OR", right) => rejects(left, relation) && rejects(right, relation),
+        Scalar::Postfix(operand, "IS NOT NULL" | "IS TRUE" | "IS FALSE") => is_null(operand, relation),
+        other => is_null(other, relation),
+    }
+}
+
+/// Whether an expression is NULL where all columns of a relation are.
+fn is_null(expr: &Scalar, relation: usize) -> bool {
+    match expr {
+        Scalar::Column(column) => column.relation == relation,
+        Scalar::Binary(
+            left,
+            "=" | "<>" | "<" | "<=" | ">" | ">=" | "+" | "-" | "*" | "/" | "%" | "||",
+            right,
+        )
+        | Scalar::Like { operand: left, pattern: right, .. } => {
+            is_null(left, relation) || is_null(right, relation)
+        }
+        Scalar::Unary(_, operand)
+        | Scalar::Cast(operand, _)
+        | Scalar::Between { operand, .. }
+        | Scalar::InList { operand, .. } => is_null(operand, relation),
+        Scalar::Call("abs" | "length" | "lower" | "upper" | "substr" | "round" | "trim", arguments) => {
+            arguments.iter().any(|argument| is_null(argument, relation))
+        }
+        _ => false,
+    }
+}
+
 /// Whether every value is an integer or NULL, so that sums of it are exact.
 pub(crate) fn exact_integer(query: &SelectQuery, expr: &Scalar) -> bool {
     match expr {

@@ -304,7 +304,7 @@ impl Scalar {
         }
     }
 
-    /// Splits at `AND`.
+    /// Splits at `AND`; what both sides of an `OR` ask for stands before it.
     pub(crate) fn conjuncts(self) -> Vec<Self> {
         match self {
             Self::Binary(left, "AND", right) => {
@@ -312,8 +312,24 @@ impl Scalar {
                 conjuncts.extend(right.conjuncts());
                 conjuncts
             }
+            Self::Binary(left, "OR", right) => {
+                let (left, right) = (left.conjuncts(), right.conjuncts());
+                let (mut conjuncts, left): (Vec<_>, Vec<_>) =
+                    left.into_iter().partition(|condition| right.contains(condition));
+                let right = right.into_iter().filter(|condition| !conjuncts.contains(condition));
+                if let (Some(left), Some(right)) = (Self::all(left), Self::all(right)) {
+                    conjuncts.push(Self::Binary(Box::new(left), "OR", Box::new(right)));
+                }
+                conjuncts
+            }
             other => vec![other],
         }
+    }
+
+    /// `a AND b`, or nothing.
+    fn all(conditions: impl IntoIterator<Item = Self>) -> Option<Self> {
+        let and = |left, right| Self::Binary(Box::new(left), "AND", Box::new(right));
+        conditions.into_iter().reduce(and)
     }
 
     /// Indexes of the relations that the expression reads.

@@ -4,6 +4,7 @@
 mod clause;
 mod expression;
 mod scope;
+mod temporal;
 mod window;
 
 use datafusion_sql::sqlparser::ast::{
@@ -11,7 +12,7 @@ use datafusion_sql::sqlparser::ast::{
 };
 
 use crate::query::{AggregateFunction, Output, Scalar, SelectQuery};
-use crate::{Catalog, Error, ErrorKind, Location};
+use crate::{Catalog, Error, ErrorKind, Location, facts};
 use scope::Scope;
 pub(crate) use window::{limit, ordered_limit};
 
@@ -58,6 +59,7 @@ pub(crate) fn resolve(query: &Query, catalog: &Catalog) -> Result<SelectQuery, E
         location,
     };
     clause::check_grouping(&query)?;
+    facts::reduce_outer_joins(&mut query);
     window::decide_ties(&mut query)?;
     Ok(query)
 }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use datafusion_common::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion_common::config::ConfigOptions;
 use datafusion_common::{DataFusionError, Result as PlanResult, TableReference, plan_err};
-use datafusion_expr::planner::ContextProvider;
-use datafusion_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, TableSource, WindowUDF};
+use datafusion_expr::planner::{ContextProvider, ExprPlanner, PlannerResult};
+use datafusion_expr::{AggregateUDF, Expr, HigherOrderUDF, ScalarUDF, TableSource, WindowUDF};
 use datafusion_sql::planner::{ParserOptions, SqlToRel};
 use datafusion_sql::sqlparser::dialect::SQLiteDialect;
 use datafusion_sql::sqlparser::parser::Parser;
@@ -82,7 +82,7 @@ fn plan(query: &SelectQuery) -> PlanResult<Vec<DataType>> {
         .try_with_sql(&sql)
         .and_then(|mut parser| parser.parse_statement())
         .map_err(|error| DataFusionError::Plan(error.to_string()))?;
-    let provider = Provider { query, options: ConfigOptions::default() };
+    let provider = Provider { query, options: ConfigOptions::default(), syntax: [Arc::new(Syntax)] };
     let options = ParserOptions {
         enable_ident_normalization: false,
         map_string_types_to_utf8view: false,
@@ -102,6 +102,20 @@ fn message(error: &DataFusionError) -> String {
 struct Provider<'a> {
     query: &'a SelectQuery,
     options: ConfigOptions,
+    syntax: [Arc<dyn ExprPlanner>; 1],
+}
+
+/// Functions that the parser reads as syntax of their own.
+#[derive(Debug)]
+struct Syntax;
+
+impl ExprPlanner for Syntax {
+    fn plan_substring(&self, arguments: Vec<Expr>) -> PlanResult<PlannerResult<Vec<Expr>>> {
+        Ok(match functions::scalar("substr") {
+            Some(function) => PlannerResult::Planned(function.call(arguments)),
+            None => PlannerResult::Original(arguments),
+        })
+    }
 }
 
 #[derive(Debug)]
@@ -136,6 +150,10 @@ impl ContextProvider for Provider<'_> {
             .map(|column| Field::new(&column.name, arrow_type(column.column_type), column.nullable))
             .collect();
         Ok(Arc::new(Table(Arc::new(Schema::new(fields)))))
+    }
+
+    fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
+        &self.syntax
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {

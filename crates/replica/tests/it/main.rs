@@ -6,4 +6,7 @@ mod fixture;
 mod model;
 mod oracle;
 mod stream;
+mod tpch;
+#[path = "../tpch/data.rs"]
+mod tpch_data;
 mod views;

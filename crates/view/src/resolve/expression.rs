@@ -5,9 +5,10 @@ use datafusion_sql::sqlparser::ast::{
     FunctionArguments, ObjectName, Spanned, TrimWhereField, UnaryOperator, Value, WindowType,
 };
 
-use super::nearest;
+use deltamesh_change::ColumnType;
+
 use super::scope::Scope;
-use super::window;
+use super::{nearest, temporal, window};
 use crate::query::{Aggregate, AggregateFunction, Output, Scalar};
 use crate::{Error, Location};
 
@@ -63,6 +64,9 @@ struct Resolver<'a> {
 impl Resolver<'_> {
     fn scalar(&self, expr: &Expr) -> Result<Scalar, Error> {
         let location = Location::of(expr.span());
+        if let Some(constant) = temporal::constant(expr, location) {
+            return constant;
+        }
         match expr {
             Expr::Identifier(name) => self.name(name),
             Expr::CompoundIdentifier(parts) => Ok(Scalar::Column(self.scope.qualified_column(parts)?)),
@@ -144,11 +148,25 @@ impl Resolver<'_> {
                     arguments.map(|argument| self.scalar(argument)).collect::<Result<_, _>>()?,
                 ))
             }
+            Expr::Extract { field, expr, .. } => temporal::extract(field, self.time(expr)?, location),
             Expr::Position { expr, r#in } => {
                 Ok(Scalar::Call("instr", vec![self.scalar(r#in)?, self.scalar(expr)?]))
             }
             other => Err(refuse(other, location)),
         }
+    }
+
+    /// A date or time: text.
+    fn time(&self, expr: &Expr) -> Result<Scalar, Error> {
+        let of = self.scalar(expr)?;
+        if let Some(column) = of.as_column() {
+            let column = &self.scope.relations()[column.relation].base.columns[column.column];
+            if !matches!(column.column_type, ColumnType::Text | ColumnType::Any) {
+                let message = format!("{} is no text: dates and times are text in ISO form", column.name);
+                return Err(Error::types_at(message, Location::of(expr.span())));
+            }
+        }
+        Ok(of)
     }
 
     fn boxed(&self, expr: &Expr) -> Result<Box<Scalar>, Error> {
@@ -205,6 +223,13 @@ impl Resolver<'_> {
                 format!("{name} with a clause in its arguments: leave it out"),
                 location,
             ));
+        }
+        if name == "date_trunc"
+            && let [FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(unit))), of] = list.args.as_slice()
+            && let (Value::SingleQuotedString(unit), FunctionArg::Unnamed(FunctionArgExpr::Expr(of))) =
+                (&unit.value, of)
+        {
+            return temporal::truncate(unit, self.time(of)?, location);
         }
         let distinct = list.duplicate_treatment == Some(DuplicateTreatment::Distinct);
         let aggregate = AggregateFunction::ALL.iter().find(|(known, _)| *known == name);

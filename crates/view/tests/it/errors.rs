@@ -223,6 +223,36 @@ fn subqueries() {
 }
 
 #[test]
+fn dates() {
+    check(
+        "AS SELECT id FROM message WHERE body < date '2024-02-29' + interval '1 year' - interval '2 days'
+         AS SELECT id FROM message WHERE body < timestamp '2024-02-29 10:00:00' - interval '10' hour
+         AS SELECT id FROM message WHERE body < date '2023-02-29'
+         AS SELECT id FROM message WHERE body < date '2023-02-28' + interval '1' hour
+         AS SELECT id FROM message WHERE body < date '2023-02-28' + interval 'a' day
+         AS SELECT id FROM message WHERE body - interval '1' day < '2024'
+         AS SELECT id FROM message WHERE interval '1' day IS NULL
+         AS SELECT id FROM message WHERE body < time '10:00'
+         AS SELECT extract(dow FROM body) AS d FROM message
+         AS SELECT extract(year FROM n) AS d FROM message
+         AS SELECT date_trunc('week', body) AS d FROM message",
+        expect![[r#"
+            planned: SELECT "message"."id" AS "id" FROM "main__message" AS "message" WHERE ("message"."body" < '2025-02-26')
+            planned: SELECT "message"."id" AS "id" FROM "main__message" AS "message" WHERE ("message"."body" < '2024-02-29 00:00:00')
+            1:72: DATE '2023-02-29' is none: write date 'YYYY-MM-DD' or timestamp 'YYYY-MM-DD HH:MM:SS'
+            1:72: INTERVAL '1' HOUR: write interval 'number' and year, month, week, day, hour, minute or second; a date takes whole days
+            1:72: INTERVAL 'a' DAY: write interval 'number' and year, month, week, day, hour, minute or second; a date takes whole days
+            1:60: a column and an interval: move it to the other side, as in column < date '2024-01-01' + interval '1' month
+            1:69: an interval alone has no text: add it to a date literal
+            1:72: TIME '10:00': there are literals of date and timestamp
+            1:55: extract(DOW FROM …): there are year, quarter, month, day, hour, minute, second
+            1:56: n is no text: dates and times are text in ISO form
+            1:38: date_trunc('week', …): there are year, month, day, hour, minute, second
+        "#]],
+    );
+}
+
+#[test]
 fn types_and_options() {
     check(
         "AS SELECT sum(body) AS s FROM message

@@ -206,6 +206,18 @@ pub(crate) const VIEWS: &[&str] = &[
     "CREATE MATERIALIZED VIEW latest_join AS SELECT t.chat, u.login, t.body FROM user u JOIN
        (SELECT chat, user_id, body, row_number() OVER (PARTITION BY chat ORDER BY id DESC) AS r FROM message) t ON t.user_id = u.user_id WHERE t.r <= 2",
     "CREATE MATERIALIZED VIEW over_window AS SELECT w.r, count(*) AS c FROM window_ w GROUP BY w.r",
+    "CREATE MATERIALIZED VIEW having_scalar AS SELECT chat, sum(n) AS s FROM message GROUP BY chat HAVING count(*) * 2 > (SELECT avg(n) * 0.5 FROM message) AND s > 0",
+    "CREATE MATERIALIZED VIEW having_in AS SELECT count(*) AS c FROM message WHERE n IS NOT NULL GROUP BY chat HAVING chat IN (SELECT chat FROM member WHERE role = 'a') AND max(n) > 1",
+    "CREATE MATERIALIZED VIEW having_in_and AS SELECT chat + 1 AS next FROM message GROUP BY chat HAVING chat + 1 > 0 AND chat IN (SELECT chat FROM member) AND max(n) > 1",
+    "CREATE MATERIALIZED VIEW outer_reduced AS SELECT u.login, m.id FROM user u LEFT JOIN message m ON m.user_id = u.user_id WHERE m.n > 1 OR m.chat + 1 = 2",
+    "CREATE MATERIALIZED VIEW outer_reduced_chain AS SELECT b.chat, b.user_id, m.id, u.login FROM member b LEFT JOIN message m ON m.chat = b.chat
+       LEFT JOIN user u ON u.user_id = m.user_id WHERE u.login LIKE 'a%' AND b.role IS NOT NULL",
+    "CREATE MATERIALIZED VIEW outer_kept AS SELECT u.login, m.id FROM user u LEFT JOIN message m ON m.user_id = u.user_id WHERE m.n > 1 OR u.active OR coalesce(m.chat, 1) = 1",
+    "CREATE MATERIALIZED VIEW outer_kept_null AS SELECT u.login, m.id FROM user u LEFT JOIN message m ON m.user_id = u.user_id WHERE (m.n = 1) IS NOT TRUE",
+    "CREATE MATERIALIZED VIEW or_join AS SELECT m.id, u.login FROM message m, user u WHERE (m.user_id = u.user_id AND m.n > 1) OR (u.active AND m.user_id = u.user_id AND m.body = 'a') OR m.user_id = u.user_id AND m.chat = 2",
+    "CREATE MATERIALIZED VIEW cut AS SELECT substr(body, 1, 1) AS first, count(*) AS c FROM message GROUP BY 1",
+    "CREATE MATERIALIZED VIEW dates_ansi AS SELECT id, extract(quarter FROM body) AS q, date_trunc('month', body) AS m, date_trunc('day', body) AS d, substring(body FROM 1 FOR 2) AS two
+       FROM message WHERE body > date '2024-01-31' - interval '1' month OR extract(day FROM body) < 9",
 ];
 
 fn text() -> impl Strategy<Value = Value> {
