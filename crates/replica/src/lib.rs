@@ -5,12 +5,13 @@
 //! transaction; what it appends to the change log is published from there ([`Replica::unpublished`]). [`Reader`]s see a
 //! consistent state beside the writer. SQL is executed nowhere else in the workspace.
 //!
-//! [`SqliteReplica`] is the implementation on SQLite. Its life of a change: `apply.rs` nets the rows of the groups,
-//! `delta.rs` finds before images and runs the programs, `changes.rs` closes the transaction's changes.
+//! [`SqliteReplica`] keeps it in a file. What it does is in `maintenance/`, once for every database.
 
 mod decode;
 mod error;
 mod group;
+mod maintenance;
+mod reader;
 mod replica;
 mod spool;
 mod sqlite;
@@ -19,7 +20,9 @@ mod writer;
 pub use decode::Assembler;
 pub use error::{Error, ErrorKind, Result};
 pub use group::{Applied, Checkpoint, Fault, Group, Items, OutboxRow, Relation, Verified};
+pub use maintenance::Retention;
+pub use reader::{Interrupt, Limits, Reader, SnapshotRow, TakePage};
 pub use replica::{Replica, ViewState};
 pub use spool::Spool;
-pub use sqlite::{Checkpointer, Interrupt, Limits, Reader, Retention, SnapshotRow, SqliteReplica, TakePage};
+pub use sqlite::{Checkpointer, SqliteReplica};
 pub use writer::Writer;

@@ -105,7 +105,8 @@ impl Dialect {
     }
 
     /// Whether the database would take only the beginning of a name.
-    pub(crate) fn is_too_long(self, name: &str) -> bool {
+    #[must_use]
+    pub fn is_too_long(self, name: &str) -> bool {
         self == Self::Postgres && name.len() > LONGEST_NAME
     }
 }

@@ -7,6 +7,7 @@ use rusqlite::Connection;
 use rusqlite::functions::{Context, FunctionFlags};
 use rusqlite::types::ValueRef;
 
+use super::database::cell;
 use crate::error::{At, Result};
 
 /// Registers `deltamesh_base64`, `deltamesh_token` and `deltamesh_json`.
@@ -33,18 +34,7 @@ fn token(context: &Context<'_>) -> rusqlite::Result<String> {
 
 /// The canonical JSON text of a value by its own kind.
 fn json(context: &Context<'_>) -> rusqlite::Result<String> {
-    Ok(to_json(&value_of(context.get_raw(0))).to_string())
-}
-
-/// The value by the kind that SQLite stores; truth values and JSON columns are integers and text here.
-pub(crate) fn value_of(value: ValueRef<'_>) -> Value {
-    match value {
-        ValueRef::Null => Value::Null,
-        ValueRef::Integer(value) => Value::Int(value),
-        ValueRef::Real(value) => Value::Float(value),
-        ValueRef::Text(bytes) => Value::Text(String::from_utf8_lossy(bytes).into_owned()),
-        ValueRef::Blob(bytes) => Value::Bytes(bytes.to_vec()),
-    }
+    Ok(to_json(&cell(context.get_raw(0)).value()).to_string())
 }
 
 fn text_of(value: ValueRef<'_>) -> String {

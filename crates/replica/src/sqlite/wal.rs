@@ -4,8 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
-use super::SqliteReplica;
-
+use super::database::Sqlite;
 use crate::error::{At, Error, Result};
 
 /// Above this size the writer itself resets the WAL: constant writing never lets a passive checkpoint do so.
@@ -49,9 +48,9 @@ pub(crate) fn wal_bytes(path: &Path) -> Result<u64> {
     }
 }
 
-impl SqliteReplica {
+impl Sqlite {
     /// Empties a WAL that has become large. Waits for readers only briefly: the next call tries again.
-    pub(super) fn reset_wal(&mut self) -> Result<()> {
+    pub(super) fn reset_wal(&self) -> Result<()> {
         if wal_bytes(&self.path)? < LARGE_WAL_BYTES {
             return Ok(());
         }

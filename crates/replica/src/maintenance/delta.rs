@@ -1,18 +1,18 @@
 //! One delta through mirrors, views and change log.
 //!
-//! Rows are netted per key in memory. At a flush each becomes a before and an after image in the mirror's TEMP tables
+//! Rows are netted per key in memory. At a flush each becomes a before and an after image in the mirror's tables of images
 //! (none where nothing changes), and the maintenance programs run by the batch protocol of `deltamesh_view`.
 
 use std::collections::{BTreeMap, HashSet};
 
 use deltamesh_change::{ChangeEvent, Operation};
 use deltamesh_view::{Phase, Program, new_table, old_table};
-use rusqlite::{Connection, named_params, params_from_iter};
 
 use super::cell::Cell;
-use super::mirror::{Mirror, quote};
+use super::database::Database;
+use super::mirror::Mirror;
 use super::state::State;
-use crate::error::{At, Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Why a transaction failed: a view of that name cannot be maintained, or the replica as such.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ pub(crate) fn of_view<T>(view: &str, result: Result<T>) -> std::result::Result<T
     })
 }
 
-type Key = Vec<Cell>;
+pub(crate) type Key = Vec<Cell>;
 
 /// Netted rows of one mirror: the row after, or none where it is gone.
 type Net = BTreeMap<Key, Option<Vec<Cell>>>;
@@ -60,7 +60,12 @@ impl Pending {
             return Err(Error::new(ErrorKind::Decode, place(), "key has the wrong width"));
         }
         let key_types = mirror.schema.key_columns().map(|column| column.column_type);
-        let key: Key = event.key.iter().zip(key_types).map(|(value, kind)| Cell::new(value, kind)).collect();
+        let key: Key = event
+            .key
+            .iter()
+            .zip(key_types)
+            .map(|(value, kind)| Cell::new(value, kind, mirror.dialect))
+            .collect();
         let after = match &event.after {
             None if event.operation == Operation::Delete => None,
             None => return Err(Error::new(ErrorKind::Decode, place(), "row after is missing")),
@@ -69,8 +74,10 @@ impl Pending {
             }
             Some(_) if event.operation == Operation::Delete => None,
             Some(row) => {
-                let cells =
-                    row.iter().zip(columns).map(|(value, column)| Cell::new(value, column.column_type));
+                let cells = row
+                    .iter()
+                    .zip(columns)
+                    .map(|(value, column)| Cell::new(value, column.column_type, mirror.dialect));
                 Some(cells.collect::<Vec<_>>())
             }
         };
@@ -148,8 +155,8 @@ pub(crate) struct Flushed {
 }
 
 /// Writes the pending rows: mirrors, views, change log.
-pub(crate) fn flush(
-    connection: &Connection,
+pub(crate) fn flush<D: Database>(
+    database: &D,
     state: &State,
     pending: &mut Pending,
     stamp: &Stamp,
@@ -160,7 +167,7 @@ pub(crate) fn flush(
     let mut changed: Vec<&Mirror> = Vec::new();
     for (table, net) in tables {
         let Some(mirror) = state.mirrors.get(&table) else { continue };
-        let rows = load_images(connection, mirror, net)?;
+        let rows = load_images(database, mirror, net)?;
         if rows > 0 {
             flushed.rows += rows;
             changed.push(mirror);
@@ -170,94 +177,77 @@ pub(crate) fn flush(
         return Ok(flushed);
     }
     for mirror in &changed {
-        run_phase(connection, state, &Phase::Before(mirror.table.clone()), None)?;
+        run_phase(database, state, &Phase::Before(mirror.table.clone()), None)?;
         for sql in [mirror.apply_deletes(), mirror.apply_upserts()] {
-            execute(connection, &sql, &mirror.table)?;
+            database.execute(&mirror.table, &sql, &[])?;
         }
-        run_phase(connection, state, &Phase::After(mirror.table.clone()), None)?;
+        run_phase(database, state, &Phase::After(mirror.table.clone()), None)?;
     }
     let touched = changed.iter().map(|mirror| mirror.table.clone()).collect();
-    flushed.changes = run_views(connection, state, touched, stamp)?;
+    flushed.changes = run_views(database, state, touched, stamp)?;
     for sql in changed.iter().flat_map(|mirror| mirror.clear()) {
-        execute(connection, &sql, "clear images")?;
+        database.execute("clear images", &sql, &[])?;
     }
     Ok(flushed)
 }
 
-/// Fills a mirror's TEMP tables with the rows that really change; gives their number.
-fn load_images(connection: &Connection, mirror: &Mirror, net: Net) -> Result<u64> {
-    let place = || mirror.table.as_str();
-    let mut select = connection.prepare_cached(&mirror.select_by_key()).at(place)?;
-    let mut old = connection.prepare_cached(&mirror.insert_image(&mirror.old())).at(place)?;
-    let mut new = connection.prepare_cached(&mirror.insert_image(&mirror.new_images())).at(place)?;
+/// Fills a mirror's tables of images with the rows that really change; gives their number.
+fn load_images<D: Database>(database: &D, mirror: &Mirror, net: Net) -> Result<u64> {
+    let keys: Vec<&Key> = net.keys().collect();
+    let images = database.images(mirror, &keys)?;
+    let (mut old, mut new) = (Vec::new(), Vec::new());
     let mut changed = 0;
-    for (key, mut after) in net {
-        let before = {
-            let mut rows = select.query(params_from_iter(&key)).at(place)?;
-            match rows.next().at(place)? {
-                Some(row) => Some(cells(row, mirror.schema.columns.len()).at(place)?),
-                None => None,
-            }
-        };
+    for (mut after, before) in net.into_values().zip(images) {
         if let Some(row) = &mut after
             && row.contains(&Cell::Unchanged)
         {
-            let missing = || Error::new(ErrorKind::Decode, place(), "unchanged value of an unknown row");
+            let missing =
+                || Error::new(ErrorKind::Decode, &mirror.table, "unchanged value of an unknown row");
             keep_unchanged(row, before.as_ref().ok_or_else(missing)?);
         }
         if before == after {
             continue;
         }
         changed += 1;
-        if let Some(row) = before {
-            old.execute(params_from_iter(&row)).at(place)?;
-        }
-        if let Some(row) = after {
-            new.execute(params_from_iter(&row)).at(place)?;
-        }
+        old.extend(before);
+        new.extend(after);
     }
+    let columns = mirror.typed_columns();
+    database.insert(&mirror.old(), &columns, &old, false)?;
+    database.insert(&mirror.new_images(), &columns, &new, false)?;
     Ok(changed)
 }
 
-pub(crate) fn cells(row: &rusqlite::Row<'_>, columns: usize) -> rusqlite::Result<Vec<Cell>> {
-    (0..columns).map(|index| row.get_ref(index).map(Cell::from_sql)).collect()
-}
-
 /// Runs every program's steps of one phase, except those of one view.
-fn run_phase(
-    connection: &Connection,
+fn run_phase<D: Database>(
+    database: &D,
     state: &State,
     phase: &Phase,
     except: Option<&str>,
 ) -> std::result::Result<(), Failure> {
     for view in state.views.iter().filter(|view| except != Some(view.name.as_str())) {
         if let Some(program) = &view.program {
-            run_steps(connection, &view.name, program, phase)?;
+            run_steps(database, &view.name, program, phase)?;
         }
     }
     Ok(())
 }
 
-fn run_steps(
-    connection: &Connection,
+fn run_steps<D: Database>(
+    database: &D,
     view: &str,
     program: &Program,
     phase: &Phase,
 ) -> std::result::Result<(), Failure> {
     for step in program.maintain.iter().filter(|step| step.phase == *phase) {
-        of_view(view, execute(connection, &step.sql, view))?;
+        of_view(view, database.execute(view, &step.sql, &[]))?;
     }
     Ok(())
 }
 
-fn execute(connection: &Connection, sql: &str, place: &str) -> Result<usize> {
-    let mut statement = connection.prepare_cached(sql).at(|| place)?;
-    statement.execute([]).at(|| place)
-}
-
 /// Finishes every view that a changed table touches, in order of creation; gives the number of recorded changes.
-fn run_views(
-    connection: &Connection,
+fn run_views<D: Database>(
+    database: &D,
     state: &State,
     mut changed: HashSet<String>,
     stamp: &Stamp,
@@ -270,45 +260,33 @@ fn run_views(
             continue;
         }
         touched.push((view.name.as_str(), program));
-        run_steps(connection, &view.name, program, &Phase::Finish)?;
-        if !of_view(&view.name, has_images(connection, &view.name))? {
+        run_steps(database, &view.name, program, &Phase::Finish)?;
+        if !of_view(&view.name, has_images(database, &view.name))? {
             continue;
         }
-        run_phase(connection, state, &Phase::Before(view.name.clone()), Some(&view.name))?;
+        run_phase(database, state, &Phase::Before(view.name.clone()), Some(&view.name))?;
         for sql in &program.apply {
-            of_view(&view.name, execute(connection, sql, &view.name))?;
+            of_view(&view.name, database.execute(&view.name, sql, &[]))?;
         }
-        changes += of_view(&view.name, record(connection, program, stamp))?;
-        run_phase(connection, state, &Phase::After(view.name.clone()), Some(&view.name))?;
+        changes += of_view(&view.name, database.record(program, stamp))?;
+        run_phase(database, state, &Phase::After(view.name.clone()), Some(&view.name))?;
         changed.insert(view.name.clone());
     }
     for (name, program) in touched {
         for sql in &program.clear {
-            of_view(name, execute(connection, sql, name))?;
+            of_view(name, database.execute(name, sql, &[]))?;
         }
     }
     Ok(changes)
 }
 
-fn has_images(connection: &Connection, view: &str) -> Result<bool> {
-    let (old, new) = (quote(&old_table(view)), quote(&new_table(view)));
-    let sql = format!("SELECT EXISTS (SELECT 1 FROM temp.{old}) OR EXISTS (SELECT 1 FROM temp.{new})");
-    let mut statement = connection.prepare_cached(&sql).at(|| view)?;
-    statement.query_row([], |row| row.get(0)).at(|| view)
+fn has_images<D: Database>(database: &D, view: &str) -> Result<bool> {
+    let [old, new] = [old_table(view), new_table(view)].map(|table| D::DIALECT.batch_table(&table));
+    let sql = format!("SELECT EXISTS (SELECT 1 FROM {old}) OR EXISTS (SELECT 1 FROM {new})");
+    Ok(is_true(&database.rows(view, &sql, &[])?))
 }
 
-/// Appends a view's changes to the change log; gives their number.
-pub(crate) fn record(connection: &Connection, program: &Program, stamp: &Stamp) -> Result<u64> {
-    let place = || program.definition.name.as_str();
-    let mut changes = 0;
-    for sql in &program.record {
-        let mut statement = connection.prepare_cached(sql).at(place)?;
-        let parameters = named_params! {
-            ":position": stamp.position,
-            ":dsid": stamp.dsid.cast_signed(),
-            ":captured_us": stamp.captured_us,
-        };
-        changes += statement.execute(parameters).at(place)? as u64;
-    }
-    Ok(changes)
+/// Whether the one value of a result is true.
+pub(crate) fn is_true(rows: &[Vec<Cell>]) -> bool {
+    rows.first().and_then(|row| row.first()).is_some_and(|cell| cell.integer() != 0)
 }

@@ -1,13 +1,14 @@
 //! Views come, change and go; each in one transaction, with the difference in the change log.
 
 use deltamesh_view::{CreateView, Program, Statement, ViewDefinition, old_table, parse_statements};
-use rusqlite::{OptionalExtension as _, params};
 
-use super::SqliteReplica;
+use super::Maintainer;
+use super::cell::Cell;
+use super::database::{Database, Object};
 use super::delta::{Failure, Stamp, of_view};
-use super::mirror::quote;
-use super::state::{View, execute_all, fingerprint, plan_error, plan_text, plan_view};
-use crate::error::{At, Error, ErrorKind, Result};
+use super::mirror::{durable, quote};
+use super::state::{View, fingerprint, plan_error, plan_text, plan_view};
+use crate::error::{Error, ErrorKind, Result};
 use crate::group::Group;
 
 /// What is to become of a view.
@@ -18,7 +19,7 @@ struct Build<'a> {
     program: Program,
 }
 
-impl SqliteReplica {
+impl<D: Database> Maintainer<D> {
     /// Runs `CREATE` and `DROP` statements in order; gives the names of the views that changed.
     pub(super) fn run_statements(&mut self, sql: &str) -> std::result::Result<Vec<String>, Failure> {
         let statements = parse_statements(sql).map_err(|error| plan_error("statement", &error))?;
@@ -98,7 +99,7 @@ impl SqliteReplica {
         }
         let dependents = self.state.dependents(std::slice::from_ref(&create.name));
         let catalog = self.catalog_without(&create.name, &dependents);
-        let program = plan_view(create, &catalog)?;
+        let program = plan_view(create, &catalog, D::DIALECT)?;
         let stamp = self.own_stamp();
         let build = Build { name: &create.name, module, sql: &create.sql, program };
         self.install(build, &stamp)?;
@@ -134,8 +135,8 @@ impl SqliteReplica {
         let stamp = self.own_stamp();
         let former = self.set_aside(&name, &stamp, None)?;
         self.drop_former(&name, former.is_some())?;
-        let sql = "DELETE FROM __deltamesh_views WHERE name = ?1";
-        self.connection.execute(sql, [&name]).at(place)?;
+        let sql = "DELETE FROM __deltamesh_views WHERE name = $1";
+        self.database.execute(&place(), sql, &[Cell::Text(name.clone())])?;
         if let Some(index) = self.state.views.iter().position(|view| view.name == name) {
             let view = self.state.views.remove(index);
             self.drop_unused_indexes(&view.definition)?;
@@ -148,7 +149,7 @@ impl SqliteReplica {
         let Some(view) = self.state.view(name) else { return Ok(Ok(())) };
         let (name, module, sql) = (view.name.clone(), view.module.clone(), view.sql.clone());
         let dependents = self.state.dependents(std::slice::from_ref(&name));
-        let program = match plan_text(&sql, &self.catalog_without(&name, &dependents)) {
+        let program = match plan_text(&sql, &self.catalog_without(&name, &dependents), D::DIALECT) {
             Ok(program) => program,
             Err(error) => return Ok(Err(error)),
         };
@@ -213,29 +214,23 @@ impl SqliteReplica {
             if let Some(program) = view.program.take() {
                 self.keep_rows(&stopped, &program)?;
             }
-            let sql = "UPDATE __deltamesh_views SET fault = ?2 WHERE name = ?1";
-            self.connection.execute(sql, [&stopped, &reason]).at(|| "record fault")?;
+            let sql = "UPDATE __deltamesh_views SET fault = $1 WHERE name = $2";
+            self.database.execute("record fault", sql, &[Cell::Text(reason), Cell::Text(stopped)])?;
         }
         Ok(())
     }
 
     /// Removes what a program made, except the view's rows under the view's name.
     fn keep_rows(&self, name: &str, program: &Program) -> Result<()> {
-        let shown: Option<String> = self
-            .connection
-            .query_row(
-                "SELECT sql FROM main.sqlite_schema WHERE type = 'view' AND name = ?1",
-                [name],
-                |row| row.get(0),
-            )
-            .optional()
-            .at(|| name)?;
+        self.freeze_readers(name)?;
+        let is_shown = self.database.object(name)? == Some(Object::View);
         let kept = self.rename_storage(name, &program.definition.storage)?;
-        execute_all(&self.connection, &program.drop, name)?;
+        self.database.define(name, &program.drop)?;
         if kept {
             self.restore_storage(name, &program.definition.storage)?;
-            if let Some(sql) = shown.filter(|_| program.definition.storage != name) {
-                self.connection.execute(&sql, []).at(|| name)?;
+            if is_shown && program.definition.storage != name {
+                // The view over the rows comes last among what the program creates.
+                self.database.define(name, program.create.last().map_or(&[], std::slice::from_ref))?;
             }
         }
         Ok(())
@@ -259,7 +254,7 @@ impl SqliteReplica {
 
     fn make_tables(&self, name: &str, program: &Program) -> Result<()> {
         for statements in [&program.drop, &program.create, &program.connect, &program.fill] {
-            execute_all(&self.connection, statements, name)?;
+            self.database.define(name, statements)?;
         }
         Ok(())
     }
@@ -283,65 +278,54 @@ impl SqliteReplica {
         }
         let view_name = view.name.clone();
         let drop = view.program.as_ref().map(|program| program.drop.clone()).unwrap_or_default();
-        let sql = format!("DROP VIEW IF EXISTS main.{}", quote(&view_name));
-        if self.object_type(&view_name)?.as_deref() == Some("view") && definition.storage != view_name {
-            self.connection.execute(&sql, []).at(|| view_name.as_str())?;
+        self.freeze_readers(&view_name)?;
+        if self.database.object(&view_name)? == Some(Object::View) && definition.storage != view_name {
+            let sql = format!("DROP VIEW IF EXISTS {}", durable(D::DIALECT, &view_name));
+            self.database.define(&view_name, &[sql])?;
         }
         let kept = self.rename_storage(&view_name, &definition.storage)?;
-        execute_all(&self.connection, &drop, &view_name)?;
+        self.database.define(&view_name, &drop)?;
         Ok(kept.then_some(same_shape))
     }
 
     /// Renames the table of a view's rows; says whether there is one. Its indexes go: the next build makes its own.
     pub(super) fn rename_storage(&self, name: &str, storage: &str) -> Result<bool> {
         let former = former_table(name);
-        self.connection.execute(&format!("DROP TABLE IF EXISTS main.{}", quote(&former)), []).at(|| name)?;
-        match self.object_type(storage)?.as_deref() {
-            Some("table") => {}
-            Some(_) => {
-                let (former, storage) = (quote(&former), quote(storage));
-                let sql = format!("CREATE TABLE main.{former} AS SELECT * FROM main.{storage}");
-                self.connection.execute(&sql, []).at(|| name)?;
-                self.connection.execute(&format!("DROP VIEW main.{storage}"), []).at(|| name)?;
-                return Ok(true);
+        let [from, to] = [storage, former.as_str()].map(|table| durable(D::DIALECT, table));
+        self.database.define(name, &[format!("DROP TABLE IF EXISTS {to}")])?;
+        match self.database.object(storage)? {
+            Some(Object::Table) => {
+                self.drop_indexes(storage)?;
+                self.database.define(name, &[format!("ALTER TABLE {from} RENAME TO {}", quote(&former))])?;
+            }
+            Some(Object::View) => {
+                let copy = format!("CREATE TABLE {to} AS SELECT * FROM {from}");
+                self.database.define(name, &[copy, format!("DROP VIEW {from}")])?;
             }
             None => return Ok(false),
         }
-        self.drop_indexes(storage)?;
-        let sql = format!("ALTER TABLE main.{} RENAME TO {}", quote(storage), quote(&former));
-        self.connection.execute(&sql, []).at(|| name)?;
         Ok(true)
     }
 
     /// Drops the indexes of a table that views asked for: a renamed table would keep their names.
     pub(super) fn drop_indexes(&self, table: &str) -> Result<()> {
-        let sql =
-            "SELECT name FROM main.sqlite_schema WHERE type = 'index' AND tbl_name = ?1 AND sql IS NOT NULL";
-        let mut statement = self.connection.prepare(sql).at(|| table)?;
-        let names = statement.query_map([table], |row| row.get::<_, String>(0)).at(|| table)?;
-        let names = names.collect::<rusqlite::Result<Vec<_>>>().at(|| table)?;
-        let drops = names.iter().map(|name| format!("DROP INDEX main.{}", quote(name)));
-        execute_all(&self.connection, &drops.collect::<Vec<_>>(), table)
+        let indexes = self.database.indexes(table)?;
+        let drops = indexes.iter().map(|name| format!("DROP INDEX {}", durable(D::DIALECT, name)));
+        self.database.define(table, &drops.collect::<Vec<_>>())
     }
 
     /// Gives the rows that were set aside their table's name back.
     pub(super) fn restore_storage(&self, name: &str, storage: &str) -> Result<()> {
-        let sql = format!("ALTER TABLE main.{} RENAME TO {}", quote(&former_table(name)), quote(storage));
-        self.connection.execute(&sql, []).at(|| name)?;
-        Ok(())
+        let former = durable(D::DIALECT, &former_table(name));
+        self.database.define(name, &[format!("ALTER TABLE {former} RENAME TO {}", quote(storage))])
     }
 
     fn drop_former(&self, name: &str, exists: bool) -> Result<()> {
         if exists {
-            let sql = format!("DROP TABLE main.{}", quote(&former_table(name)));
-            self.connection.execute(&sql, []).at(|| name)?;
+            let former = durable(D::DIALECT, &former_table(name));
+            self.database.define(name, &[format!("DROP TABLE {former}")])?;
         }
         Ok(())
-    }
-
-    pub(super) fn object_type(&self, name: &str) -> Result<Option<String>> {
-        let sql = "SELECT type FROM main.sqlite_schema WHERE name = ?1 AND type IN ('table', 'view')";
-        self.connection.query_row(sql, [name], |row| row.get(0)).optional().at(|| name)
     }
 
     fn record_view(&mut self, name: &str, module: &str, sql: &str, program: Program) -> Result<()> {
@@ -350,11 +334,19 @@ impl SqliteReplica {
             Error::new(ErrorKind::Plan, place(), "definition cannot be written as JSON").caused_by(error)
         })?;
         let position = self.build_position(name, &program.definition);
-        let statement = "INSERT INTO __deltamesh_views VALUES (?1, ?2, ?3, ?4, ?5, ?6, NULL)
+        let statement = "INSERT INTO __deltamesh_views VALUES ($1, $2, $3, $4, $5, $6, NULL)
             ON CONFLICT (name) DO UPDATE SET position = excluded.position, module = excluded.module,
                 sql = excluded.sql, definition = excluded.definition, program = excluded.program, fault = NULL";
-        let values = params![name, position, module, sql, definition, fingerprint(&program)];
-        self.connection.execute(statement, values).at(place)?;
+        let text = |text: &str| Cell::Text(text.to_owned());
+        let values = [
+            text(name),
+            Cell::Integer(position),
+            text(module),
+            text(sql),
+            Cell::Text(definition),
+            Cell::Text(fingerprint(&program)),
+        ];
+        self.database.execute(&place(), statement, &values)?;
         let view = View {
             name: name.to_owned(),
             position,
@@ -388,8 +380,8 @@ impl SqliteReplica {
         for index in &definition.indexes {
             let mut needed = self.state.views.iter().flat_map(|view| &view.definition.indexes);
             if !needed.any(|other| other.name.eq_ignore_ascii_case(&index.name)) {
-                let sql = format!("DROP INDEX IF EXISTS main.{}", quote(&index.name));
-                self.connection.execute(&sql, []).at(|| index.name.as_str())?;
+                let sql = format!("DROP INDEX IF EXISTS {}", durable(D::DIALECT, &index.name));
+                self.database.define(&index.name, &[sql])?;
             }
         }
         Ok(())

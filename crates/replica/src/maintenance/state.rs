@@ -7,10 +7,11 @@ use deltamesh_change::{EnginePosition, RelationSchema, SourcePosition};
 use deltamesh_view::{
     Catalog, CreateView, Dialect, Program, Statement, ViewDefinition, mirror_table, parse_statements, plan,
 };
-use rusqlite::{Connection, OptionalExtension as _};
 
+use super::cell::Cell;
+use super::database::{Database, Read};
 use super::mirror::Mirror;
-use crate::error::{At, Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::group::Checkpoint;
 
 /// A view as it is recorded, with its program where it is maintained.
@@ -35,35 +36,35 @@ pub(crate) struct State {
     pub(crate) mirrors: BTreeMap<String, Mirror>,
     /// In order of creation.
     pub(crate) views: Vec<View>,
-    /// Every change up to here is in the feed stream, as far as the file knows.
+    /// Every change up to here is in the feed stream, as far as the replica knows.
     pub(crate) published: u64,
     /// Sequence of the newest change.
     pub(crate) last_sequence: u64,
 }
 
 impl State {
-    /// Reads the state, plans the views again and makes the connection's TEMP tables.
+    /// Reads the state, plans the views again and makes the tables for rows of a batch.
     ///
     /// The second result names the views whose program is not the one that made their tables: a newer planner. They have
     /// to be built again.
-    pub(crate) fn load(connection: &Connection) -> Result<(Self, Vec<String>)> {
+    pub(crate) fn load<D: Database>(database: &D) -> Result<(Self, Vec<String>)> {
         let mut state = Self {
-            checkpoints: checkpoints(connection)?,
-            published: meta(connection, "published")?,
-            last_sequence: last_sequence(connection)?,
+            checkpoints: checkpoints(database)?,
+            published: meta(database, "published")?,
+            last_sequence: last_sequence(database)?,
             ..Self::default()
         };
-        for (source, schema) in relations(connection)? {
-            let mirror = Mirror::new(&source, schema);
-            execute_all(connection, &mirror.connect(), &mirror.table)?;
+        for (source, schema) in relations(database)? {
+            let mirror = Mirror::new(&source, schema, D::DIALECT);
+            database.define(&mirror.table, &mirror.connect())?;
             state.mirrors.insert(mirror.table.clone(), mirror);
         }
         let mut outdated = Vec::new();
-        for (mut view, recorded) in views(connection)? {
+        for (mut view, recorded) in views(database)? {
             if view.fault.is_none() {
-                match plan_text(&view.sql, &state.catalog()) {
+                match plan_text(&view.sql, &state.catalog(), D::DIALECT) {
                     Ok(program) if fingerprint(&program) == recorded => {
-                        execute_all(connection, &program.connect, &view.name)?;
+                        database.define(&view.name, &program.connect)?;
                         view.program = Some(program);
                     }
                     Ok(_) => outdated.push(view.name.clone()),
@@ -127,16 +128,8 @@ impl State {
     }
 }
 
-/// Runs statements that have no parameters and no rows.
-pub(crate) fn execute_all(connection: &Connection, statements: &[String], place: &str) -> Result<()> {
-    for sql in statements {
-        connection.execute(sql, []).at(|| place)?;
-    }
-    Ok(())
-}
-
 /// Parses and plans a text that holds one `CREATE MATERIALIZED VIEW`.
-pub(crate) fn plan_text(sql: &str, catalog: &Catalog) -> Result<Program> {
+pub(crate) fn plan_text(sql: &str, catalog: &Catalog, dialect: Dialect) -> Result<Program> {
     let refused = |error: deltamesh_view::Error| plan_error("view", &error);
     let mut creates =
         parse_statements(sql).map_err(refused)?.into_iter().filter_map(|statement| match statement {
@@ -144,15 +137,14 @@ pub(crate) fn plan_text(sql: &str, catalog: &Catalog) -> Result<Program> {
             Statement::Drop(_) => None,
         });
     match (creates.next(), creates.next()) {
-        (Some(create), None) => plan_view(&create, catalog),
+        (Some(create), None) => plan_view(&create, catalog, dialect),
         _ => Err(Error::new(ErrorKind::Plan, "view", "text is not one CREATE MATERIALIZED VIEW")),
     }
 }
 
 /// Plans one view.
-pub(crate) fn plan_view(create: &CreateView, catalog: &Catalog) -> Result<Program> {
-    plan(create, catalog, Dialect::Sqlite)
-        .map_err(|error| plan_error(&format!("view {}", create.name), &error))
+pub(crate) fn plan_view(create: &CreateView, catalog: &Catalog, dialect: Dialect) -> Result<Program> {
+    plan(create, catalog, dialect).map_err(|error| plan_error(&format!("view {}", create.name), &error))
 }
 
 pub(crate) fn plan_error(place: &str, error: &deltamesh_view::Error) -> Error {
@@ -168,76 +160,92 @@ pub(crate) fn fingerprint(program: &Program) -> String {
     format!("{hash:016x}")
 }
 
-pub(crate) fn meta(connection: &Connection, name: &str) -> Result<u64> {
-    let sql = "SELECT value FROM __deltamesh_meta WHERE name = ?1";
-    let value: Option<i64> =
-        connection.query_row(sql, [name], |row| row.get(0)).optional().at(|| "read meta")?;
-    Ok(value.map_or(0, i64::cast_unsigned))
+pub(crate) fn meta(read: &dyn Read, name: &str) -> Result<u64> {
+    let sql = "SELECT value FROM __deltamesh_meta WHERE name = $1";
+    let rows = read.rows("read meta", sql, &[Cell::Text(name.to_owned())])?;
+    Ok(rows.first().and_then(|row| row.first()).map_or(0, |value| value.integer().cast_unsigned()))
 }
 
-pub(crate) fn incarnation(connection: &Connection) -> Result<String> {
+pub(crate) fn incarnation(read: &dyn Read) -> Result<String> {
     let sql = "SELECT value FROM __deltamesh_meta WHERE name = 'incarnation'";
-    connection.query_row(sql, [], |row| row.get(0)).at(|| "read meta")
+    let value = read.rows("read meta", sql, &[])?.into_iter().flatten().next();
+    value.and_then(Cell::text).ok_or_else(|| Error::new(ErrorKind::Corrupt, "read meta", "no incarnation"))
 }
 
-pub(crate) fn last_sequence(connection: &Connection) -> Result<u64> {
+pub(crate) fn last_sequence(read: &dyn Read) -> Result<u64> {
     let sql = "SELECT coalesce(max(seq), 0) FROM __deltamesh_changes";
-    let last: i64 = connection.query_row(sql, [], |row| row.get(0)).at(|| "read changes")?;
-    Ok(last.cast_unsigned())
+    let rows = read.rows("read changes", sql, &[])?;
+    Ok(rows.first().and_then(|row| row.first()).map_or(0, |last| last.integer().cast_unsigned()))
 }
 
-pub(crate) fn checkpoints(connection: &Connection) -> Result<BTreeMap<String, Checkpoint>> {
-    let place = || "read checkpoints";
+/// The columns of one row, in order.
+pub(crate) struct Columns(std::vec::IntoIter<Cell>);
+
+impl Columns {
+    pub(crate) fn new(row: Vec<Cell>) -> Self {
+        Self(row.into_iter())
+    }
+
+    pub(crate) fn integer(&mut self) -> i64 {
+        self.0.next().map_or(0, |cell| cell.integer())
+    }
+
+    pub(crate) fn unsigned(&mut self) -> u64 {
+        self.integer().cast_unsigned()
+    }
+
+    pub(crate) fn maybe_text(&mut self) -> Option<String> {
+        self.0.next().and_then(Cell::text)
+    }
+
+    pub(crate) fn text(&mut self) -> String {
+        self.maybe_text().unwrap_or_default()
+    }
+}
+
+pub(crate) fn checkpoints(read: &dyn Read) -> Result<BTreeMap<String, Checkpoint>> {
     let sql =
         "SELECT source, incarnation, ordinal, engine_sequence, engine_log, engine_offset, stream_sequence
                FROM __deltamesh_checkpoint";
-    let mut statement = connection.prepare(sql).at(place)?;
-    let rows = statement.query_map([], |row| {
-        let number = |index| row.get::<_, i64>(index).map(i64::cast_unsigned);
-        let engine = EnginePosition { sequence: number(3)?, log: number(4)?, offset: number(5)? };
-        let position = SourcePosition { incarnation: row.get(1)?, ordinal: number(2)?, engine };
-        let source: String = row.get(0)?;
-        Ok((source.clone(), Checkpoint { source, position, stream_sequence: number(6)? }))
+    let rows = read.rows("read checkpoints", sql, &[])?.into_iter().map(|row| {
+        let mut row = Columns::new(row);
+        let (source, incarnation, ordinal) = (row.text(), row.text(), row.unsigned());
+        let engine = EnginePosition { sequence: row.unsigned(), log: row.unsigned(), offset: row.unsigned() };
+        let position = SourcePosition { incarnation, ordinal, engine };
+        (source.clone(), Checkpoint { source, position, stream_sequence: row.unsigned() })
     });
-    rows.at(place)?.collect::<rusqlite::Result<_>>().at(place)
+    Ok(rows.collect())
 }
 
 /// The current schema of every relation that has not been dropped.
-pub(crate) fn relations(connection: &Connection) -> Result<Vec<(String, Arc<RelationSchema>)>> {
-    let place = || "read schemas";
+pub(crate) fn relations(read: &dyn Read) -> Result<Vec<(String, Arc<RelationSchema>)>> {
     let sql = "SELECT source, schema FROM __deltamesh_schema WHERE schema IS NOT NULL AND id IN
                (SELECT max(id) FROM __deltamesh_schema GROUP BY source, relation) ORDER BY id";
-    let mut statement = connection.prepare(sql).at(place)?;
-    let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)));
-    let mut relations = Vec::new();
-    for row in rows.at(place)? {
-        let (source, text) = row.at(place)?;
-        relations.push((source, Arc::new(stored_json(&text, "schema")?)));
-    }
-    Ok(relations)
+    let rows = read.rows("read schemas", sql, &[])?.into_iter().map(|row| {
+        let mut row = Columns::new(row);
+        Ok((row.text(), Arc::new(stored_json(&row.text(), "schema")?)))
+    });
+    rows.collect()
 }
 
 /// The recorded views with the fingerprint of the program that made their tables.
-pub(crate) fn views(connection: &Connection) -> Result<Vec<(View, String)>> {
-    let place = || "read views";
+pub(crate) fn views(read: &dyn Read) -> Result<Vec<(View, String)>> {
     let sql = "SELECT name, position, module, sql, definition, program, fault FROM __deltamesh_views ORDER BY position";
-    let mut statement = connection.prepare(sql).at(place)?;
-    let mut rows = statement.query([]).at(place)?;
-    let mut views = Vec::new();
-    while let Some(row) = rows.next().at(place)? {
-        let definition: String = row.get(4).at(place)?;
+    let rows = read.rows("read views", sql, &[])?.into_iter().map(|row| {
+        let mut row = Columns::new(row);
         let view = View {
-            name: row.get(0).at(place)?,
-            position: row.get(1).at(place)?,
-            module: row.get(2).at(place)?,
-            sql: row.get(3).at(place)?,
-            definition: stored_json(&definition, "view definition")?,
+            name: row.text(),
+            position: row.integer(),
+            module: row.text(),
+            sql: row.text(),
+            definition: stored_json(&row.text(), "view definition")?,
             program: None,
-            fault: row.get(6).at(place)?,
+            fault: None,
         };
-        views.push((view, row.get(5).at(place)?));
-    }
-    Ok(views)
+        let fingerprint = row.text();
+        Ok((View { fault: row.maybe_text(), ..view }, fingerprint))
+    });
+    rows.collect()
 }
 
 fn stored_json<T: serde::de::DeserializeOwned>(text: &str, what: &str) -> Result<T> {

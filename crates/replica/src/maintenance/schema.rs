@@ -3,17 +3,17 @@
 use std::sync::Arc;
 
 use deltamesh_change::{Column, RelationSchema, SchemaChange};
-use deltamesh_view::mirror_table;
-use rusqlite::params;
+use deltamesh_view::{mirror_table, new_table, old_table};
 
-use super::SqliteReplica;
-use super::delta::Failure;
-use super::mirror::{Mirror, quote};
-use super::state::execute_all;
-use crate::error::{At, Error, ErrorKind, Result};
+use super::Maintainer;
+use super::cell::Cell;
+use super::database::{Database, Object};
+use super::delta::{Failure, is_true};
+use super::mirror::{Mirror, durable, quote};
+use crate::error::{Error, ErrorKind, Result};
 use crate::group::Group;
 
-impl SqliteReplica {
+impl<D: Database> Maintainer<D> {
     /// Follows one schema change; says whether anything differs from before.
     pub(super) fn change_schema(
         &mut self,
@@ -49,8 +49,7 @@ impl SqliteReplica {
                 self.record_schema(source, relation, *dsid, None, "drop")?;
                 self.freeze_readers(&table)?;
                 self.disconnect(&table)?;
-                let sql = format!("DROP TABLE main.{}", quote(&table));
-                self.connection.execute(&sql, []).at(|| table.as_str())?;
+                self.database.define(&table, &[format!("DROP TABLE {}", durable(D::DIALECT, &table))])?;
                 self.follow_schema(&[table], group)?;
                 Ok(true)
             }
@@ -67,9 +66,10 @@ impl SqliteReplica {
             if let Some(other) = self.state.other_case(&group.source, &schema.relation) {
                 return Err(same_name(&group.source, &schema.relation, other).into());
             }
-            let mirror = Mirror::new(&group.source, schema.clone());
-            execute_all(&self.connection, &[mirror.create()], &table)?;
-            execute_all(&self.connection, &mirror.connect(), &table)?;
+            let mirror = Mirror::new(&group.source, schema.clone(), D::DIALECT);
+            check_names(&mirror)?;
+            self.database.define(&table, &[mirror.create()])?;
+            self.database.define(&table, &mirror.connect())?;
             self.state.mirrors.insert(table.clone(), mirror);
             self.record_schema(&group.source, &schema.relation, schema.dsid, Some(schema), "define")?;
             self.follow_schema(&[table], group)?;
@@ -92,19 +92,20 @@ impl SqliteReplica {
         let Some(known) = self.state.mirrors.get(table).map(|mirror| mirror.schema.clone()) else {
             return Ok(());
         };
-        let mirror = Mirror::new(&group.source, schema.clone());
+        let mirror = Mirror::new(&group.source, schema.clone(), D::DIALECT);
+        check_names(&mirror)?;
         if known.columns != schema.columns || known.key != schema.key {
             self.freeze_readers(table)?;
             self.disconnect(table)?;
             let building = building_table(table);
-            self.connection.execute(&mirror.create_named(&building), []).at(|| table)?;
+            self.database.define(table, &[mirror.create_named(&building)])?;
             self.keep_values(group, &known, schema, (table, &building))?;
             let statements = [
-                format!("DROP TABLE main.{}", quote(table)),
-                format!("ALTER TABLE main.{} RENAME TO {}", quote(&building), quote(table)),
+                format!("DROP TABLE {}", durable(D::DIALECT, table)),
+                format!("ALTER TABLE {} RENAME TO {}", durable(D::DIALECT, &building), quote(table)),
             ];
-            execute_all(&self.connection, &statements, table)?;
-            execute_all(&self.connection, &mirror.connect(), table)?;
+            self.database.define(table, &statements)?;
+            self.database.define(table, &mirror.connect())?;
         }
         self.state.mirrors.insert(table.to_owned(), mirror);
         Ok(())
@@ -119,28 +120,37 @@ impl SqliteReplica {
         schema: &RelationSchema,
         (table, building): (&str, &str),
     ) -> Result<()> {
-        let (table, building) = (quote(table), quote(building));
+        let [table, building] = [table, building].map(|table| durable(D::DIALECT, table));
         let former = |column: &Column| known.columns.get(known.column_index(&column.name)?);
         let is_same = |key: &Column| former(key).is_some_and(|former| former.column_type == key.column_type);
         let place = || format!("relation {}.{}", group.source, schema.relation);
         if !schema.key_columns().all(is_same) {
-            let sql = format!("SELECT EXISTS (SELECT 1 FROM main.{table})");
-            let has_rows: bool = self.connection.query_row(&sql, [], |row| row.get(0)).at(place)?;
+            let sql = format!("SELECT EXISTS (SELECT 1 FROM {table})");
+            let has_rows = is_true(&self.database.rows(&place(), &sql, &[])?);
             if has_rows && !group.snapshot {
                 return Err(Error::new(ErrorKind::Gap, place(), "has another key, and its rows are missing"));
             }
             return Ok(());
         }
-        let kept = schema.columns.iter().filter(|column| former(column).is_some());
-        let kept = kept.map(|column| quote(&column.name)).collect::<Vec<_>>().join(", ");
+        let kept = schema.columns.iter().filter_map(|column| {
+            let from = former(column)?.column_type;
+            let name = quote(&column.name);
+            let value = if from == column.column_type {
+                name.clone()
+            } else {
+                self.database.converted(&name, from, column.column_type)?
+            };
+            Some((name, value))
+        });
+        let (kept, values): (Vec<String>, Vec<String>) = kept.unzip();
+        let (kept, values) = (kept.join(", "), values.join(", "));
         let key = schema.key_columns().map(|column| format!("{} IS NOT NULL", quote(&column.name)));
         let key = key.collect::<Vec<_>>().join(" AND ");
         // A former row that the new key cannot tell apart from another is dropped; the source sends what it has.
         let sql = format!(
-            "INSERT OR REPLACE INTO main.{building} ({kept}) SELECT {kept} FROM main.{table} WHERE {key}"
+            "INSERT INTO {building} ({kept}) SELECT {values} FROM {table} WHERE {key} ON CONFLICT DO NOTHING"
         );
-        self.connection.execute(&sql, []).at(place)?;
-        Ok(())
+        self.database.define(&place(), &[sql])
     }
 
     fn rename_mirror(&mut self, former: &str, table: &str) -> Result<()> {
@@ -150,12 +160,13 @@ impl SqliteReplica {
         // In two steps: SQLite takes names that differ in case for the same.
         let between = building_table(table);
         for (former, table) in [(former, between.as_str()), (between.as_str(), table)] {
-            let sql = format!("ALTER TABLE main.{} RENAME TO {}", quote(former), quote(table));
-            self.connection.execute(&sql, []).at(|| former)?;
+            let sql = format!("ALTER TABLE {} RENAME TO {}", durable(D::DIALECT, former), quote(table));
+            self.database.define(former, &[sql])?;
         }
         if let Some(known) = self.state.mirrors.remove(former) {
             let mirror = Mirror { table: table.to_owned(), ..known };
-            execute_all(&self.connection, &mirror.connect(), table)?;
+            check_names(&mirror)?;
+            self.database.define(table, &mirror.connect())?;
             self.state.mirrors.insert(table.to_owned(), mirror);
         }
         Ok(())
@@ -163,22 +174,22 @@ impl SqliteReplica {
 
     /// Turns views that are read from the mirrors into tables of the rows that they have now: what a new schema changes in
     /// them is found by comparison.
-    fn freeze_readers(&self, table: &str) -> Result<()> {
+    pub(super) fn freeze_readers(&self, table: &str) -> Result<()> {
         for name in self.state.dependents(&[table.to_owned()]) {
             let Some(view) = self.state.view(&name) else { continue };
             let storage = &view.definition.storage;
-            if self.object_type(storage)?.as_deref() == Some("view") && self.rename_storage(&name, storage)? {
+            if self.database.object(storage)? == Some(Object::View) && self.rename_storage(&name, storage)? {
                 self.restore_storage(&name, storage)?;
             }
         }
         Ok(())
     }
 
-    /// Removes the TEMP tables of a mirror's images.
+    /// Removes the tables of a mirror's images.
     fn disconnect(&self, table: &str) -> Result<()> {
-        for name in [deltamesh_view::old_table(table), deltamesh_view::new_table(table)] {
-            let sql = format!("DROP TABLE IF EXISTS temp.{}", quote(&name));
-            self.connection.execute(&sql, []).at(|| table)?;
+        for name in [old_table(table), new_table(table)] {
+            let sql = format!("DROP TABLE IF EXISTS {}", D::DIALECT.batch_table(&name));
+            self.database.define(table, &[sql])?;
         }
         Ok(())
     }
@@ -195,11 +206,28 @@ impl SqliteReplica {
         let text = schema.map(serde_json::to_string).transpose().map_err(|error| {
             Error::new(ErrorKind::Decode, place(), "schema cannot be written as JSON").caused_by(error)
         })?;
-        let sql = "INSERT INTO __deltamesh_schema(source, relation, dsid, schema, diff) VALUES (?1, ?2, ?3, ?4, ?5)";
-        let values = params![source, relation, dsid.cast_signed(), text, difference];
-        self.connection.execute(sql, values).at(place)?;
-        Ok(())
+        let sql = "INSERT INTO __deltamesh_schema(id, source, relation, dsid, schema, diff) VALUES
+                   ((SELECT coalesce(max(id), 0) + 1 FROM __deltamesh_schema), $1, $2, $3, $4, $5)";
+        let values = [
+            Cell::Text(source.to_owned()),
+            Cell::Text(relation.to_owned()),
+            Cell::Integer(dsid.cast_signed()),
+            text.map_or(Cell::Null, Cell::Text),
+            Cell::Text(difference.to_owned()),
+        ];
+        self.database.execute(&place(), sql, &values).map(|_| ())
     }
+}
+
+/// PostgreSQL would take the beginning of a long name for the whole.
+fn check_names(mirror: &Mirror) -> Result<()> {
+    let tables = [building_table(&mirror.table), old_table(&mirror.table)];
+    let columns = mirror.schema.columns.iter().map(|column| column.name.clone());
+    let Some(long) = tables.into_iter().chain(columns).find(|name| mirror.dialect.is_too_long(name)) else {
+        return Ok(());
+    };
+    let place = format!("relation {}.{}", mirror.source, mirror.schema.relation);
+    Err(Error::new(ErrorKind::Decode, place, format!("name {long} is too long for the replica")))
 }
 
 /// Name of a mirror while it is rebuilt or renamed.

@@ -2,25 +2,14 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use deltamesh_change::{Column, ColumnType, to_json};
+use deltamesh_change::{Column, ColumnType};
 use deltamesh_view::ViewDefinition;
-use rusqlite::types::{Value as SqlValue, ValueRef};
+use deltamesh_wire::subject::token;
 use serde_json::{Map, Value as Json};
 
-use super::functions::value_of;
+use super::cell::Cell;
 use super::mirror::quote;
 use crate::error::{Error, ErrorKind, Result};
-
-/// The canonical JSON of a stored value of a column of that type.
-pub(crate) fn column_json(value: ValueRef<'_>, column: ColumnType) -> Json {
-    match (value, column) {
-        (ValueRef::Integer(value), ColumnType::Bool) => Json::Bool(value != 0),
-        (ValueRef::Text(text), ColumnType::Json) => {
-            serde_json::from_slice(text).unwrap_or_else(|_| to_json(&value_of(value)))
-        }
-        _ => to_json(&value_of(value)),
-    }
-}
 
 /// Reads the rows of a view: its visible columns first, then the hidden ones of the key.
 pub(crate) struct RowReader<'a> {
@@ -54,39 +43,53 @@ impl<'a> RowReader<'a> {
     }
 
     /// Key and row.
-    pub(crate) fn read(&self, row: &rusqlite::Row<'_>) -> rusqlite::Result<(Vec<Json>, Map<String, Json>)> {
-        let key = self.key.iter().map(|&(index, kind)| Ok(column_json(row.get_ref(index)?, kind)));
-        let key = key.collect::<rusqlite::Result<_>>()?;
+    pub(crate) fn read(&self, row: &[Cell]) -> (Vec<Json>, Map<String, Json>) {
+        let value = |index: usize, kind| row.get(index).map_or(Json::Null, |cell| cell.json(kind));
+        let key = self.key.iter().map(|&(index, kind)| value(index, kind)).collect();
         let columns = self.definition.columns.iter().enumerate();
-        let values = columns.map(|(index, column)| {
-            Ok((column.name.clone(), column_json(row.get_ref(index)?, column.column_type)))
-        });
-        Ok((key, values.collect::<rusqlite::Result<_>>()?))
+        let values = columns.map(|(index, column)| (column.name.clone(), value(index, column.column_type)));
+        (key, values.collect())
+    }
+
+    /// Feed subject of a row.
+    pub(crate) fn subject(&self, row: &[Cell]) -> String {
+        let place = |name: &String| {
+            let visible = self.definition.columns.iter().chain(self.hidden.iter().copied());
+            visible.enumerate().find(|(_, column)| column.name == *name)
+        };
+        let tokens = self.definition.subject.iter().filter_map(place);
+        let tokens =
+            tokens.map(|(index, column)| match row.get(index).map(|cell| cell.json(column.column_type)) {
+                None | Some(Json::Null) => token(""),
+                Some(Json::String(text)) => token(&text),
+                Some(other) => token(&other.to_string()),
+            });
+        let tokens = tokens.collect::<Vec<_>>().join(".");
+        let tokens = if tokens.is_empty() { token("") } else { tokens };
+        format!("feed.{}.{tokens}", self.definition.name)
     }
 }
 
 /// A canonical JSON value as the parameter that equals it in a column of that type.
-pub(crate) fn parameter(json: &Json, column: ColumnType) -> Result<SqlValue> {
+pub(crate) fn parameter(json: &Json, column: ColumnType) -> Result<Cell> {
     let refused = || Error::new(ErrorKind::Denied, "filter", format!("not a value of a {column:?} column"));
     Ok(match (json, column) {
-        (Json::Null, _) => SqlValue::Null,
-        (json, ColumnType::Json) => SqlValue::Text(json.to_string()),
-        (Json::Bool(value), _) => SqlValue::Integer(i64::from(*value)),
-        (Json::Number(number), ColumnType::Text | ColumnType::Decimal) => SqlValue::Text(number.to_string()),
+        (Json::Null, _) => Cell::Null,
+        (json, ColumnType::Json) => Cell::Text(json.to_string()),
+        (Json::Bool(value), _) => Cell::Integer(i64::from(*value)),
+        (Json::Number(number), ColumnType::Text | ColumnType::Decimal) => Cell::Text(number.to_string()),
         (Json::Number(number), _) => match (number.as_i64(), number.as_f64()) {
-            (Some(value), _) => SqlValue::Integer(value),
+            (Some(value), _) => Cell::Integer(value),
             (None, Some(value)) if column == ColumnType::Int && value.fract() == 0.0 => {
-                SqlValue::Integer(value as i64)
+                Cell::Integer(value as i64)
             }
-            (None, Some(value)) => SqlValue::Real(value),
+            (None, Some(value)) => Cell::Real(value),
             (None, None) => return Err(refused()),
         },
-        (Json::String(text), ColumnType::Int) => SqlValue::Integer(text.parse().map_err(|_| refused())?),
-        (Json::String(text), ColumnType::Bytes) => {
-            SqlValue::Blob(STANDARD.decode(text).map_err(|_| refused())?)
-        }
-        (Json::String(text), _) => SqlValue::Text(text.clone()),
-        (Json::Array(_) | Json::Object(_), ColumnType::Any) => SqlValue::Text(json.to_string()),
+        (Json::String(text), ColumnType::Int) => Cell::Integer(text.parse().map_err(|_| refused())?),
+        (Json::String(text), ColumnType::Bytes) => Cell::Blob(STANDARD.decode(text).map_err(|_| refused())?),
+        (Json::String(text), _) => Cell::Text(text.clone()),
+        (Json::Array(_) | Json::Object(_), ColumnType::Any) => Cell::Text(json.to_string()),
         (Json::Array(_) | Json::Object(_), _) => return Err(refused()),
     })
 }

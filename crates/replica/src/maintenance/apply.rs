@@ -1,17 +1,26 @@
 //! Applying groups of a change stream.
 
-use deltamesh_change::{ChangeEvent, Item, Operation, RelationSchema, SchemaChange};
-use deltamesh_view::mirror_table;
-use rusqlite::{named_params, params_from_iter};
+use std::collections::BTreeMap;
 
-use super::SqliteReplica;
-use super::delta::{Failure, Pending, Stamp, cells, flush};
-use super::mirror::{KEY_PAGE, quote};
-use crate::error::{At, Error, ErrorKind, Result};
+use deltamesh_change::{ChangeEvent, Item, Operation, RelationSchema, SchemaChange};
+use deltamesh_view::{Dialect, mirror_table};
+
+use super::Maintainer;
+use super::cell::Cell;
+use super::database::Database;
+use super::delta::{Failure, Key, Pending, Stamp, flush};
+use super::mirror::KEY_PAGE;
+use crate::error::{Error, ErrorKind, Result};
 use crate::group::{Applied, Checkpoint, Group, Items};
 
 /// Netted rows that are flushed at once: bounds memory where a transaction is huge.
 const FLUSH_ROWS: usize = 50_000;
+
+/// A key that a snapshot has.
+struct Seen {
+    table: String,
+    key: Key,
+}
 
 /// Where a group stands against the checkpoint.
 enum Continuity {
@@ -19,7 +28,7 @@ enum Continuity {
     AlreadyApplied,
 }
 
-impl SqliteReplica {
+impl<D: Database> Maintainer<D> {
     /// One attempt at a batch, inside a transaction.
     pub(super) fn apply_groups(&mut self, batch: &[Group]) -> std::result::Result<Applied, Failure> {
         let mut applied = Applied::default();
@@ -139,23 +148,15 @@ impl SqliteReplica {
         pending: &mut Pending,
         applied: &mut Applied,
     ) -> std::result::Result<(), Failure> {
-        let mut behind: Option<Vec<super::cell::Cell>> = None;
+        let mut behind: Option<Key> = None;
         loop {
             let Some(mirror) = self.state.mirrors.get(table) else { return Ok(()) };
-            let width = mirror.schema.key.len();
-            let page = {
-                let sql = mirror.keys_after(behind.is_none());
-                let mut statement = self.connection.prepare_cached(&sql).at(|| table)?;
-                let bound = behind.as_deref().unwrap_or_default();
-                let rows = statement.query_map(params_from_iter(bound), |row| cells(row, width));
-                rows.at(|| table)?.collect::<rusqlite::Result<Vec<_>>>().at(|| table)?
-            };
+            let sql = mirror.keys_after(behind.is_none(), seen);
+            let page = self.database.rows(table, &sql, behind.as_deref().unwrap_or_default())?;
             let complete = page.len() < KEY_PAGE;
             behind = page.last().cloned();
             for key in page {
-                if !self.is_seen(seen, &key)? {
-                    pending.delete(mirror, key);
-                }
+                pending.delete(mirror, key);
             }
             self.flush(pending, group, applied)?;
             if complete {
@@ -164,18 +165,9 @@ impl SqliteReplica {
         }
     }
 
-    fn is_seen(&self, seen: Option<&str>, key: &[super::cell::Cell]) -> Result<bool> {
-        let Some(seen) = seen else { return Ok(false) };
-        let conditions = (1..=key.len()).map(|index| format!("k{index} = ?{index}"));
-        let conditions = conditions.collect::<Vec<_>>().join(" AND ");
-        let sql = format!("SELECT EXISTS (SELECT 1 FROM {seen} WHERE {conditions})");
-        let mut statement = self.connection.prepare_cached(&sql).at(|| "reconcile")?;
-        statement.query_row(params_from_iter(key), |row| row.get(0)).at(|| "reconcile")
-    }
-
     /// Makes the mirrors equal to the source's complete state: its rows are upserts, and what it does not have goes.
     ///
-    /// The keys that it has are noted in a file beside the replica, so that memory stays bounded.
+    /// The keys that it has are noted in tables of their own, so that memory stays bounded.
     fn apply_snapshot(
         &mut self,
         group: &Group,
@@ -183,9 +175,11 @@ impl SqliteReplica {
         applied: &mut Applied,
     ) -> std::result::Result<(), Failure> {
         let mut defined: Vec<String> = Vec::new();
+        let mut seen = Vec::new();
         self.visit(group, &mut |replica, item| match item {
             Item::Schema(change) => {
                 replica.flush(pending, group, applied)?;
+                replica.note_seen(&mut seen)?;
                 if let SchemaChange::Define(schema) = change
                     && let Some(former) = replica.state.other_case(&group.source, &schema.relation)
                     && !defined.contains(&former.table)
@@ -198,22 +192,30 @@ impl SqliteReplica {
                 if let SchemaChange::Define(schema) = change {
                     let table = mirror_table(&group.source, &schema.relation);
                     if !defined.contains(&table) {
-                        replica.create_seen(&table, schema.key.len())?;
+                        replica.create_seen(&table)?;
                         defined.push(table);
                     }
                 }
                 Ok(())
             }
             Item::Row(event) => {
-                replica.note_seen(group, event)?;
+                let table = mirror_table(&group.source, &event.schema.relation);
+                let types = event.schema.key_columns().map(|column| column.column_type);
+                let key = event.key.iter().zip(types);
+                let key = key.map(|(value, kind)| Cell::new(value, kind, D::DIALECT)).collect();
+                seen.push(Seen { table, key });
+                if seen.len() >= KEY_PAGE {
+                    replica.note_seen(&mut seen)?;
+                }
                 replica.take_row(group, event, pending, applied)
             }
         })?;
         self.flush(pending, group, applied)?;
+        self.note_seen(&mut seen)?;
         for table in &defined {
-            self.delete_unless(group, table, Some(&seen_table(table)), pending, applied)?;
-            let sql = format!("DROP TABLE {}", seen_table(table));
-            self.connection.execute(&sql, []).at(|| table.as_str())?;
+            let seen = D::seen_table(table);
+            self.delete_unless(group, table, Some(&seen), pending, applied)?;
+            self.database.define(table, &[format!("DROP TABLE {seen}")])?;
         }
         let dropped = self.state.mirrors.values().filter(|mirror| mirror.source == group.source);
         let dropped = dropped.filter(|mirror| !defined.contains(&mirror.table));
@@ -225,23 +227,33 @@ impl SqliteReplica {
         Ok(())
     }
 
-    fn create_seen(&self, table: &str, width: usize) -> Result<()> {
-        let seen = seen_table(table);
-        let key = (1..=width).map(|index| format!("k{index}")).collect::<Vec<_>>().join(", ");
-        let sql = format!(
-            "DROP TABLE IF EXISTS {seen}; CREATE TABLE {seen} ({key}, PRIMARY KEY ({key})) WITHOUT ROWID;"
-        );
-        self.connection.execute_batch(&sql).at(|| "reconcile")
+    fn create_seen(&self, table: &str) -> Result<()> {
+        let Some(mirror) = self.state.mirrors.get(table) else { return Ok(()) };
+        let seen = D::seen_table(table);
+        let columns = mirror.schema.key_columns().enumerate().map(|(index, column)| {
+            let kind = D::DIALECT.declared_type(column.column_type).filter(|_| D::DIALECT != Dialect::Sqlite);
+            format!("k{} {}", index + 1, kind.unwrap_or_default())
+        });
+        let columns = columns.collect::<Vec<_>>().join(", ");
+        let key =
+            (1..=mirror.schema.key.len()).map(|index| format!("k{index}")).collect::<Vec<_>>().join(", ");
+        let create = D::DIALECT.create_batch_table(&seen, &format!("{columns}, PRIMARY KEY ({key})"));
+        self.database.define("reconcile", &[format!("DROP TABLE IF EXISTS {seen}"), create])
     }
 
-    fn note_seen(&self, group: &Group, event: &ChangeEvent) -> Result<()> {
-        let seen = seen_table(&mirror_table(&group.source, &event.schema.relation));
-        let places = (1..=event.key.len()).map(|index| format!("?{index}")).collect::<Vec<_>>().join(", ");
-        let sql = format!("INSERT OR IGNORE INTO {seen} VALUES ({places})");
-        let types = event.schema.key_columns().map(|column| column.column_type);
-        let key = event.key.iter().zip(types).map(|(value, kind)| super::cell::Cell::new(value, kind));
-        let mut statement = self.connection.prepare_cached(&sql).at(|| "reconcile")?;
-        statement.execute(params_from_iter(key)).at(|| "reconcile")?;
+    /// Notes the keys that a snapshot has.
+    fn note_seen(&self, seen: &mut Vec<Seen>) -> Result<()> {
+        let mut tables: BTreeMap<String, Vec<Key>> = BTreeMap::new();
+        for Seen { table, key } in seen.drain(..) {
+            tables.entry(table).or_default().push(key);
+        }
+        for (table, keys) in tables {
+            let Some(mirror) = self.state.mirrors.get(&table) else { continue };
+            let names: Vec<String> = (1..=mirror.schema.key.len()).map(|index| format!("k{index}")).collect();
+            let types = mirror.schema.key_columns().map(|column| column.column_type);
+            let columns: Vec<_> = names.iter().map(String::as_str).zip(types).collect();
+            self.database.insert(&D::seen_table(&table), &columns, &keys, true)?;
+        }
         Ok(())
     }
 
@@ -256,7 +268,7 @@ impl SqliteReplica {
             return Ok(());
         }
         let stamp = self.stamp(group);
-        let flushed = flush(&self.connection, &self.state, pending, &stamp)?;
+        let flushed = flush(&self.database, &self.state, pending, &stamp)?;
         applied.rows += flushed.rows;
         applied.changes += flushed.changes;
         Ok(())
@@ -271,26 +283,22 @@ impl SqliteReplica {
     }
 
     fn move_checkpoint(&mut self, group: &Group) -> Result<()> {
-        let sql =
-            "INSERT INTO __deltamesh_checkpoint VALUES (:source, :incarnation, :ordinal, :engine_sequence,
-                       :engine_log, :engine_offset, :stream_sequence)
+        let sql = "INSERT INTO __deltamesh_checkpoint VALUES ($1, $2, $3, $4, $5, $6, $7)
                    ON CONFLICT (source) DO UPDATE SET incarnation = excluded.incarnation,
                        ordinal = excluded.ordinal, engine_sequence = excluded.engine_sequence,
                        engine_log = excluded.engine_log, engine_offset = excluded.engine_offset,
                        stream_sequence = excluded.stream_sequence";
         let position = &group.position;
-        let place = || "move checkpoint";
-        let mut statement = self.connection.prepare_cached(sql).at(place)?;
-        let parameters = named_params! {
-            ":source": group.source,
-            ":incarnation": position.incarnation,
-            ":ordinal": position.ordinal.cast_signed(),
-            ":engine_sequence": position.engine.sequence.cast_signed(),
-            ":engine_log": position.engine.log.cast_signed(),
-            ":engine_offset": position.engine.offset.cast_signed(),
-            ":stream_sequence": group.stream_sequence.cast_signed(),
-        };
-        statement.execute(parameters).at(place)?;
+        let numbers = [
+            position.ordinal,
+            position.engine.sequence,
+            position.engine.log,
+            position.engine.offset,
+            group.stream_sequence,
+        ];
+        let texts = [&group.source, &position.incarnation].map(|text| Cell::Text(text.clone()));
+        let numbers = numbers.map(|number| Cell::Integer(number.cast_signed()));
+        self.database.execute("move checkpoint", sql, &[texts.as_slice(), &numbers].concat())?;
         let checkpoint = Checkpoint {
             source: group.source.clone(),
             position: position.clone(),
@@ -299,9 +307,4 @@ impl SqliteReplica {
         self.state.checkpoints.insert(group.source.clone(), checkpoint);
         Ok(())
     }
-}
-
-/// Table of the keys that a snapshot has, in the file of the reconcile.
-fn seen_table(table: &str) -> String {
-    format!("spool.{}", quote(table))
 }

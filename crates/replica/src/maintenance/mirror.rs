@@ -10,6 +10,22 @@ pub(crate) fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
+/// Qualified name of a table that lasts.
+pub(crate) fn durable(dialect: Dialect, name: &str) -> String {
+    match dialect {
+        Dialect::Sqlite => format!("main.{}", quote(name)),
+        Dialect::Postgres => quote(name),
+    }
+}
+
+/// A parameter for a value of a column of that type.
+pub(crate) fn place(dialect: Dialect, number: usize, column: ColumnType) -> String {
+    match (dialect, column) {
+        (Dialect::Postgres, ColumnType::Json | ColumnType::Any) => format!("CAST(${number} AS jsonb)"),
+        _ => format!("${number}"),
+    }
+}
+
 /// A mirrored relation and the SQL text that its maintenance needs.
 #[derive(Debug, Clone)]
 pub(crate) struct Mirror {
@@ -17,11 +33,13 @@ pub(crate) struct Mirror {
     pub(crate) schema: Arc<RelationSchema>,
     /// Name of the durable table, unquoted.
     pub(crate) table: String,
+    pub(crate) dialect: Dialect,
 }
 
 impl Mirror {
-    pub(crate) fn new(source: &str, schema: Arc<RelationSchema>) -> Self {
-        Self { source: source.to_owned(), table: mirror_table(source, &schema.relation), schema }
+    pub(crate) fn new(source: &str, schema: Arc<RelationSchema>, dialect: Dialect) -> Self {
+        let table = mirror_table(source, &schema.relation);
+        Self { source: source.to_owned(), table, schema, dialect }
     }
 
     fn is_rowid_key(&self) -> bool {
@@ -29,80 +47,86 @@ impl Mirror {
         single && self.schema.key_columns().all(|column| column.column_type == ColumnType::Int)
     }
 
-    fn columns(&self) -> String {
+    pub(crate) fn columns(&self) -> String {
         let columns = self.schema.columns.iter().map(|column| quote(&column.name));
         columns.collect::<Vec<_>>().join(", ")
     }
 
-    fn key(&self, prefix: &str) -> String {
+    pub(crate) fn key(&self, prefix: &str) -> String {
         let columns = self.schema.key_columns().map(|column| format!("{prefix}{}", quote(&column.name)));
         columns.collect::<Vec<_>>().join(", ")
     }
 
-    /// `CREATE TABLE` of the mirror under the given (already quoted) name. An all-integer key is the rowid.
-    fn create_as(&self, verb: &str, name: &str) -> String {
+    /// Columns and key; in SQLite a single integer key is the rowid.
+    fn declarations(&self) -> String {
         let column = |column: &deltamesh_change::Column| {
-            let kind = Dialect::Sqlite.declared_type(column.column_type);
+            let kind = self.dialect.declared_type(column.column_type);
             let kind = kind.map(|kind| format!(" {kind}")).unwrap_or_default();
             format!("{}{kind}", quote(&column.name))
         };
         let columns = self.schema.columns.iter().map(column).collect::<Vec<_>>().join(", ");
-        let tail = if self.is_rowid_key() { "" } else { " WITHOUT ROWID" };
-        format!("CREATE {verb} {name} ({columns}, PRIMARY KEY ({})){tail}", self.key(""))
+        format!("{columns}, PRIMARY KEY ({})", self.key(""))
+    }
+
+    fn tail(&self) -> &'static str {
+        if self.is_rowid_key() || self.dialect == Dialect::Postgres { "" } else { " WITHOUT ROWID" }
     }
 
     pub(crate) fn create(&self) -> String {
-        self.create_as("TABLE", &format!("main.{}", quote(&self.table)))
+        self.create_named(&self.table)
     }
 
     /// The mirror under another name, while it is rebuilt.
     pub(crate) fn create_named(&self, name: &str) -> String {
-        self.create_as("TABLE", &format!("main.{}", quote(name)))
+        let table = durable(self.dialect, name);
+        format!("CREATE TABLE {table} ({}){}", self.declarations(), self.tail())
     }
 
-    /// The TEMP tables of before and after images.
+    /// The tables of before and after images.
     pub(crate) fn connect(&self) -> [String; 2] {
-        [self.old(), self.new_images()]
-            .map(|name| self.create_as("TEMP TABLE IF NOT EXISTS", name.trim_start_matches("temp.")))
+        let create =
+            |table: String| self.dialect.create_batch_table(&table, &self.declarations()) + self.tail();
+        [self.old(), self.new_images()].map(create)
     }
 
-    /// Qualified name of the TEMP table of before images.
+    /// Qualified name of the table of before images.
     pub(crate) fn old(&self) -> String {
-        format!("temp.{}", quote(&old_table(&self.table)))
+        self.dialect.batch_table(&old_table(&self.table))
     }
 
-    /// Qualified name of the TEMP table of after images.
+    /// Qualified name of the table of after images.
     pub(crate) fn new_images(&self) -> String {
-        format!("temp.{}", quote(&new_table(&self.table)))
+        self.dialect.batch_table(&new_table(&self.table))
     }
 
-    fn table_name(&self) -> String {
-        format!("main.{}", quote(&self.table))
+    /// Qualified name of the durable table.
+    pub(crate) fn table_name(&self) -> String {
+        durable(self.dialect, &self.table)
     }
 
-    /// The row of one key; binds the key in key order.
-    pub(crate) fn select_by_key(&self) -> String {
-        let conditions = self.schema.key_columns().enumerate();
-        let conditions =
-            conditions.map(|(index, column)| format!("{} = ?{}", quote(&column.name), index + 1));
-        let conditions = conditions.collect::<Vec<_>>().join(" AND ");
-        format!("SELECT {} FROM {} WHERE {conditions}", self.columns(), self.table_name())
-    }
-
-    /// Adds one image; binds all columns.
-    pub(crate) fn insert_image(&self, qualified: &str) -> String {
-        let places = (1..=self.schema.columns.len()).map(|index| format!("?{index}"));
-        format!("INSERT OR REPLACE INTO {qualified} VALUES ({})", places.collect::<Vec<_>>().join(", "))
+    /// Names and types of the columns.
+    pub(crate) fn typed_columns(&self) -> Vec<(&str, ColumnType)> {
+        self.schema.columns.iter().map(|column| (column.name.as_str(), column.column_type)).collect()
     }
 
     /// Removes the rows that have a before image and no after image.
     pub(crate) fn apply_deletes(&self) -> String {
         let (table, old, new) = (self.table_name(), self.old(), self.new_images());
-        let same = self.schema.key_columns().map(|column| {
-            let name = quote(&column.name);
-            format!("n.{name} = o.{name}")
-        });
-        let same = same.collect::<Vec<_>>().join(" AND ");
+        let same_as = |alias: &str| {
+            let same = self.schema.key_columns().map(|column| {
+                let name = quote(&column.name);
+                format!("{alias}.{name} = o.{name}")
+            });
+            same.collect::<Vec<_>>().join(" AND ")
+        };
+        let same = same_as("n");
+        if self.dialect == Dialect::Postgres {
+            return format!(
+                "DELETE FROM {table} AS m USING {old} AS o WHERE {} \
+                 AND NOT EXISTS (SELECT 1 FROM {new} AS n WHERE {same})",
+                same_as("m")
+            );
+        }
         let key = self.key("");
         let wanted = self.key("o.");
         format!(
@@ -134,13 +158,30 @@ impl Mirror {
         [self.old(), self.new_images()].map(|name| format!("DELETE FROM {name}"))
     }
 
-    /// A page of keys in key order, behind the bound key; the first page has nothing bound.
-    pub(crate) fn keys_after(&self, first: bool) -> String {
-        let places =
-            (1..=self.schema.key.len()).map(|index| format!("?{index}")).collect::<Vec<_>>().join(", ");
-        let key = self.key("");
-        let behind = if first { String::new() } else { format!(" WHERE ({key}) > ({places})") };
-        format!("SELECT {key} FROM {}{behind} ORDER BY {key} LIMIT {KEY_PAGE}", self.table_name())
+    /// A page of keys in key order, behind the bound key (the first page has nothing bound), that a table of keys seen does
+    /// not have.
+    pub(crate) fn keys_after(&self, first: bool, seen: Option<&str>) -> String {
+        let places = self.schema.key_columns().enumerate();
+        let places = places
+            .map(|(index, column)| place(self.dialect, index + 1, column.column_type))
+            .collect::<Vec<_>>();
+        let key = self.key("m.");
+        let mut conditions = Vec::new();
+        if !first {
+            conditions.push(format!("({key}) > ({})", places.join(", ")));
+        }
+        if let Some(seen) = seen {
+            let same = self.schema.key_columns().enumerate();
+            let same = same.map(|(index, column)| format!("s.k{} = m.{}", index + 1, quote(&column.name)));
+            let same = same.collect::<Vec<_>>().join(" AND ");
+            conditions.push(format!("NOT EXISTS (SELECT 1 FROM {seen} AS s WHERE {same})"));
+        }
+        let filter = if conditions.is_empty() {
+            String::new()
+        } else {
+            format!(" WHERE {}", conditions.join(" AND "))
+        };
+        format!("SELECT {key} FROM {} AS m{filter} ORDER BY {key} LIMIT {KEY_PAGE}", self.table_name())
     }
 }
 
@@ -169,22 +210,21 @@ mod tests {
                 ],
                 key: vec![0, 1],
             }),
+            Dialect::Sqlite,
         );
         let statements = [
             mirror.create(),
             mirror.connect()[0].clone(),
-            mirror.select_by_key(),
             mirror.apply_deletes(),
             mirror.apply_upserts(),
-            mirror.keys_after(false),
+            mirror.keys_after(false, None),
         ];
         expect![[r#"
             CREATE TABLE main."app__user chat" ("chat" INTEGER, "a.b" TEXT, "seen" BOOLEAN, "x", PRIMARY KEY ("chat", "a.b")) WITHOUT ROWID
-            CREATE TEMP TABLE IF NOT EXISTS "old__app__user chat" ("chat" INTEGER, "a.b" TEXT, "seen" BOOLEAN, "x", PRIMARY KEY ("chat", "a.b")) WITHOUT ROWID
-            SELECT "chat", "a.b", "seen", "x" FROM main."app__user chat" WHERE "chat" = ?1 AND "a.b" = ?2
+            CREATE TABLE IF NOT EXISTS temp."old__app__user chat" ("chat" INTEGER, "a.b" TEXT, "seen" BOOLEAN, "x", PRIMARY KEY ("chat", "a.b")) WITHOUT ROWID
             DELETE FROM main."app__user chat" WHERE ("chat", "a.b") IN (SELECT o."chat", o."a.b" FROM temp."old__app__user chat" o WHERE NOT EXISTS (SELECT 1 FROM temp."new__app__user chat" n WHERE n."chat" = o."chat" AND n."a.b" = o."a.b"))
             INSERT INTO main."app__user chat" SELECT * FROM temp."new__app__user chat" WHERE true ON CONFLICT ("chat", "a.b") DO UPDATE SET "seen" = excluded."seen", "x" = excluded."x"
-            SELECT "chat", "a.b" FROM main."app__user chat" WHERE ("chat", "a.b") > (?1, ?2) ORDER BY "chat", "a.b" LIMIT 10000"#]]
+            SELECT m."chat", m."a.b" FROM main."app__user chat" AS m WHERE (m."chat", m."a.b") > ($1, $2) ORDER BY m."chat", m."a.b" LIMIT 10000"#]]
         .assert_eq(&statements.join("\n"));
     }
 }

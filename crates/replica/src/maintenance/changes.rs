@@ -1,0 +1,215 @@
+//! The change log of the views: what is published, what is kept.
+
+use deltamesh_change::ColumnType;
+use deltamesh_view::ViewDefinition;
+use serde_json::{Map, Value as Json};
+
+use super::Maintainer;
+use super::cell::Cell;
+use super::database::{Database, Read};
+use super::delta::Stamp;
+use super::mirror::durable;
+use super::rows::RowReader;
+use super::state::{Columns, last_sequence};
+use crate::error::{Error, ErrorKind, Result};
+use crate::group::OutboxRow;
+
+/// Rows that are trimmed at once: the transaction that does it stays short.
+const TRIM_ROWS: u64 = 2_000;
+
+const COLUMNS: &str = "seq, view, op, key, row, before, subject, position, dsid, tx_end, captured_us";
+
+/// How much of the change log is kept behind the published position.
+#[derive(Debug, Clone, Copy)]
+pub struct Retention {
+    /// Newest changes that are kept.
+    pub changes: u64,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { changes: 1_000_000 }
+    }
+}
+
+/// Changes behind `sequence`, oldest first; of one view, or of all.
+pub(crate) fn changes_after(
+    read: &dyn Read,
+    sequence: u64,
+    view: Option<&str>,
+    limit: usize,
+) -> Result<Vec<OutboxRow>> {
+    let filter = if view.is_some() { "view = $2" } else { "view <> ''" };
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let sql = format!(
+        "SELECT {COLUMNS} FROM __deltamesh_changes WHERE seq > $1 AND {filter} ORDER BY seq LIMIT {limit}"
+    );
+    let mut parameters = vec![Cell::Integer(sequence.cast_signed())];
+    parameters.extend(view.map(|view| Cell::Text(view.to_owned())));
+    Ok(read.rows("read changes", &sql, &parameters)?.into_iter().map(outbox_row).collect())
+}
+
+fn outbox_row(row: Vec<Cell>) -> OutboxRow {
+    let mut row = Columns::new(row);
+    OutboxRow {
+        sequence: row.unsigned(),
+        view: row.text(),
+        operation: row.text(),
+        key: row.text(),
+        row: row.text(),
+        before: row.maybe_text(),
+        subject: row.text(),
+        position: row.text(),
+        dsid: row.unsigned(),
+        transaction_end: row.integer() != 0,
+        captured_us: row.integer(),
+    }
+}
+
+/// The oldest change that is still there; behind the newest where there is none. A cursor `c` can be resumed while
+/// `c + 1` is not below it.
+pub(crate) fn retained_from(read: &dyn Read) -> Result<u64> {
+    let sql = "SELECT seq, view FROM __deltamesh_changes ORDER BY seq LIMIT 1";
+    let Some(row) = read.rows("read changes", sql, &[])?.pop() else { return Ok(1) };
+    let mut row = Columns::new(row);
+    let sequence = row.unsigned();
+    Ok(sequence + u64::from(row.text().is_empty()))
+}
+
+/// One change of a view, with key, row and former values in canonical JSON.
+pub(crate) struct Change {
+    pub(crate) operation: &'static str,
+    pub(crate) key: Vec<Json>,
+    pub(crate) row: Map<String, Json>,
+    /// Former values of the columns that differ.
+    pub(crate) before: Option<Map<String, Json>>,
+    pub(crate) subject: String,
+}
+
+/// Appends changes of a view to the change log; gives their number.
+pub(crate) fn append<D: Database>(
+    database: &D,
+    view: &str,
+    changes: Vec<Change>,
+    stamp: &Stamp,
+) -> Result<u64> {
+    use ColumnType::{Int, Text};
+    let columns = [
+        ("view", Text),
+        ("op", Text),
+        ("key", Text),
+        ("row", Text),
+        ("before", Text),
+        ("subject", Text),
+        ("position", Text),
+        ("dsid", Int),
+        ("captured_us", Int),
+    ];
+    let text = |text: &str| Cell::Text(text.to_owned());
+    let rows = changes.into_iter().map(|change| {
+        let before = change.before.map(|before| Cell::Text(Json::Object(before).to_string()));
+        vec![
+            text(view),
+            text(change.operation),
+            Cell::Text(Json::Array(change.key).to_string()),
+            Cell::Text(Json::Object(change.row).to_string()),
+            before.unwrap_or(Cell::Null),
+            Cell::Text(change.subject),
+            text(&stamp.position),
+            Cell::Integer(stamp.dsid.cast_signed()),
+            Cell::Integer(stamp.captured_us),
+        ]
+    });
+    let rows: Vec<Vec<Cell>> = rows.collect();
+    database.append(&columns, &rows)?;
+    Ok(rows.len() as u64)
+}
+
+impl<D: Database> Maintainer<D> {
+    /// Marks the end of the transaction, stores the published position, trims a little.
+    pub(super) fn finish_changes(&mut self, before: u64) -> Result<()> {
+        let last = last_sequence(&self.database)?;
+        if last > before {
+            let sql = "UPDATE __deltamesh_changes SET tx_end = 1 WHERE seq = $1";
+            self.database.execute("finish changes", sql, &[Cell::Integer(last.cast_signed())])?;
+        }
+        self.state.last_sequence = last;
+        self.store_published()?;
+        self.trim()
+    }
+
+    fn store_published(&mut self) -> Result<()> {
+        if self.published == self.state.published {
+            return Ok(());
+        }
+        let sql = D::STORE_PUBLISHED;
+        let published = Cell::Integer(self.published.cast_signed());
+        self.database.execute("store published position", sql, &[published])?;
+        self.state.published = self.published;
+        Ok(())
+    }
+
+    /// Removes the oldest changes that are published and beyond retention. The newest one always stays: it carries the
+    /// numbering on.
+    fn trim(&mut self) -> Result<()> {
+        let keep = self.retention.changes.max(1);
+        let boundary = self.state.published.min(self.state.last_sequence.saturating_sub(keep));
+        if boundary < self.retained_from {
+            return Ok(());
+        }
+        let until = boundary.min(self.retained_from.saturating_add(TRIM_ROWS));
+        let sql = "DELETE FROM __deltamesh_changes WHERE seq <= $1 AND seq < $2";
+        let bounds = [until, self.state.last_sequence].map(|bound| Cell::Integer(bound.cast_signed()));
+        self.database.execute("trim changes", sql, &bounds)?;
+        self.retained_from = until + 1;
+        Ok(())
+    }
+
+    /// See [`crate::Replica::continue_after`].
+    pub(super) fn renumber(&mut self, sequence: u64) -> Result<()> {
+        let place = || "renumber changes";
+        if sequence < self.published {
+            let reason = format!("published up to {}, asked to continue after {sequence}", self.published);
+            return Err(Error::new(ErrorKind::Conflict, place(), reason));
+        }
+        let published = self.published.cast_signed();
+        let shift = sequence.cast_signed() - published;
+        // By way of negative numbers: shifted rows must not meet rows that are still to be shifted.
+        let steps = [
+            format!("DELETE FROM __deltamesh_changes WHERE seq <= {published}"),
+            format!("UPDATE __deltamesh_changes SET seq = -(seq + {shift})"),
+            "UPDATE __deltamesh_changes SET seq = -seq".to_owned(),
+            format!(
+                "INSERT INTO __deltamesh_changes(seq, view, op, key) VALUES ({}, '', 'start', '[]')",
+                sequence.cast_signed()
+            ),
+            format!(
+                "UPDATE __deltamesh_meta SET value = {} WHERE name = 'published'",
+                sequence.cast_signed()
+            ),
+            format!("UPDATE __deltamesh_meta SET value = {} WHERE name = 'incarnation'", D::FRESH),
+        ];
+        self.database.define(place(), &steps)?;
+        self.published = sequence;
+        self.state.published = sequence;
+        self.state.last_sequence = last_sequence(&self.database)?;
+        self.retained_from = sequence + 1;
+        Ok(())
+    }
+
+    /// Records every row of a view that has no program any more as deleted.
+    pub(super) fn record_deletes(&self, definition: &ViewDefinition, stamp: &Stamp) -> Result<()> {
+        let name = definition.name.as_str();
+        if self.database.object(&definition.storage)?.is_none() {
+            return Ok(());
+        }
+        let reader = RowReader::new(definition);
+        let sql = format!("SELECT {} FROM {}", reader.columns(), durable(D::DIALECT, &definition.storage));
+        let rows = self.database.rows(name, &sql, &[])?;
+        let changes = rows.iter().map(|cells| {
+            let (key, row) = reader.read(cells);
+            Change { operation: "delete", key, row, before: None, subject: reader.subject(cells) }
+        });
+        append(&self.database, name, changes.collect(), stamp).map(|_| ())
+    }
+}

@@ -1,0 +1,86 @@
+//! What maintenance needs of a SQL database.
+//!
+//! Statements that every database understands are written once, in this folder, with parameters `$1, $2, …`. What has to be
+//! said otherwise (catalogs, image tables, the spelling of changes) is a method here.
+
+use deltamesh_change::ColumnType;
+use deltamesh_view::{Dialect, Program, ViewDefinition};
+
+use super::cell::Cell;
+use super::delta::{Key, Stamp};
+use super::mirror::Mirror;
+use crate::error::Result;
+
+/// A connection that reads.
+pub(crate) trait Read {
+    /// Rows of a query, all of them: for results that are known to be small.
+    fn rows(&self, place: &str, sql: &str, parameters: &[Cell]) -> Result<Vec<Vec<Cell>>>;
+}
+
+/// What a name stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Object {
+    Table,
+    View,
+}
+
+/// The one connection that writes.
+pub(crate) trait Database: Read + Send + 'static {
+    /// How its SQL is spelled.
+    const DIALECT: Dialect;
+    /// An expression for a text that nobody had before: the name of a life of the change log.
+    const FRESH: &str;
+
+    /// Stores the bound number as the published position.
+    const STORE_PUBLISHED: &str;
+
+    /// Begins a transaction that no other writer's can overlap.
+    fn begin(&self) -> Result<()>;
+
+    fn commit(&self) -> Result<()>;
+
+    /// Ends the transaction, if one is open, without effect.
+    fn rollback(&self) -> Result<()>;
+
+    /// Runs a statement that is run again and again; gives the number of rows that it changed.
+    fn execute(&self, place: &str, sql: &str, parameters: &[Cell]) -> Result<u64>;
+
+    /// Runs statements that are run once, in order.
+    fn define(&self, place: &str, statements: &[String]) -> Result<()>;
+
+    /// Adds rows to a table whose quoted name is given; with `once`, those whose key it has are left out.
+    fn insert(
+        &self,
+        table: &str,
+        columns: &[(&str, ColumnType)],
+        rows: &[Vec<Cell>],
+        once: bool,
+    ) -> Result<()>;
+
+    /// Name of the table in which a reconcile notes the keys that a snapshot has. Its content never outlives a transaction.
+    fn seen_table(mirror: &str) -> String;
+
+    /// The rows of a mirror that have these keys, in the order of the keys.
+    fn images(&self, mirror: &Mirror, keys: &[&Key]) -> Result<Vec<Option<Vec<Cell>>>>;
+
+    /// Appends a view's changes to the change log; gives their number.
+    fn record(&self, program: &Program, stamp: &Stamp) -> Result<u64>;
+
+    /// Adds rows to the change log, numbered behind the last one.
+    fn append(&self, columns: &[(&str, ColumnType)], rows: &[Vec<Cell>]) -> Result<()>;
+
+    /// What a name stands for in the replica.
+    fn object(&self, name: &str) -> Result<Option<Object>>;
+
+    /// Names of the indexes that were made on a table, besides that of its key.
+    fn indexes(&self, table: &str) -> Result<Vec<String>>;
+
+    /// Columns whose order an index of a view's table serves and that are never NULL; none where there are none.
+    fn order(&self, definition: &ViewDefinition) -> Result<Option<Vec<(String, ColumnType)>>>;
+
+    /// A former column's values as those of a column of another type; none where they cannot be kept.
+    fn converted(&self, column: &str, from: ColumnType, to: ColumnType) -> Option<String>;
+
+    /// Housekeeping for idle times.
+    fn rest(&self) -> Result<()>;
+}

@@ -1,0 +1,115 @@
+//! What becoming, replaced and dropped views add to the change log.
+
+use deltamesh_change::ColumnType;
+use deltamesh_view::{Program, Stored, ViewDefinition, new_table, old_table};
+
+use super::Maintainer;
+use super::cell::Cell;
+use super::database::{Database, Object};
+use super::delta::Stamp;
+use super::mirror::{durable, place, quote};
+use super::views::former_table;
+use crate::error::Result;
+
+/// Rows of a view that are recorded at once.
+const SLICE_ROWS: usize = 10_000;
+
+impl<D: Database> Maintainer<D> {
+    /// Records what differs between the filled view and the rows set aside; everything, where there are none.
+    pub(super) fn record_difference(
+        &self,
+        name: &str,
+        program: &Program,
+        compare: bool,
+        stamp: &Stamp,
+    ) -> Result<()> {
+        if !compare {
+            return self.record_all(program, &new_table(name), stamp);
+        }
+        let storage = durable(D::DIALECT, &program.definition.storage);
+        let former = durable(D::DIALECT, &former_table(name));
+        let columns = self.image_columns(&program.definition)?;
+        let difference = [(old_table(name), &former, &storage), (new_table(name), &storage, &former)];
+        let statements = difference.map(|(images, from, without)| {
+            let images = D::DIALECT.batch_table(&images);
+            format!(
+                "INSERT INTO {images} ({columns}) SELECT {columns} FROM {from} EXCEPT SELECT {columns} FROM {without}"
+            )
+        });
+        self.database.define(name, &statements)?;
+        self.database.record(program, stamp)?;
+        self.database.define(name, &program.clear)
+    }
+
+    /// Records all rows of a view as deletes (`images` is its table of before images) or inserts (of after images), a slice
+    /// of the table at a time: images may be in memory.
+    pub(super) fn record_all(&self, program: &Program, images: &str, stamp: &Stamp) -> Result<()> {
+        let name = program.definition.name.as_str();
+        let storage = program.definition.storage.as_str();
+        let columns = self.image_columns(&program.definition)?;
+        let mut insert = format!(
+            "INSERT INTO {} ({columns}) SELECT {columns} FROM {}",
+            D::DIALECT.batch_table(images),
+            durable(D::DIALECT, storage)
+        );
+        let Some(order) = self.database.order(&program.definition)? else {
+            self.database.define(name, &[insert])?;
+            self.database.record(program, stamp)?;
+            return self.database.define(name, &program.clear);
+        };
+        let columns = names(&order);
+        insert.push_str(&format!(" WHERE ({columns}) <= ({})", places::<D>(&order, 1)));
+        let all = insert.clone();
+        insert.push_str(&format!(" AND ({columns}) > ({})", places::<D>(&order, order.len() + 1)));
+        let mut behind: Option<Vec<Cell>> = None;
+        while let Some(end) = self.slice_end(storage, &order, behind.as_deref())? {
+            match &behind {
+                Some(behind) => self.database.execute(name, &insert, &[end.as_slice(), behind].concat())?,
+                None => self.database.execute(name, &all, &end)?,
+            };
+            self.database.record(program, stamp)?;
+            self.database.define(name, &program.clear)?;
+            behind = Some(end);
+        }
+        Ok(())
+    }
+
+    /// The last row, in the order of an index, of the slice behind a row.
+    fn slice_end(
+        &self,
+        storage: &str,
+        order: &[(String, ColumnType)],
+        behind: Option<&[Cell]>,
+    ) -> Result<Option<Vec<Cell>>> {
+        let columns = names(order);
+        let downwards = order.iter().map(|(name, _)| format!("{name} DESC")).collect::<Vec<_>>().join(", ");
+        let condition = match behind {
+            Some(_) => format!(" WHERE ({columns}) > ({})", places::<D>(order, 1)),
+            None => String::new(),
+        };
+        let sql = format!(
+            "SELECT {columns} FROM (SELECT {columns} FROM {}{condition} ORDER BY {columns} LIMIT {SLICE_ROWS}) AS slice
+             ORDER BY {downwards} LIMIT 1",
+            durable(D::DIALECT, storage)
+        );
+        Ok(self.database.rows(storage, &sql, behind.unwrap_or_default())?.pop())
+    }
+
+    /// Columns of a view's images that its rows have too; those that are read from the mirrors have no hidden ones.
+    fn image_columns(&self, definition: &ViewDefinition) -> Result<String> {
+        let is_view = self.database.object(&definition.storage)? == Some(Object::View);
+        let is_read = is_view || definition.options.stored == Stored::Never;
+        let hidden = definition.hidden.iter().map(|hidden| &hidden.column).filter(|_| !is_read);
+        let columns = definition.columns.iter().chain(hidden).map(|column| quote(&column.name));
+        Ok(columns.collect::<Vec<_>>().join(", "))
+    }
+}
+
+fn names(order: &[(String, ColumnType)]) -> String {
+    order.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+fn places<D: Database>(order: &[(String, ColumnType)], first: usize) -> String {
+    let places = order.iter().zip(first..).map(|((_, kind), number)| place(D::DIALECT, number, *kind));
+    places.collect::<Vec<_>>().join(", ")
+}

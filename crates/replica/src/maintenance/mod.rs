@@ -1,0 +1,240 @@
+//! A replica's writer: one SQL transaction applies groups to mirrors, views, change log and checkpoints.
+//!
+//! [`database::Database`] is what it needs of the database; everything else is here once. The life of a change: `apply.rs` nets
+//! the rows of the groups, `delta.rs` finds before images and runs the programs, `changes.rs` closes the transaction's changes.
+
+#![allow(
+    private_bounds,
+    reason = "a replica is chosen by opening it; what it asks of the database is inside"
+)]
+
+mod apply;
+pub(crate) mod cell;
+pub(crate) mod changes;
+pub(crate) mod database;
+pub(crate) mod delta;
+mod difference;
+pub(crate) mod mirror;
+pub(crate) mod rows;
+mod schema;
+pub(crate) mod state;
+mod views;
+
+use std::collections::HashSet;
+
+use deltamesh_view::parse_statements;
+
+pub use changes::Retention;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::group::{Applied, Checkpoint, Fault, Group, OutboxRow, Relation};
+use crate::replica::{Replica, ViewState};
+use database::Database;
+use delta::Failure;
+use state::State;
+
+/// The writer of a replica in some database.
+#[derive(Debug)]
+pub struct Maintainer<D> {
+    pub(crate) database: D,
+    pub(crate) state: State,
+    /// The state does not match the database: a transaction failed and the state could not be read again yet.
+    stale: bool,
+    /// Views that failed during the current call and are not tried again in it.
+    refused: HashSet<String>,
+    retention: Retention,
+    /// Every change up to here is in the feed stream; stored with the next transaction.
+    published: u64,
+    retained_from: u64,
+}
+
+impl<D: Database> Maintainer<D> {
+    /// Reads what the database holds; its own tables are there.
+    pub(crate) fn load(database: D, retention: Retention) -> Result<Self> {
+        let (state, outdated) = State::load(&database)?;
+        let mut replica = Self {
+            published: state.published,
+            retained_from: changes::retained_from(&database)?,
+            database,
+            state,
+            stale: false,
+            refused: HashSet::new(),
+            retention,
+        };
+        if !outdated.is_empty() {
+            replica.with_faults(|replica| replica.rebuild_faulted(&outdated))?;
+        }
+        Ok(replica)
+    }
+
+    /// Runs `work` in one transaction. After a failure nothing has happened, in the file and in memory.
+    fn transact<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> std::result::Result<T, Failure>,
+    ) -> std::result::Result<T, Failure> {
+        if self.stale {
+            self.reload()?;
+        }
+        let before = self.state.last_sequence;
+        self.database.begin()?;
+        let result = work(self).and_then(|value| {
+            self.finish_changes(before)?;
+            self.database.commit()?;
+            Ok(value)
+        });
+        if let Err(Failure::View(_, error) | Failure::Other(error)) = &result {
+            self.stale = true;
+            let retryable = error.kind().is_retryable();
+            let reloaded = self.database.rollback().and_then(|()| self.reload());
+            // Where the connection is lost, the next transaction reads the state again.
+            if !retryable {
+                reloaded?;
+            }
+        }
+        result
+    }
+
+    fn reload(&mut self) -> Result<()> {
+        let (state, outdated) = State::load(&self.database)?;
+        debug_assert!(outdated.is_empty(), "a program changed while it ran");
+        self.state = state;
+        self.retained_from = changes::retained_from(&self.database)?;
+        self.stale = false;
+        Ok(())
+    }
+
+    /// Runs `work` in one transaction; a view that fails in it is faulted and the work is done again without the view.
+    fn with_faults<T>(
+        &mut self,
+        work: impl Fn(&mut Self) -> std::result::Result<T, Failure>,
+    ) -> Result<(T, Vec<Fault>)> {
+        self.refused.clear();
+        let mut faults = Vec::new();
+        loop {
+            match self.transact(&work) {
+                Ok(value) => {
+                    self.refused.clear();
+                    return Ok((value, faults));
+                }
+                Err(Failure::View(view, error)) if self.refused.insert(view.clone()) => {
+                    let reason = error.reason().to_owned();
+                    self.transact(|replica| Ok(replica.set_fault(&view, &reason)?)).map_err(plain)?;
+                    faults.push(Fault { view, reason });
+                }
+                Err(failure) => return Err(plain(failure)),
+            }
+        }
+    }
+}
+
+/// A failure outside of applying: the view's error is the caller's.
+fn plain(failure: Failure) -> Error {
+    match failure {
+        Failure::View(_, error) | Failure::Other(error) => error,
+    }
+}
+
+impl<D: Database> Replica for Maintainer<D> {
+    fn incarnation(&self) -> Result<String> {
+        state::incarnation(&self.database)
+    }
+
+    fn checkpoints(&self) -> Vec<Checkpoint> {
+        self.state.checkpoints.values().cloned().collect()
+    }
+
+    fn relations(&self) -> Vec<Relation> {
+        let mirrors = self.state.mirrors.values();
+        mirrors
+            .map(|mirror| Relation { source: mirror.source.clone(), schema: mirror.schema.clone() })
+            .collect()
+    }
+
+    fn apply(&mut self, batch: &[Group]) -> Result<Applied> {
+        let (mut applied, faults) = self.with_faults(|replica| replica.apply_groups(batch))?;
+        applied.faults = faults;
+        Ok(applied)
+    }
+
+    fn execute(&mut self, sql: &str) -> Result<Vec<String>> {
+        self.transact(|replica| replica.run_statements(sql)).map_err(plain)
+    }
+
+    fn set_module(&mut self, module: &str, sql: &str) -> Result<Vec<String>> {
+        self.transact(|replica| replica.replace_module(module, sql)).map_err(plain)
+    }
+
+    fn views(&self) -> Vec<ViewState> {
+        let views = self.state.views.iter();
+        let view = |view: &state::View| ViewState {
+            definition: view.definition.clone(),
+            module: view.module.clone(),
+            fault: view.fault.clone(),
+            oracle: view.program.as_ref().map(|program| program.oracle.clone()),
+        };
+        views.map(view).collect()
+    }
+
+    fn explain(&self, view_or_sql: &str) -> Result<String> {
+        if let Some(view) = self.state.view(view_or_sql.trim()) {
+            return match (&view.program, &view.fault) {
+                (Some(program), _) => Ok(program.explain.to_string()),
+                (None, fault) => {
+                    let reason = fault.clone().unwrap_or_default();
+                    Err(Error::new(ErrorKind::Plan, format!("view {}", view.name), reason))
+                }
+            };
+        }
+        if parse_statements(view_or_sql).is_err() && !view_or_sql.trim().contains(char::is_whitespace) {
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("view {}", view_or_sql.trim()),
+                "does not exist",
+            ));
+        }
+        state::plan_text(view_or_sql, &self.state.catalog(), D::DIALECT)
+            .map(|program| program.explain.to_string())
+    }
+
+    fn repair(&mut self) -> Result<Vec<String>> {
+        if self.state.views.iter().all(|view| view.fault.is_none()) {
+            return Ok(Vec::new());
+        }
+        self.with_faults(|replica| replica.rebuild_faulted(&[])).map(|(mended, _)| mended)
+    }
+
+    fn unpublished(&self, limit: usize) -> Result<Vec<OutboxRow>> {
+        changes::changes_after(&self.database, self.published, None, limit)
+    }
+
+    fn published(&self) -> u64 {
+        self.published
+    }
+
+    fn last_sequence(&self) -> u64 {
+        self.state.last_sequence
+    }
+
+    fn mark_published(&mut self, sequence: u64) {
+        self.published = self.published.max(sequence.min(self.state.last_sequence));
+    }
+
+    fn continue_after(&mut self, sequence: u64) -> Result<()> {
+        self.transact(|replica| Ok(replica.renumber(sequence)?)).map_err(plain)
+    }
+
+    fn rest(&mut self) -> Result<bool> {
+        let trimmed = self.retained_from;
+        if self.published != self.state.published
+            || self
+                .state
+                .published
+                .min(self.state.last_sequence.saturating_sub(self.retention.changes.max(1)))
+                >= self.retained_from
+        {
+            self.transact(|_| Ok(())).map_err(plain)?;
+        }
+        self.database.rest()?;
+        Ok(self.retained_from != trimmed)
+    }
+}
