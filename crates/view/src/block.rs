@@ -4,11 +4,13 @@
 //! *part* of the view: it is planned as a view that only the blocks behind it read, kept in a table of its own and
 //! maintained by the best rule for it, so that a small change below stays a small change above.
 
+pub(crate) mod correlation;
 mod having;
 mod layer;
 pub(crate) mod membership;
 mod scalar;
 mod set;
+mod subquery;
 
 use datafusion_sql::sqlparser::ast::{
     Cte, Ident, ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr, Spanned, TableAlias,
@@ -101,8 +103,7 @@ impl<'a> Planner<'a> {
     fn flatten(&mut self, select: &mut Select) -> Result<(), Error> {
         self.split_having(select)?;
         self.read_parts(select)?;
-        self.join_members(select)?;
-        self.join_scalars(select)
+        self.join_subqueries(select)
     }
 
     /// Lets a block read parts in place of subqueries in `FROM` and names of `WITH`.

@@ -16,7 +16,7 @@ pub struct ViewDefinition {
     pub hidden: Vec<HiddenColumn>,
     /// Storage columns that repeat a base column and declare its type, so that comparisons with them use its affinity.
     pub typed: Vec<String>,
-    /// Names of the key columns, visible or hidden. Empty for a view that always has exactly one row.
+    /// Names of the key columns, visible or hidden. Empty for a view that never has more than one row.
     pub key: Vec<String>,
     /// Columns whose values are the tokens of the feed subject, in order: declared ones first, then the rest of the key.
     pub subject: Vec<String>,

@@ -266,7 +266,7 @@ fn describe(definition: &ViewDefinition) -> Vec<String> {
     let mut notes = vec![];
     let kind = if definition.options.key.is_empty() { "derived" } else { "declared" };
     notes.push(match definition.key.as_slice() {
-        [] => "always one row".to_owned(),
+        [] => "never more than one row".to_owned(),
         key => format!("key ({}), {kind}", key.join(", ")),
     });
     if definition.storage != definition.name {

@@ -8,7 +8,7 @@ mod temporal;
 mod window;
 
 use datafusion_sql::sqlparser::ast::{
-    Expr, GroupByExpr, Query, Select, SelectItem, SetExpr, Spanned, TableWithJoins,
+    Expr, GroupByExpr, Ident, Query, Select, SelectItem, SetExpr, Spanned, TableWithJoins,
 };
 
 use crate::query::{AggregateFunction, Output, Scalar, SelectQuery};
@@ -69,6 +69,25 @@ pub(crate) fn is_known(from: &[TableWithJoins], catalog: &Catalog, expr: &Expr) 
     match Scope::open(from, catalog)?.scalar(expr) {
         Ok(_) => Ok(true),
         Err(error) if error.kind == ErrorKind::Name => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The relation among these that has a column, by its alias, and the column's name.
+pub(crate) fn owner(
+    from: &[TableWithJoins],
+    catalog: &Catalog,
+    column: &Expr,
+) -> Result<Option<(Ident, Ident)>, Error> {
+    let scope = Scope::open(from, catalog)?;
+    match scope.scalar(column) {
+        Ok(Scalar::Column(column)) => {
+            let joined = &scope.relations()[column.relation];
+            let name = &joined.base.columns[column.column].name;
+            Ok(Some((Ident::new(&joined.alias), Ident::new(name))))
+        }
+        Ok(_) => Ok(None),
+        Err(error) if error.kind == ErrorKind::Name => Ok(None),
         Err(error) => Err(error),
     }
 }

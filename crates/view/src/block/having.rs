@@ -3,14 +3,14 @@
 use std::ops::ControlFlow;
 
 use datafusion_sql::sqlparser::ast::{
-    Expr, GroupByExpr, Ident, Query, Select, SelectItem, SetExpr, TableWithJoins, Visit as _, VisitMut,
-    Visitor, VisitorMut,
+    Expr, GroupByExpr, Ident, Query, Select, SelectItem, SetExpr, Spanned, TableWithJoins, Visit as _,
+    VisitMut, Visitor, VisitorMut,
 };
 
 use super::set::query_of;
 use super::{Planner, membership, table, table_alias};
-use crate::Error;
 use crate::query::AggregateFunction;
+use crate::{Error, Location};
 
 /// Name of the part in the block over it.
 const GROUPS: &str = "groups";
@@ -21,6 +21,10 @@ impl Planner<'_> {
     /// Splits a block whose `HAVING` has subqueries.
     pub(super) fn split_having(&mut self, select: &mut Select) -> Result<(), Error> {
         let Some(having) = select.having.take_if(|having| has_subquery(having)) else { return Ok(()) };
+        if has_window(select) {
+            let message = "window functions beside a subquery in HAVING: group in a subquery in FROM";
+            return Err(Error::unsupported(message, Location::of(having.span())));
+        }
         let mut condition = having;
         let GroupByExpr::Expressions(group, _) = select.group_by.clone() else { return Ok(()) };
         let mut taking = Taking { selected: select.projection.clone(), group, read: vec![], depth: 0 };
@@ -46,6 +50,22 @@ impl Planner<'_> {
 
 fn value(number: usize) -> Ident {
     Ident::with_quote('"', format!("{VALUE}{number}"))
+}
+
+/// Whether the block has window functions: they see the groups that the condition keeps.
+fn has_window(select: &Select) -> bool {
+    struct Finding;
+    impl Visitor for Finding {
+        type Break = ();
+
+        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+            match expr {
+                Expr::Function(function) if function.over.is_some() => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            }
+        }
+    }
+    select.qualify.is_some() || select.projection.visit(&mut Finding).is_break()
 }
 
 fn has_subquery(expr: &Expr) -> bool {

@@ -200,7 +200,7 @@ fn first_rows(query: &SelectQuery, conditions: &mut Vec<Scalar>) -> Option<Top> 
     })?;
     let of_conditions = conditions.iter().flat_map(Scalar::windows);
     let only = query.windows().chain(of_conditions).all(|other| *other == window);
-    if !only || window.partition.is_empty() {
+    if !only {
         return None;
     }
     conditions.remove(place);

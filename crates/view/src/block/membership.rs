@@ -1,8 +1,8 @@
-//! `column IN (SELECT …)` and `EXISTS (SELECT … WHERE column = outer column)` as joins with the distinct values of a part, and
-//! their negations as rows without partner.
+//! `x IN (SELECT …)` and `EXISTS (SELECT … WHERE …)` as joins with the distinct values of a part, and their negations as rows
+//! without partner.
 //!
-//! The join neither adds nor doubles rows only if a value has one partner at most. So both sides have one declared type:
-//! between others SQLite converts while it compares, and two different values may equal the same third.
+//! The join neither adds nor doubles rows only if a value has one partner at most. So both sides have one type: between
+//! others SQLite converts while it compares, and two different values may equal the same third.
 
 use datafusion_sql::sqlparser::ast::{
     BinaryOperator, Distinct, Expr, Ident, Join, JoinConstraint, JoinOperator, Query, Select, SelectItem,
@@ -10,55 +10,39 @@ use datafusion_sql::sqlparser::ast::{
 };
 use deltamesh_change::ColumnType;
 
+use super::correlation::{Correlation, Repeated};
 use super::set::{name_columns, query_of};
 use super::{Planner, table, table_alias};
 use crate::query::{JoinKind, Scalar, SelectQuery};
 use crate::sql::quote;
 use crate::statement::parse_query;
-use crate::{Error, Location, facts, resolve};
+use crate::{Error, Location, facts, kinds, resolve};
 
 /// How the names of joined parts begin. `*` and bare names do not mean their columns.
 pub(crate) const ALIAS: &str = "__deltamesh_sub";
 /// How those of `IN` begin.
-const IN: &str = "__deltamesh_sub_in";
+pub(super) const IN: &str = "__deltamesh_sub_in";
 /// How the names of columns begin that are compared.
-const VALUE: &str = "value";
-
-/// What a subquery compares with the query around it: expressions of its own, and the other side of each.
-pub(super) struct Correlation {
-    pub(super) inner: Vec<Expr>,
-    pub(super) outer: Vec<Expr>,
-}
+pub(super) const VALUE: &str = "value";
 
 /// A part with distinct values, and the outer expression that each of its columns must equal.
-struct Values {
+pub(super) struct Values {
     part: String,
     outer: Vec<Expr>,
 }
 
 impl Planner<'_> {
-    /// Replaces memberships among the conditions of `WHERE` by joins.
-    pub(super) fn join_members(&mut self, select: &mut Select) -> Result<(), Error> {
-        let Some(selection) = select.selection.take() else { return Ok(()) };
-        let mut conditions = vec![];
-        add_conjuncts(selection, &mut conditions);
-        for (number, condition) in conditions.iter_mut().enumerate() {
-            let (values, prefix, negated) = match condition {
-                Expr::InSubquery { expr, subquery, negated } => {
-                    (self.values(expr.as_ref().clone(), subquery.clone())?, IN, *negated)
-                }
-                Expr::Exists { subquery, negated } => (self.matches(subquery.clone())?, ALIAS, *negated),
-                _ => continue,
-            };
-            *condition = join(select, values, &format!("{prefix}{number}"), negated);
-        }
-        select.selection = conditions.into_iter().reduce(and);
-        Ok(())
-    }
-
-    /// The different values of a subquery of one column.
-    fn values(&mut self, expr: Expr, mut subquery: Box<Query>) -> Result<Values, Error> {
+    /// The different values of a subquery of one column, beside those with which it depends on the query around it.
+    pub(super) fn values(
+        &mut self,
+        around: &Select,
+        expr: &Expr,
+        mut subquery: Box<Query>,
+    ) -> Result<Values, Error> {
         name_columns(&mut subquery.body);
+        if let Some(correlated) = self.correlated(&subquery)? {
+            return self.matches_value(around, expr, correlated);
+        }
         let rows = self.part(subquery)?;
         let columns = self.names(&rows);
         let [column] = columns.as_slice() else {
@@ -67,11 +51,48 @@ impl Planner<'_> {
         };
         let (column, rows, value) = (quote(column), quote(&rows), value(0));
         let distinct = parse_query(&format!("SELECT DISTINCT {column} AS {value} FROM {rows} AS part"))?;
-        Ok(Values { part: self.part(distinct)?, outer: vec![expr] })
+        Ok(Values { part: self.part(distinct)?, outer: vec![expr.clone()] })
+    }
+
+    /// The `SELECT` of a subquery of `IN` whose conditions name the query around it.
+    fn correlated(&mut self, subquery: &Query) -> Result<Option<Select>, Error> {
+        let (SetExpr::Select(select), None) = (subquery.body.as_ref(), &subquery.with) else {
+            return Ok(None);
+        };
+        if subquery.limit_clause.is_some() || subquery.fetch.is_some() || has_subquery(&select.from) {
+            return Ok(None);
+        }
+        let mut select = select.as_ref().clone();
+        self.read_parts(&mut select)?;
+        let mut conditions = vec![];
+        select.selection.clone().into_iter().for_each(|expr| add_conjuncts(expr, &mut conditions));
+        for condition in &conditions {
+            if !self.is_local(&select, condition)? {
+                return Ok(Some(select));
+            }
+        }
+        Ok(None)
+    }
+
+    /// `expr IN (SELECT value … WHERE …)` as `EXISTS (SELECT … WHERE … AND value = expr)`.
+    fn matches_value(&mut self, around: &Select, expr: &Expr, mut select: Select) -> Result<Values, Error> {
+        let [SelectItem::UnnamedExpr(value) | SelectItem::ExprWithAlias { expr: value, .. }] =
+            select.projection.as_slice()
+        else {
+            let message = "a subquery of IN that names the query around it selects one expression";
+            return Err(Error::unsupported(message, Location::of(expr.span())));
+        };
+        let equal = Expr::BinaryOp {
+            left: Box::new(value.clone()),
+            op: BinaryOperator::Eq,
+            right: Box::new(expr.clone()),
+        };
+        select.selection = select.selection.take().into_iter().chain([equal]).reduce(and);
+        self.matches(around, query_of(SetExpr::Select(Box::new(select))))
     }
 
     /// The different values with which a subquery of `EXISTS` has rows.
-    fn matches(&mut self, subquery: Box<Query>) -> Result<Values, Error> {
+    pub(super) fn matches(&mut self, around: &Select, subquery: Box<Query>) -> Result<Values, Error> {
         let location = Location::of(subquery.span());
         let refuse = |message: &str| Err(Error::unsupported(message, location));
         resolve::check_clauses(&subquery)?;
@@ -90,7 +111,7 @@ impl Planner<'_> {
         {
             return refuse("EXISTS of groups: make it a view of its own and JOIN it");
         }
-        let Correlation { inner, outer } = self.correlation(&mut select, location)?;
+        let Correlation { inner, outer } = self.correlation(&mut select, around, Repeated::Harmless)?;
         if inner.is_empty() {
             return refuse(
                 "EXISTS without a condition on the query around it: add one, or JOIN a view that counts",
@@ -100,47 +121,10 @@ impl Planner<'_> {
         select.distinct = Some(Distinct::Distinct);
         Ok(Values { part: self.part(query_of(SetExpr::Select(select)))?, outer })
     }
-
-    /// Takes the conditions on the query around a subquery out of it.
-    pub(super) fn correlation(
-        &self,
-        select: &mut Select,
-        location: Option<Location>,
-    ) -> Result<Correlation, Error> {
-        let mut conditions = vec![];
-        select.selection.take().into_iter().for_each(|expr| add_conjuncts(expr, &mut conditions));
-        let (mut local, mut inner, mut outer) = (vec![], vec![], vec![]);
-        for condition in conditions {
-            if self.is_local(select, &condition)? {
-                local.push(condition);
-                continue;
-            }
-            let Expr::BinaryOp { left, op: BinaryOperator::Eq, right } = condition else {
-                let message =
-                    "a subquery compares with the query around it by column = column: use JOIN for others";
-                return Err(Error::unsupported(message, location));
-            };
-            let is_left = self.is_local(select, &left)?;
-            let (of_select, around) = if is_left { (left, right) } else { (right, left) };
-            inner.push(*of_select);
-            outer.push(*around);
-        }
-        select.selection = local.into_iter().reduce(and);
-        Ok(Correlation { inner, outer })
-    }
-
-    /// Whether an expression of a subquery names nothing of the query around it.
-    fn is_local(&self, select: &Select, expr: &Expr) -> Result<bool, Error> {
-        match expr {
-            // What they name is for their own part to find.
-            Expr::InSubquery { .. } | Expr::Exists { .. } => Ok(true),
-            _ => resolve::is_known(&select.from, &self.catalog, expr),
-        }
-    }
 }
 
 /// Name of a part's column that is compared.
-fn value(number: usize) -> String {
+pub(super) fn value(number: usize) -> String {
     format!("{VALUE}{number}")
 }
 
@@ -178,25 +162,34 @@ pub(super) fn join_first(select: &mut Select, relation: TableFactor) {
     select.from.insert(0, TableWithJoins { relation, joins: vec![] });
 }
 
-/// Joins the values, first where there must be a partner, last where there must be none; returns the condition on them.
-fn join(select: &mut Select, values: Values, alias: &str, negated: bool) -> Expr {
-    let relation = table(&values.part, table_alias(Ident::new(alias)));
-    let value = column(alias, &value(0));
-    let equal = equal(values.outer, alias).unwrap_or_else(|| value.clone());
-    if negated {
-        join_perhaps(select, relation, equal);
-        Expr::IsNull(Box::new(value))
-    } else {
-        join_first(select, relation);
-        equal
-    }
+/// Joins values of which one must be a partner; returns the condition.
+pub(super) fn join_first_partner(select: &mut Select, values: Values, alias: &str) -> Expr {
+    join_first(select, table(&values.part, table_alias(Ident::new(alias))));
+    equal(values.outer, alias).unwrap_or_else(|| column(alias, &value(0)))
 }
 
-fn and(left: Expr, right: Expr) -> Expr {
+/// Joins values of which one may be a partner; returns whether one is, or none.
+pub(super) fn join_any_partner(select: &mut Select, values: Values, alias: &str, negated: bool) -> Expr {
+    let partner = column(alias, &value(0));
+    let equal = equal(values.outer, alias).unwrap_or_else(|| partner.clone());
+    join_perhaps(select, table(&values.part, table_alias(Ident::new(alias))), equal);
+    let partner = Box::new(partner);
+    if negated { Expr::IsNull(partner) } else { Expr::IsNotNull(partner) }
+}
+
+/// Whether a `FROM` clause has a subquery.
+fn has_subquery(from: &[TableWithJoins]) -> bool {
+    let is_subquery = |factor: &TableFactor| !matches!(factor, TableFactor::Table { .. });
+    from.iter().any(|tables| {
+        is_subquery(&tables.relation) || tables.joins.iter().any(|join| is_subquery(&join.relation))
+    })
+}
+
+pub(super) fn and(left: Expr, right: Expr) -> Expr {
     Expr::BinaryOp { left: Box::new(left), op: BinaryOperator::And, right: Box::new(right) }
 }
 
-fn add_conjuncts(expr: Expr, conjuncts: &mut Vec<Expr>) {
+pub(super) fn add_conjuncts(expr: Expr, conjuncts: &mut Vec<Expr>) {
     match expr {
         Expr::BinaryOp { left, op: BinaryOperator::And, right } => {
             add_conjuncts(*left, conjuncts);
@@ -238,18 +231,14 @@ pub(crate) fn check(query: &SelectQuery) -> Result<(), Error> {
         if !joined.alias.starts_with(ALIAS) || !name.starts_with(VALUE) {
             continue;
         }
-        let declared = |expr: &Scalar| {
-            let column = expr.as_column()?;
-            let is_typed = query.relations[column.relation].base.typed[column.column];
-            Some(query.column(column).column_type).filter(|kind| is_typed && is_comparable(*kind))
-        };
-        if declared(left).is_none() || declared(left) != declared(right) {
-            let message = "IN and EXISTS compare a column of a relation with one of the same type: use such columns, or JOIN";
+        let kind = kinds::known(query, right).filter(|kind| is_comparable(*kind));
+        if kind.is_none() || kind != kinds::known(query, left) {
+            let message = "IN and EXISTS compare values of one type: CAST one side, or use JOIN";
             return Err(Error::types_at(message, query.location));
         }
         let has_null = facts::nullable(query, left) || joined.base.columns[value.column].nullable;
         if joined.kind == JoinKind::Left && joined.alias.starts_with(IN) && has_null {
-            let message = "NOT IN is never true beside a NULL, and one of these columns may be NULL: write NOT EXISTS (… WHERE column = …)";
+            let message = "NOT IN, and IN in a calculation, is neither true nor false beside a NULL, and one of these columns may be NULL: write [NOT] EXISTS (… WHERE column = …)";
             return Err(Error::types_at(message, query.location));
         }
     }

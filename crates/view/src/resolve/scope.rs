@@ -6,7 +6,7 @@ use datafusion_sql::sqlparser::ast::{
 };
 
 use super::nearest;
-use crate::block::{PREFIX, membership::ALIAS};
+use crate::block::{PREFIX, correlation::OUTER, membership::ALIAS};
 use crate::catalog::CatalogRelation;
 use crate::query::{ColumnRef, JoinKind, Joined, Scalar};
 use crate::{Catalog, Error, Location};
@@ -98,7 +98,8 @@ impl Scope {
             let message = format!("{alias} is in FROM twice: give one of them an alias");
             return Err(Error::name(message, location));
         }
-        let is_member = alias.starts_with(ALIAS) && base.base.relation.starts_with(PREFIX);
+        let is_member =
+            alias.starts_with(ALIAS) && base.base.relation.starts_with(PREFIX) || alias.starts_with(OUTER);
         if alias.to_ascii_lowercase().starts_with("__deltamesh") && !is_member {
             return Err(Error::name(format!("the alias {alias} is reserved"), location));
         }
@@ -150,7 +151,8 @@ impl Scope {
 
     /// Whether `*` and a bare name mean a column.
     pub(super) fn is_bare(&self, column: ColumnRef) -> bool {
-        !self.merged.contains(&column) && !self.relations[column.relation].alias.starts_with(ALIAS)
+        let alias = &self.relations[column.relation].alias;
+        !self.merged.contains(&column) && !alias.starts_with(ALIAS) && !alias.starts_with(OUTER)
     }
 
     /// Makes the names of a `WINDOW` clause known.

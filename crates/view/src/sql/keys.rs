@@ -26,7 +26,9 @@ pub(crate) fn layout(
         lookup: vec![],
         stored: statement.options.stored != Keep::Never,
     };
+    let is_one = query.top.as_ref().is_some_and(|top| top.partition.is_empty() && top.limit <= 1);
     let derived: Vec<Scalar> = match &query.group {
+        _ if is_one => vec![],
         Some(group) => group.clone(),
         None => facts::row_key(query).into_iter().map(Scalar::Column).collect(),
     };

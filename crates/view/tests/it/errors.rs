@@ -79,6 +79,7 @@ fn windows_and_limits() {
          AS SELECT id, sum(login) OVER (PARTITION BY chat) AS c FROM message JOIN user USING (user_id)
          AS SELECT id, sum(n) OVER (ORDER BY id ROWS n PRECEDING) AS c FROM message
          WITH (stored = never) AS SELECT id FROM message ORDER BY id LIMIT 3
+         AS SELECT chat, rank() OVER (ORDER BY count(*)) AS r FROM message GROUP BY chat HAVING count(*) > (SELECT count(*) FROM user)
          AS SELECT user_id FROM user u WHERE EXISTS (SELECT 1 FROM message m WHERE m.user_id = u.user_id LIMIT 0)",
         expect![[r#"
             1:31: LIMIT without ORDER BY: which rows it keeps is not decided, add ORDER BY
@@ -97,6 +98,7 @@ fn windows_and_limits() {
             1:31: sum of a text: write sum(CAST(column AS INTEGER)) or AS REAL
             1:72: the frame distance n is not a number
             1:53: stored = never is for filters, projections and inner joins: this view needs its rows, write stored = auto
+            1:115: window functions beside a subquery in HAVING: group in a subquery in FROM
             1:72: LIMIT 0 or OFFSET in EXISTS: leave it out
         "#]],
     );
@@ -199,24 +201,24 @@ fn subqueries() {
          AS SELECT u.user_id, (SELECT max(n) FROM message m WHERE m.user_id < u.user_id) AS c FROM user u
          AS SELECT id FROM message AS __deltamesh_sub1",
         expect![[r#"
-            1:31: IN and EXISTS compare a column of a relation with one of the same type: use such columns, or JOIN
-            1:31: IN and EXISTS compare a column of a relation with one of the same type: use such columns, or JOIN
-            1:31: IN and EXISTS compare a column of a relation with one of the same type: use such columns, or JOIN
+            1:31: IN and EXISTS compare values of one type: CAST one side, or use JOIN
+            planned: WITH "__deltamesh_part1_v" AS (SELECT "user"."user_id" AS "user_id" FROM "main__user" AS "user"), "__deltamesh_part2_v" AS (SELECT DISTINCT "part"."user_id" AS "value0" FROM "__deltamesh_part1_v" AS "part") SELECT "message"."id" AS "id" FROM "__deltamesh_part2_v" AS "__deltamesh_sub1" CROSS JOIN "main__message" AS "message" WHERE (("message"."n" + 1) = "__deltamesh_sub1"."value0")
+            1:31: IN and EXISTS compare values of one type: CAST one side, or use JOIN
             1:60: IN compares with one column, not 2
-            1:31: NOT IN is never true beside a NULL, and one of these columns may be NULL: write NOT EXISTS (… WHERE column = …)
-            1:31: NOT IN is never true beside a NULL, and one of these columns may be NULL: write NOT EXISTS (… WHERE column = …)
-            1:69: a subquery in an expression is not supported yet: make it a view of its own and JOIN it
-            1:70: a subquery compares with the query around it by column = column: use JOIN for others
+            1:31: NOT IN, and IN in a calculation, is neither true nor false beside a NULL, and one of these columns may be NULL: write [NOT] EXISTS (… WHERE column = …)
+            1:31: NOT IN, and IN in a calculation, is neither true nor false beside a NULL, and one of these columns may be NULL: write [NOT] EXISTS (… WHERE column = …)
+            planned: WITH "__deltamesh_part1_v" AS (SELECT "user"."user_id" AS "user_id" FROM "main__user" AS "user"), "__deltamesh_part2_v" AS (SELECT DISTINCT "part"."user_id" AS "value0" FROM "__deltamesh_part1_v" AS "part") SELECT "message"."id" AS "id" FROM "main__message" AS "message" LEFT JOIN "__deltamesh_part2_v" AS "__deltamesh_sub1" ON ("message"."user_id" = "__deltamesh_sub1"."value0") WHERE (("message"."n" = 1) OR ("__deltamesh_sub1"."value0" IS NOT NULL))
+            planned: WITH "__deltamesh_part1_v" AS (SELECT DISTINCT "__deltamesh_outer_m"."user_id" AS "value0" FROM "main__user" AS "u" CROSS JOIN "main__message" AS "__deltamesh_outer_m" WHERE ("u"."user_id" > "__deltamesh_outer_m"."user_id")) SELECT "m"."id" AS "id" FROM "__deltamesh_part1_v" AS "__deltamesh_sub1" CROSS JOIN "main__message" AS "m" WHERE ("m"."user_id" = "__deltamesh_sub1"."value0")
             1:111: no column usr_id in m; near: user_id
             1:70: EXISTS without a condition on the query around it: add one, or JOIN a view that counts
             1:70: EXISTS of groups: make it a view of its own and JOIN it
-            1:31: IN and EXISTS compare a column of a relation with one of the same type: use such columns, or JOIN
+            1:31: IN and EXISTS compare values of one type: CAST one side, or use JOIN
             1:43: give the subquery a name: (SELECT …) AS name
-            1:65: a subquery in an expression is an aggregate, such as max(x): it has one row then
+            1:65: a subquery in an expression has one row: compare the key of its relation by =, or write an aggregate such as max(x), or ORDER BY … LIMIT 1
             1:65: a subquery in an expression selects one column
             1:65: a subquery in an expression is not grouped: make it a view of its own and JOIN it
             1:50: count in a subquery stands alone: calculate outside of it
-            1:50: a subquery compares with the query around it by column = column: use JOIN for others
+            planned: WITH "__deltamesh_part1_v" AS (SELECT DISTINCT "user"."user_id" AS "user_id" FROM "main__user" AS "user"), "__deltamesh_part2_v" AS (SELECT "__deltamesh_outer_u"."user_id" AS "value0", max("m"."n") AS "one" FROM "main__message" AS "m" CROSS JOIN "__deltamesh_part1_v" AS "__deltamesh_outer_u" WHERE ("m"."user_id" < "__deltamesh_outer_u"."user_id") GROUP BY "__deltamesh_outer_u"."user_id") SELECT "u"."user_id" AS "user_id", "__deltamesh_sub_one1"."one" AS "c" FROM "main__user" AS "u" LEFT JOIN "__deltamesh_part2_v" AS "__deltamesh_sub_one1" ON ("u"."user_id" = "__deltamesh_sub_one1"."value0")
             1:46: the alias __deltamesh_sub1 is reserved
         "#]],
     );

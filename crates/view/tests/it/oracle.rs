@@ -205,6 +205,22 @@ pub(crate) const VIEWS: &[&str] = &[
     "CREATE MATERIALIZED VIEW qualify_ansi AS SELECT DISTINCT user_id FROM message QUALIFY rank() OVER (PARTITION BY chat ORDER BY n) <= 2 AND count(*) OVER (PARTITION BY chat) > 1",
     "CREATE MATERIALIZED VIEW latest_join AS SELECT t.chat, u.login, t.body FROM user u JOIN
        (SELECT chat, user_id, body, row_number() OVER (PARTITION BY chat ORDER BY id DESC) AS r FROM message) t ON t.user_id = u.user_id WHERE t.r <= 2",
+    "CREATE MATERIALIZED VIEW exists_other AS SELECT a.id FROM message a WHERE EXISTS (SELECT 1 FROM message b WHERE b.chat = a.chat AND b.user_id <> a.user_id)",
+    "CREATE MATERIALIZED VIEW not_exists_later AS SELECT chat, n FROM message m WHERE NOT EXISTS (SELECT 1 FROM message WHERE chat = m.chat AND id > m.id)",
+    "CREATE MATERIALIZED VIEW exists_or AS SELECT user_id, login FROM user u WHERE login = 'a' OR EXISTS (SELECT 1 FROM message m WHERE m.user_id = u.user_id AND m.n > 2)
+       OR u.user_id IN (SELECT user_id FROM member WHERE role = 'b')",
+    "CREATE MATERIALIZED VIEW exists_shown AS SELECT u.user_id, EXISTS (SELECT 1 FROM message m WHERE m.user_id = u.user_id) AS writes,
+       CASE WHEN u.user_id NOT IN (SELECT user_id FROM member) THEN 'out' ELSE 'in' END AS side FROM user u",
+    "CREATE MATERIALIZED VIEW exists_count AS SELECT chat, count(*) AS c FROM message m WHERE m.n > 3 OR NOT EXISTS (SELECT 1 FROM member b WHERE b.chat = m.chat AND b.user_id = m.user_id) GROUP BY chat",
+    "CREATE MATERIALIZED VIEW exists_both AS SELECT m.id FROM message m JOIN user u ON u.user_id = m.user_id WHERE EXISTS (SELECT 1 FROM member b WHERE b.user_id = u.user_id)
+       AND NOT EXISTS (SELECT 1 FROM message l WHERE l.chat = m.chat AND l.n + 1 < m.n LIMIT 1)",
+    "CREATE MATERIALIZED VIEW in_correlated AS SELECT u.user_id FROM user u WHERE 1 IN (SELECT m.n FROM message m WHERE m.user_id = u.user_id)",
+    "CREATE MATERIALIZED VIEW in_computed AS SELECT id FROM message WHERE n + 1 IN (SELECT max(n) FROM message GROUP BY chat) AND body || '' IN (SELECT role FROM member)",
+    "CREATE MATERIALIZED VIEW scalar_less AS SELECT m.id, (SELECT count(*) FROM message l WHERE l.chat = m.chat AND l.id < m.id) AS before FROM message m",
+    "CREATE MATERIALIZED VIEW scalar_key AS SELECT m.id, (SELECT u.login FROM user u WHERE u.user_id = m.user_id) AS sender FROM message m",
+    "CREATE MATERIALIZED VIEW scalar_first AS SELECT u.user_id, (SELECT m.body FROM message m WHERE m.user_id = u.user_id ORDER BY m.n DESC, m.id LIMIT 1) AS last FROM user u",
+    "CREATE MATERIALIZED VIEW scalar_first_all AS SELECT user_id FROM user WHERE login <> (SELECT body FROM message WHERE n > 2 ORDER BY id DESC LIMIT 1)",
+    "CREATE MATERIALIZED VIEW scalar_first_less AS SELECT m.id, (SELECT l.id FROM message l WHERE l.chat = m.chat AND l.id < m.id ORDER BY l.id DESC LIMIT 1) AS before FROM message m",
     "CREATE MATERIALIZED VIEW over_window AS SELECT w.r, count(*) AS c FROM window_ w GROUP BY w.r",
     "CREATE MATERIALIZED VIEW having_scalar AS SELECT chat, sum(n) AS s FROM message GROUP BY chat HAVING count(*) * 2 > (SELECT avg(n) * 0.5 FROM message) AND s > 0",
     "CREATE MATERIALIZED VIEW having_in AS SELECT count(*) AS c FROM message WHERE n IS NOT NULL GROUP BY chat HAVING chat IN (SELECT chat FROM member WHERE role = 'a') AND max(n) > 1",
