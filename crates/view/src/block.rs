@@ -5,6 +5,7 @@
 //! maintained by the best rule for it, so that a small change below stays a small change above.
 
 pub(crate) mod correlation;
+mod group;
 mod having;
 mod layer;
 pub(crate) mod membership;

@@ -52,8 +52,33 @@ pub(crate) fn reduce_outer_joins(query: &mut SelectQuery) {
     }
 }
 
+/// Puts inner joins before outer ones where they do not need them: `(a LEFT JOIN b) JOIN c` as `(a JOIN c) LEFT JOIN b`.
+pub(crate) fn inner_joins_first(query: &mut SelectQuery) {
+    let is_inner = |relation: &usize| query.relations[*relation].kind == JoinKind::Inner;
+    let (inner, outer): (Vec<usize>, Vec<usize>) = (0..query.relations.len()).partition(is_inner);
+    let reads_outer = |relation: &usize| {
+        let mut on = query.relations[*relation].on.iter().flat_map(Scalar::relations);
+        on.any(|read| outer.contains(&read))
+    };
+    if inner.iter().any(reads_outer) {
+        return;
+    }
+    let order: Vec<usize> = inner.into_iter().chain(outer).collect();
+    if order.is_sorted() {
+        return;
+    }
+    let moved = |column: ColumnRef| {
+        let relation = order.iter().position(|relation| *relation == column.relation);
+        ColumnRef { relation: relation.unwrap_or(column.relation), ..column }
+    };
+    query.relations = order.iter().map(|relation| query.relations[*relation].clone()).collect();
+    for expr in query.expressions_mut() {
+        *expr = expr.replaced(&mut |expr| expr.as_column().map(|column| Scalar::Column(moved(column))));
+    }
+}
+
 /// Whether a condition is not true where all columns of a relation are NULL.
-fn rejects(condition: &Scalar, relation: usize) -> bool {
+pub(crate) fn rejects(condition: &Scalar, relation: usize) -> bool {
     match condition {
         Scalar::Binary(left, "AND", right) => rejects(left, relation) || rejects(right, relation),
         Scalar::Binary(left, "OR", right) => rejects(left, relation) && rejects(right, relation),

@@ -371,6 +371,22 @@ impl WindowFunction {
 }
 
 impl SelectQuery {
+    /// Every expression of the query.
+    pub(crate) fn expressions_mut(&mut self) -> impl Iterator<Item = &mut Scalar> {
+        let top = self.top.iter_mut();
+        let top = top
+            .flat_map(|top| top.partition.iter_mut().chain(top.order.iter_mut().map(|sort| &mut sort.expr)));
+        self.relations
+            .iter_mut()
+            .flat_map(|joined| &mut joined.on)
+            .chain(&mut self.filter)
+            .chain(self.group.iter_mut().flatten())
+            .chain(&mut self.having)
+            .chain(&mut self.qualify)
+            .chain(self.outputs.iter_mut().map(|output| &mut output.expr))
+            .chain(top)
+    }
+
     /// Every window function call of the select list and of `QUALIFY`.
     pub(crate) fn windows(&self) -> impl Iterator<Item = &Window> {
         self.outputs.iter().map(|output| &output.expr).chain(&self.qualify).flat_map(Scalar::windows)

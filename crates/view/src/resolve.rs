@@ -60,6 +60,7 @@ pub(crate) fn resolve(query: &Query, catalog: &Catalog) -> Result<SelectQuery, E
     };
     clause::check_grouping(&query)?;
     facts::reduce_outer_joins(&mut query);
+    facts::inner_joins_first(&mut query);
     window::decide_ties(&mut query)?;
     Ok(query)
 }

@@ -1,6 +1,6 @@
 //! Which rule keeps a view: the best one whose conditions the query meets.
 
-use crate::query::{Aggregate, AggregateFunction, JoinKind, Scalar, SelectQuery, Top};
+use crate::query::{Aggregate, AggregateFunction, JoinKind, Joined, Scalar, SelectQuery, Top};
 use crate::{Error, Tier, facts};
 
 /// How a view is kept.
@@ -69,8 +69,7 @@ pub(crate) fn choose(query: &SelectQuery) -> Strategy {
         let partition = partition(query);
         return if partition.is_empty() { Strategy::Full } else { Strategy::Recompute(partition) };
     }
-    let outer = query.relations.iter().any(|joined| joined.kind == JoinKind::Left);
-    if outer {
+    if has_outer_join(query) {
         return affected_by_outer_join(query).map_or(Strategy::Full, Strategy::Recompute);
     }
     match &query.group {
@@ -108,10 +107,12 @@ pub(crate) fn aggregates(query: &SelectQuery) -> Vec<Aggregate> {
 
 /// Whether the aggregate of a changed group follows from what is stored and the changed rows; an extreme does until its
 /// row goes, and is then looked up.
-fn is_linear(query: &SelectQuery, call: &Aggregate) -> bool {
-    if call.distinct {
-        return false;
-    }
+pub(crate) fn is_linear(query: &SelectQuery, call: &Aggregate) -> bool {
+    !call.distinct && is_exact(query, call)
+}
+
+/// Whether the aggregate is the same in whatever order the rows come and go.
+pub(crate) fn is_exact(query: &SelectQuery, call: &Aggregate) -> bool {
     match (call.function, &call.argument) {
         (AggregateFunction::Count | AggregateFunction::Min | AggregateFunction::Max, _) => true,
         (AggregateFunction::Sum | AggregateFunction::Avg, Some(argument)) => {
@@ -121,23 +122,26 @@ fn is_linear(query: &SelectQuery, call: &Aggregate) -> bool {
     }
 }
 
+pub(crate) fn has_outer_join(query: &SelectQuery) -> bool {
+    query.relations.iter().any(|joined| joined.kind == JoinKind::Left)
+}
+
 /// Relations before the first left join.
 pub(crate) fn preserved(query: &SelectQuery) -> usize {
     query.relations.iter().take_while(|joined| joined.kind == JoinKind::Inner).count()
 }
 
 /// For left joins on one preserved side: expressions over that side that say which rows a change affects.
-fn affected_by_outer_join(query: &SelectQuery) -> Option<Vec<Scalar>> {
+pub(crate) fn affected_by_outer_join(query: &SelectQuery) -> Option<Vec<Scalar>> {
     let preserved = preserved(query);
-    let (inner, outer) = query.relations.split_at(preserved);
-    let within =
-        |expr: &Scalar, also: usize| expr.relations().iter().all(|read| *read < preserved || *read == also);
-    let simple = outer.iter().enumerate().all(|(index, joined)| {
-        joined.kind == JoinKind::Left
-            && joined.on.iter().all(|condition| within(condition, preserved + index))
-    });
-    let inner_simple = inner.iter().all(|joined| joined.on.iter().all(|condition| within(condition, 0)));
-    if !simple || !inner_simple {
+    let is_outer = |joined: &Joined| {
+        let reads_outer =
+            |condition: &Scalar| condition.relations().into_iter().filter(|read| *read >= preserved);
+        // What a changed row finds no partner for, it does not affect.
+        let needs = |condition: &Scalar| reads_outer(condition).all(|read| facts::rejects(condition, read));
+        joined.kind == JoinKind::Left && joined.on.iter().all(needs)
+    };
+    if !query.relations[preserved..].iter().all(is_outer) {
         return None;
     }
     let affected: Vec<Scalar> = match &query.group {
@@ -150,4 +154,19 @@ fn affected_by_outer_join(query: &SelectQuery) -> Option<Vec<Scalar>> {
     let usable = !affected.is_empty()
         && affected.iter().all(|expr| expr.relations().iter().all(|read| *read < preserved));
     usable.then_some(affected)
+}
+
+/// The outer relations through which a relation is joined, itself among them.
+pub(crate) fn joined_through(query: &SelectQuery, relation: usize) -> Vec<usize> {
+    let preserved = preserved(query);
+    let mut through = vec![];
+    let mut waiting = vec![relation];
+    while let Some(relation) = waiting.pop() {
+        if relation >= preserved && !through.contains(&relation) {
+            through.push(relation);
+            waiting.extend(query.relations[relation].on.iter().flat_map(Scalar::relations));
+        }
+    }
+    through.sort_unstable();
+    through
 }

@@ -1,7 +1,7 @@
 //! Layers of one block: SQL evaluates grouping, window functions, `QUALIFY` with `DISTINCT`, and `LIMIT` one behind the
 //! other. A layer whose input is more than the rows of one relation reads a part that has them.
 
-use super::{Planner, membership};
+use super::{Planner, group, membership};
 use crate::query::{ColumnRef, JoinKind, Joined, Output, Scalar, SelectQuery, Sort, Top, Window};
 use crate::{CreateView, Error, Program, kinds, resolve, sql, strategy, typing};
 
@@ -28,6 +28,10 @@ impl Planner<'_> {
         }
         if query.top.is_none() && query.windows().next().is_some() && !is_one_relation_in_parts(&query) {
             let (lower, upper) = below_windows(query);
+            return self.over(view, lower, upper);
+        }
+        let grouped = [group::below_groups, group::below_distinct, group::below_having];
+        if let Some((lower, upper)) = grouped.iter().find_map(|below| below(&query)) {
             return self.over(view, lower, upper);
         }
         kinds::check(&query)?;
@@ -77,13 +81,13 @@ fn is_rows_of_one_relation(query: &SelectQuery) -> bool {
 
 /// The columns of a lower layer.
 #[derive(Default)]
-struct Below {
+pub(super) struct Below {
     outputs: Vec<Output>,
 }
 
 impl Below {
     /// The expression over the columns of the lower layer; what `is_whole` says is calculated there.
-    fn lift(&mut self, expr: &Scalar, is_whole: &dyn Fn(&Scalar) -> bool) -> Scalar {
+    pub(super) fn lift(&mut self, expr: &Scalar, is_whole: &dyn Fn(&Scalar) -> bool) -> Scalar {
         expr.replaced(&mut |expr| {
             let is_constant =
                 expr.columns().is_empty() && expr.aggregates().is_empty() && expr.windows().is_empty();
@@ -91,7 +95,7 @@ impl Below {
         })
     }
 
-    fn column(&mut self, expr: &Scalar, name: Option<&str>) -> Scalar {
+    pub(super) fn column(&mut self, expr: &Scalar, name: Option<&str>) -> Scalar {
         let known = self.outputs.iter().position(|output| output.expr == *expr);
         let column = known.unwrap_or_else(|| {
             self.outputs.push(Output { name: self.free_name(name), expr: expr.clone() });
@@ -113,7 +117,7 @@ impl Below {
         order.iter().map(|sort| Sort { expr: self.lift(&sort.expr, is_whole), ..sort.clone() }).collect()
     }
 
-    fn outputs(&mut self, outputs: &[Output], is_whole: &dyn Fn(&Scalar) -> bool) -> Vec<Output> {
+    pub(super) fn outputs(&mut self, outputs: &[Output], is_whole: &dyn Fn(&Scalar) -> bool) -> Vec<Output> {
         let lift = |output: &Output| {
             let expr = match output.expr.windows().is_empty() && !output.expr.columns().is_empty() {
                 true => self.column(&output.expr, Some(&output.name)),
@@ -125,12 +129,23 @@ impl Below {
     }
 }
 
+impl Below {
+    pub(super) fn is_empty(&self) -> bool {
+        self.outputs.is_empty()
+    }
+
+    /// The lower layer, which selects these columns.
+    pub(super) fn into_query(self, query: SelectQuery) -> SelectQuery {
+        SelectQuery { outputs: self.outputs, order_by: vec![], ..query }
+    }
+}
+
 fn has_no_window(expr: &Scalar) -> bool {
     expr.windows().is_empty()
 }
 
 /// A layer that only reads rows of the one below.
-fn reading(query: &SelectQuery, outputs: Vec<Output>) -> SelectQuery {
+pub(super) fn reading(query: &SelectQuery, outputs: Vec<Output>) -> SelectQuery {
     SelectQuery {
         dialect: query.dialect,
         relations: vec![],
@@ -159,9 +174,7 @@ fn below_top(mut query: SelectQuery) -> (SelectQuery, SelectQuery) {
         ..top
     });
     let upper = SelectQuery { top, ..reading(&query, outputs) };
-    query.outputs = below.outputs;
-    query.order_by = vec![];
-    (query, upper)
+    (below.into_query(query), upper)
 }
 
 /// The second is missing where the condition only keeps the first rows of each partition.
@@ -177,18 +190,14 @@ fn below_qualify(mut query: SelectQuery) -> (SelectQuery, Option<SelectQuery>) {
     let filter = conditions.iter().map(|condition| below.lift(condition, &is_whole)).collect();
     let upper = SelectQuery { filter, distinct: query.distinct, ..reading(&query, outputs) };
     query.distinct = false;
-    query.outputs = below.outputs;
-    query.order_by = vec![];
-    (query, Some(upper))
+    (below.into_query(query), Some(upper))
 }
 
-fn below_windows(mut query: SelectQuery) -> (SelectQuery, SelectQuery) {
+fn below_windows(query: SelectQuery) -> (SelectQuery, SelectQuery) {
     let mut below = Below::default();
     let outputs = below.outputs(&query.outputs, &has_no_window);
     let upper = reading(&query, outputs);
-    query.outputs = below.outputs;
-    query.order_by = vec![];
-    (query, upper)
+    (below.into_query(query), upper)
 }
 
 /// The first rows of each partition, if a condition says `row_number() OVER (…) <= n` and there is no other window

@@ -114,9 +114,9 @@ pub(crate) fn collect(
             for changed in occurrences(query, &base) {
                 let mut among = inner.clone();
                 let mut conditions = preserved_conditions(query, preserved);
-                if changed >= preserved {
-                    among.push(changed);
-                    conditions.extend(&query.relations[changed].on);
+                for relation in strategy::joined_through(query, changed) {
+                    among.push(relation);
+                    conditions.extend(&query.relations[relation].on);
                 }
                 let from = from_changed(query, &[changed], image, &among, &conditions, indexes);
                 steps.push(Step {
@@ -160,7 +160,8 @@ fn restricted(
             quote(&joined.base.storage),
             quote(&joined.alias)
         ));
-        join_order(query, &inner, &[preserved + offset], &[], indexes);
+        let before: Vec<usize> = (0..preserved + offset).collect();
+        join_order(query, &before, &[preserved + offset], &[], indexes);
     }
     let inner_on = query.relations[..preserved].iter().flat_map(|joined| &joined.on);
     let mut conditions: Vec<String> = affected

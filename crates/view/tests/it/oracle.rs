@@ -221,6 +221,18 @@ pub(crate) const VIEWS: &[&str] = &[
     "CREATE MATERIALIZED VIEW scalar_first AS SELECT u.user_id, (SELECT m.body FROM message m WHERE m.user_id = u.user_id ORDER BY m.n DESC, m.id LIMIT 1) AS last FROM user u",
     "CREATE MATERIALIZED VIEW scalar_first_all AS SELECT user_id FROM user WHERE login <> (SELECT body FROM message WHERE n > 2 ORDER BY id DESC LIMIT 1)",
     "CREATE MATERIALIZED VIEW scalar_first_less AS SELECT m.id, (SELECT l.id FROM message l WHERE l.chat = m.chat AND l.id < m.id ORDER BY l.id DESC LIMIT 1) AS before FROM message m",
+    "CREATE MATERIALIZED VIEW outer_chain_two AS SELECT b.chat, b.user_id, m.id, u.login, o.mixed FROM member b LEFT JOIN message m ON m.chat = b.chat AND m.user_id = b.user_id
+       LEFT JOIN user u ON u.user_id = m.n LEFT JOIN \"order\" o ON o.\"select\" = u.user_id AND m.n < 3",
+    "CREATE MATERIALIZED VIEW outer_between AS SELECT b.chat, m.id, u.login FROM member b LEFT JOIN message m ON m.chat = b.chat AND m.n > 1 JOIN user u ON u.user_id = b.user_id",
+    "CREATE MATERIALIZED VIEW outer_either AS SELECT b.chat, m.id, u.login FROM member b LEFT JOIN message m ON m.chat = b.chat AND m.n > 3 LEFT JOIN user u ON u.user_id = coalesce(m.user_id, b.user_id)",
+    "CREATE MATERIALIZED VIEW outer_total AS SELECT count(*) AS c, count(m.id) AS m, max(u.login) AS l FROM user u LEFT JOIN message m ON m.user_id = u.user_id",
+    "CREATE MATERIALIZED VIEW outer_chain_group AS SELECT u.login || '' AS l, count(DISTINCT m.chat) AS c FROM member b LEFT JOIN message m ON m.chat = b.chat LEFT JOIN user u ON u.user_id = m.user_id GROUP BY u.login HAVING count(*) > 1",
+    "CREATE MATERIALIZED VIEW different AS SELECT chat, count(DISTINCT user_id) AS u, count(*) AS c, count(n) AS cn, sum(n) AS s, avg(n) AS a, min(body) AS lo, max(id) AS hi, sum(DISTINCT user_id) AS su
+       FROM message GROUP BY chat HAVING count(DISTINCT user_id) < 4",
+    "CREATE MATERIALIZED VIEW different_all AS SELECT count(DISTINCT body) AS b, count(*) AS c, count(n) AS cn, avg(n) AS a FROM message",
+    "CREATE MATERIALIZED VIEW different_expr AS SELECT chat % 2 AS h, count(DISTINCT n + 1) + 1 AS c FROM message WHERE n <> 2 GROUP BY chat % 2",
+    "CREATE MATERIALIZED VIEW different_two AS SELECT chat, count(DISTINCT user_id) AS u, count(DISTINCT body) AS b FROM message GROUP BY chat",
+    "CREATE MATERIALIZED VIEW different_join AS SELECT u.country, count(DISTINCT m.chat) AS c FROM message m JOIN user u USING (user_id) GROUP BY u.country",
     "CREATE MATERIALIZED VIEW over_window AS SELECT w.r, count(*) AS c FROM window_ w GROUP BY w.r",
     "CREATE MATERIALIZED VIEW having_scalar AS SELECT chat, sum(n) AS s FROM message GROUP BY chat HAVING count(*) * 2 > (SELECT avg(n) * 0.5 FROM message) AND s > 0",
     "CREATE MATERIALIZED VIEW having_in AS SELECT count(*) AS c FROM message WHERE n IS NOT NULL GROUP BY chat HAVING chat IN (SELECT chat FROM member WHERE role = 'a') AND max(n) > 1",

@@ -296,3 +296,13 @@ fn steps_seek() {
         }
     }
 }
+
+/// Which of the views are computed again as a whole.
+#[test]
+fn recomputed_as_a_whole() {
+    let mut database = Database::new(relations());
+    VIEWS.iter().for_each(|view| database.create(view));
+    let whole = database.programs.iter().filter(|program| program.explain.tier == Tier::F);
+    let names: Vec<&str> = whole.map(|program| program.definition.name.as_str()).collect();
+    expect!["window_all outer_either"].assert_eq(&names.join(" "));
+}
