@@ -9,4 +9,6 @@ mod stream;
 mod tpch;
 #[path = "../tpch/data.rs"]
 mod tpch_data;
+#[path = "../tpch/schema.rs"]
+mod tpch_schema;
 mod views;

@@ -1,4 +1,4 @@
-//! The queries of TPC-H as views (21 of 22: `EXISTS` with `<>`, in the other, has no rule yet), under the refresh functions (new orders, old orders gone) and under updates of every table.
+//! The 22 queries of TPC-H as views, under the refresh functions (new orders, old orders gone) and under updates of every table.
 //! After each batch every view has the rows of its query, as SQLite itself answers it over the mirrors.
 
 use deltamesh_change::{Item, Value};
@@ -17,10 +17,10 @@ macro_rules! queries {
     ($($number:literal)*) => { [$((concat!("q", $number), include_str!(concat!("../tpch/q", $number, ".sql")))),*] };
 }
 
-const QUERIES: [(&str, &str); 21] = queries!("01" "02" "03" "04" "05" "06" "07" "08" "09" "10" "11" "12" "13" "14" "15" "16" "17" "18" "19" "20" "22");
+const QUERIES: [(&str, &str); 22] = queries!("01" "02" "03" "04" "05" "06" "07" "08" "09" "10" "11" "12" "13" "14" "15" "16" "17" "18" "19" "20" "21" "22");
 
 /// The standard's spelling, and SQLite's.
-const SPELLINGS: [(&str, &str); 14] = [
+const SPELLINGS: [(&str, &str); 13] = [
     ("date '1998-12-01' - interval '90' day", "'1998-09-02'"),
     ("date '1993-07-01' + interval '3' month", "'1993-10-01'"),
     ("date '1994-01-01' + interval '1' year", "'1995-01-01'"),
@@ -34,7 +34,6 @@ const SPELLINGS: [(&str, &str); 14] = [
     ("count(o_orderkey)\n", "count(o_orderkey) AS c_count\n"),
     (") AS c_orders (c_custkey, c_count)", ") AS c_orders"),
     ("AS double precision", "AS REAL"),
-    ("\nORDER BY", "\n-- ORDER BY"),
 ];
 
 /// Numbers that look random and are the same in every run.

@@ -1,8 +1,8 @@
-//! The TPC-H tables as relations: money in cents, discount and tax in hundredths, dates as text. So every sum is exact.
+//! The rows of the TPC-H tables.
 
 use std::sync::Arc;
 
-use deltamesh_change::{Column, ColumnType, RelationSchema, Value};
+use deltamesh_change::{RelationSchema, Value};
 use tpchgen::decimal::TPCHDecimal;
 use tpchgen::distribution::Distributions;
 use tpchgen::generators::{
@@ -10,6 +10,8 @@ use tpchgen::generators::{
     RegionGenerator, SupplierGenerator,
 };
 use tpchgen::text::TextPool;
+
+use crate::tpch_schema::schemas;
 
 /// Size of the text that comments are cut from: the generator's own of 300 MB takes longer than everything else.
 const TEXT: i32 = 1 << 20;
@@ -32,8 +34,8 @@ pub(crate) fn tables(scale: f64) -> Vec<Table> {
         .iter()
         .map(|row| vec![int(row.n_nationkey), row.n_name.into(), int(row.n_regionkey), row.n_comment.into()]);
     vec![
-        table("region", "r_regionkey r_name$ r_comment$", 1, regions),
-        table("nation", "n_nationkey n_name$ n_regionkey n_comment$", 1, nations),
+        table("region", regions),
+        table("nation", nations),
         suppliers(scale, words, &text),
         customers(scale, words, &text),
         parts(scale, words, &text),
@@ -44,7 +46,6 @@ pub(crate) fn tables(scale: f64) -> Vec<Table> {
 }
 
 fn suppliers(scale: f64, words: &Distributions, text: &TextPool) -> Table {
-    let columns = "s_suppkey s_name$ s_address$ s_nationkey s_phone$ s_acctbal s_comment$";
     let rows = SupplierGenerator::new_with_distributions_and_text_pool(scale, 1, 1, words, text);
     let rows = rows.iter().map(|row| {
         vec![
@@ -57,11 +58,10 @@ fn suppliers(scale: f64, words: &Distributions, text: &TextPool) -> Table {
             row.s_comment.into(),
         ]
     });
-    table("supplier", columns, 1, rows)
+    table("supplier", rows)
 }
 
 fn customers(scale: f64, words: &Distributions, text: &TextPool) -> Table {
-    let columns = "c_custkey c_name$ c_address$ c_nationkey c_phone$ c_acctbal c_mktsegment$ c_comment$";
     let rows = CustomerGenerator::new_with_distributions_and_text_pool(scale, 1, 1, words, text);
     let rows = rows.iter().map(|row| {
         vec![
@@ -75,11 +75,10 @@ fn customers(scale: f64, words: &Distributions, text: &TextPool) -> Table {
             row.c_comment.into(),
         ]
     });
-    table("customer", columns, 1, rows)
+    table("customer", rows)
 }
 
 fn parts(scale: f64, words: &Distributions, text: &TextPool) -> Table {
-    let columns = "p_partkey p_name$ p_mfgr$ p_brand$ p_type$ p_size p_container$ p_retailprice p_comment$";
     let rows = PartGenerator::new_with_distributions_and_text_pool(scale, 1, 1, words, text);
     let rows = rows.iter().map(|row| {
         vec![
@@ -94,11 +93,10 @@ fn parts(scale: f64, words: &Distributions, text: &TextPool) -> Table {
             row.p_comment.into(),
         ]
     });
-    table("part", columns, 1, rows)
+    table("part", rows)
 }
 
 fn supplies(scale: f64, text: &TextPool) -> Table {
-    let columns = "ps_partkey ps_suppkey ps_availqty ps_supplycost ps_comment$";
     let rows = PartSuppGenerator::new_with_text_pool(scale, 1, 1, text);
     let rows = rows.iter().map(|row| {
         vec![
@@ -109,11 +107,10 @@ fn supplies(scale: f64, text: &TextPool) -> Table {
             row.ps_comment.into(),
         ]
     });
-    table("partsupp", columns, 2, rows)
+    table("partsupp", rows)
 }
 
 fn orders(scale: f64, words: &Distributions, text: &TextPool) -> Table {
-    let columns = "o_orderkey o_custkey o_orderstatus$ o_totalprice o_orderdate$ o_orderpriority$ o_clerk$ o_shippriority o_comment$";
     let rows = OrderGenerator::new_with_distributions_and_text_pool(scale, 1, 1, words, text);
     let rows = rows.iter().map(|row| {
         vec![
@@ -128,11 +125,10 @@ fn orders(scale: f64, words: &Distributions, text: &TextPool) -> Table {
             row.o_comment.into(),
         ]
     });
-    table("orders", columns, 1, rows)
+    table("orders", rows)
 }
 
 fn items(scale: f64, words: &Distributions, text: &TextPool) -> Table {
-    let columns = "l_orderkey l_linenumber l_partkey l_suppkey l_quantity l_extendedprice l_discount l_tax l_returnflag$ l_linestatus$ l_shipdate$ l_commitdate$ l_receiptdate$ l_shipinstruct$ l_shipmode$ l_comment$";
     let rows = LineItemGenerator::new_with_distributions_and_text_pool(scale, 1, 1, words, text);
     let rows = rows.iter().map(|row| {
         vec![
@@ -154,22 +150,12 @@ fn items(scale: f64, words: &Distributions, text: &TextPool) -> Table {
             row.l_comment.into(),
         ]
     });
-    table("lineitem", columns, 2, rows)
+    table("lineitem", rows)
 }
 
-/// A table with these columns, texts marked by `$`, whose key is the first of them.
-fn table(name: &str, columns: &str, key: usize, rows: impl Iterator<Item = Vec<Value>>) -> Table {
-    let columns = columns.split(' ').map(|column| match column.strip_suffix('$') {
-        Some(name) => Column::new(name, ColumnType::Text, false),
-        None => Column::new(column, ColumnType::Int, false),
-    });
-    let schema = RelationSchema {
-        relation: name.to_owned(),
-        dsid: 1,
-        columns: columns.collect(),
-        key: (0..key).collect(),
-    };
-    Table { schema: Arc::new(schema), rows: rows.collect() }
+fn table(name: &str, rows: impl Iterator<Item = Vec<Value>>) -> Table {
+    let schema = schemas().into_iter().find(|schema| schema.relation == name);
+    Table { schema: schema.expect("a table of TPC-H"), rows: rows.collect() }
 }
 
 fn int(value: impl Into<i64>) -> Value {

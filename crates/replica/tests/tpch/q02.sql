@@ -18,3 +18,4 @@ WHERE p_partkey = ps_partkey
       AND r_name = 'EUROPE'
   )
 ORDER BY s_acctbal DESC, n_name, s_name, p_partkey
+LIMIT 100

@@ -8,3 +8,4 @@ WHERE c_mktsegment = 'BUILDING'
   AND l_shipdate > date '1995-03-15'
 GROUP BY l_orderkey, o_orderdate, o_shippriority
 ORDER BY revenue DESC, o_orderdate
+LIMIT 10

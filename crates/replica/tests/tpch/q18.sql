@@ -11,3 +11,4 @@ WHERE o_orderkey IN (
   AND o_orderkey = l_orderkey
 GROUP BY c_name, c_custkey, o_orderkey, o_orderdate, o_totalprice
 ORDER BY o_totalprice DESC, o_orderdate
+LIMIT 100

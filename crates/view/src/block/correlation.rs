@@ -7,7 +7,8 @@
 use std::ops::ControlFlow;
 
 use datafusion_sql::sqlparser::ast::{
-    BinaryOperator, Expr, Ident, Select, Spanned, TableFactor, TableWithJoins, VisitMut as _, VisitorMut,
+    BinaryOperator, Expr, Ident, Select, Spanned, TableFactor, TableWithJoins, Value, VisitMut as _,
+    VisitorMut,
 };
 
 use super::membership::{add_conjuncts, and};
@@ -63,11 +64,9 @@ impl Planner<'_> {
 
     /// Whether an expression of a subquery names nothing of the query around it.
     pub(super) fn is_local(&self, select: &Select, expr: &Expr) -> Result<bool, Error> {
-        match expr {
-            // What they name is for their own part to find.
-            Expr::InSubquery { .. } | Expr::Exists { .. } => Ok(true),
-            _ => resolve::is_known(&select.from, &self.catalog, expr),
-        }
+        let mut own = expr.clone();
+        let _: ControlFlow<()> = own.visit(&mut Blank);
+        resolve::is_known(&select.from, &self.catalog, &own)
     }
 
     /// The sides of `inner = outer`.
@@ -223,6 +222,20 @@ fn is_strict(condition: &Expr) -> bool {
             is_calculated(left) && is_calculated(right)
         }
         _ => false,
+    }
+}
+
+/// Leaves subqueries out of an expression: what they name is for their own parts to find.
+struct Blank;
+
+impl VisitorMut for Blank {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if matches!(expr, Expr::Subquery(_) | Expr::InSubquery { .. } | Expr::Exists { .. }) {
+            *expr = Expr::value(Value::Null);
+        }
+        ControlFlow::Continue(())
     }
 }
 

@@ -40,7 +40,15 @@ impl Image {
 pub(crate) struct Indexes(Vec<Index>);
 
 impl Indexes {
-    pub(crate) fn into_vec(self) -> Vec<Index> {
+    /// The indexes, without those that a longer one makes superfluous.
+    pub(crate) fn into_vec(mut self) -> Vec<Index> {
+        let all = self.0.clone();
+        let begins = |longer: &Index, index: &Index| {
+            longer.table == index.table
+                && longer.columns.len() > index.columns.len()
+                && longer.columns.starts_with(&index.columns)
+        };
+        self.0.retain(|index| !all.iter().any(|longer| begins(longer, index)));
         self.0
     }
 
@@ -144,7 +152,9 @@ pub(crate) fn join_order(
         let rank = |relation: usize| {
             let (columns, base) = (lookup(relation), &query.relations[relation].base);
             let unique = !base.key.is_empty() && base.key.iter().all(|key| columns.contains(key));
-            (unique, !columns.is_empty())
+            // Early conditions leave fewer rows for what follows.
+            let filtered = query.conditions().any(|condition| condition.relations() == [relation]);
+            (unique, !columns.is_empty(), filtered)
         };
         let best = (0..rest.len()).rev().max_by_key(|position| rank(rest[*position])).unwrap_or(0);
         let relation = rest.remove(best);

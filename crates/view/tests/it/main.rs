@@ -7,3 +7,6 @@ mod errors;
 mod oracle;
 mod postgres;
 mod programs;
+mod tpch;
+#[path = "../../../replica/tests/tpch/schema.rs"]
+mod tpch_schema;

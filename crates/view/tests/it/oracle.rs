@@ -237,6 +237,8 @@ pub(crate) const VIEWS: &[&str] = &[
     "CREATE MATERIALIZED VIEW having_scalar AS SELECT chat, sum(n) AS s FROM message GROUP BY chat HAVING count(*) * 2 > (SELECT avg(n) * 0.5 FROM message) AND s > 0",
     "CREATE MATERIALIZED VIEW having_in AS SELECT count(*) AS c FROM message WHERE n IS NOT NULL GROUP BY chat HAVING chat IN (SELECT chat FROM member WHERE role = 'a') AND max(n) > 1",
     "CREATE MATERIALIZED VIEW having_in_and AS SELECT chat + 1 AS next FROM message GROUP BY chat HAVING chat + 1 > 0 AND chat IN (SELECT chat FROM member) AND max(n) > 1",
+    "CREATE MATERIALIZED VIEW in_scalar AS SELECT u.login FROM user u WHERE u.user_id IN (SELECT m.user_id FROM message m WHERE m.chat IN (SELECT chat FROM member WHERE role <> 'a')
+       AND m.n > (SELECT 0.5 * sum(b.user_id) FROM member b WHERE b.chat = m.chat))",
     "CREATE MATERIALIZED VIEW outer_reduced AS SELECT u.login, m.id FROM user u LEFT JOIN message m ON m.user_id = u.user_id WHERE m.n > 1 OR m.chat + 1 = 2",
     "CREATE MATERIALIZED VIEW outer_reduced_chain AS SELECT b.chat, b.user_id, m.id, u.login FROM member b LEFT JOIN message m ON m.chat = b.chat
        LEFT JOIN user u ON u.user_id = m.user_id WHERE u.login LIKE 'a%' AND b.role IS NOT NULL",
