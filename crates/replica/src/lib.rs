@@ -24,5 +24,5 @@ pub use maintenance::Retention;
 pub use reader::{Interrupt, Limits, Reader, SnapshotRow, TakePage};
 pub use replica::{Replica, ViewState};
 pub use spool::Spool;
-pub use sqlite::{Checkpointer, SqliteReplica};
+pub use sqlite::SqliteReplica;
 pub use writer::Writer;

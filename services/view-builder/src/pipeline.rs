@@ -9,7 +9,7 @@ use deltamesh_jetstream::{
     Bucket, BucketEvent, BucketName, Client, Disposition, Request, Requests, StatusBoard, Watch,
     answer_status, backoff, connect,
 };
-use deltamesh_replica::{Checkpointer, Replica as _, Retention, SqliteReplica, Writer};
+use deltamesh_replica::{Replica as _, Retention, SqliteReplica, Writer};
 use deltamesh_wire::subject;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
@@ -103,7 +103,6 @@ struct Pipeline {
     committed: watch::Sender<Committed>,
     feed: JoinHandle<()>,
     status: JoinHandle<Result<(), deltamesh_jetstream::Error>>,
-    checkpointer: Option<Checkpointer>,
     announced: String,
     ticks: u64,
     busy: bool,
@@ -127,7 +126,6 @@ impl Pipeline {
         let folder = path.parent().unwrap_or(Path::new("."));
         let sources = Sources::new(&client, &board, &options.source, &replica, folder);
         let committed = Committed { last_sequence: replica.last_sequence(), views: 0 };
-        let checkpointer = Some(Checkpointer::open(path)?);
         let writer = Arc::new(Writer::spawn(replica)?);
         let (committed, follow) = watch::channel(committed);
         let feed = Feed::new(client.clone(), &name, path, writer.clone(), board.clone());
@@ -149,7 +147,6 @@ impl Pipeline {
             committed,
             feed: spawn_feed(feed, follow),
             status,
-            checkpointer,
             announced: String::new(),
             ticks: 0,
             busy: false,
@@ -376,19 +373,6 @@ impl Pipeline {
         match self.writer.call(|replica| Ok(replica.rest())).await? {
             Ok(_) => self.board.clear("housekeeping"),
             Err(error) => self.board.raise("housekeeping", error.place(), error.reason()),
-        }
-        let path = self.path.clone();
-        if let Some(mut checkpointer) = self.checkpointer.take() {
-            let run = tokio::task::spawn_blocking(move || {
-                let result = checkpointer.run();
-                (checkpointer, result)
-            });
-            if let Ok((checkpointer, result)) = run.await {
-                self.checkpointer = Some(checkpointer);
-                if let Err(error) = result {
-                    tracing::debug!(path = %path.display(), %error, "cannot checkpoint");
-                }
-            }
         }
         Ok(())
     }

@@ -79,7 +79,7 @@ impl Rival for Generated {
 const SETTINGS: &str = "
 PRAGMA page_size = 2048;
 PRAGMA journal_mode = WAL;
-PRAGMA synchronous = FULL;
+PRAGMA synchronous = NORMAL;
 PRAGMA temp_store = MEMORY;
 PRAGMA cache_size = -262144;
 PRAGMA wal_autocheckpoint = 20000;

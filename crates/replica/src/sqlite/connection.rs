@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 
-use super::functions;
+use super::{functions, wal};
 use crate::error::{At, Error, ErrorKind, Result};
 
 /// Version of the replica's own tables, kept in `PRAGMA user_version`.
@@ -77,14 +77,14 @@ pub(crate) fn open_writer(path: &Path) -> Result<Connection> {
     let connection = Connection::open(path).at(place)?;
     check_format(&connection, path)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
-    // page_size counts only for a new file, and must come before anything is written to it. `synchronous = FULL`: a
-    // committed checkpoint survives a power cut. Checkpoints of the WAL are made deliberately (wal.rs). Legacy renaming
-    // leaves the text of other SQL views alone; views are built anew instead.
+    // page_size counts only for a new file, and must come before anything is written to it. `synchronous = NORMAL`:
+    // a commit survives the process, not a power cut, which leaves an earlier commit whole (ADR 12). Checkpoints of the WAL
+    // are made deliberately (wal.rs). Legacy renaming leaves the text of other SQL views alone; views are built anew instead.
     connection
         .execute_batch(
             "PRAGMA page_size = 2048;
              PRAGMA journal_mode = WAL;
-             PRAGMA synchronous = FULL;
+             PRAGMA synchronous = NORMAL;
              PRAGMA temp_store = MEMORY;
              PRAGMA cache_size = -262144;
              PRAGMA wal_autocheckpoint = 0;
@@ -92,6 +92,7 @@ pub(crate) fn open_writer(path: &Path) -> Result<Connection> {
              PRAGMA busy_timeout = 5000;",
         )
         .at(place)?;
+    wal::limit_kept(&connection).at(place)?;
     let mode: String = connection.query_row("PRAGMA journal_mode", [], |row| row.get(0)).at(place)?;
     if mode != "wal" {
         return Err(Error::new(ErrorKind::Io, place(), "file system does not support WAL"));
@@ -168,7 +169,7 @@ mod tests {
         let pragma = |name: &str| -> i64 {
             connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get(0)).unwrap()
         };
-        assert_eq!((pragma("page_size"), pragma("synchronous"), pragma("wal_autocheckpoint")), (2048, 2, 0));
+        assert_eq!((pragma("page_size"), pragma("synchronous"), pragma("wal_autocheckpoint")), (2048, 1, 0));
         let reader = open_reader(&path).unwrap();
         assert!(reader.execute("DELETE FROM __deltamesh_meta", []).is_err());
         drop(lock);

@@ -8,6 +8,7 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension as _, ToSql, named_params, params_from_iter};
 
 use super::connection::Lock;
+use super::wal::Checkpoints;
 use crate::error::{At, Result};
 use crate::maintenance::cell::Cell;
 use crate::maintenance::database::{Database, Object, Read};
@@ -18,13 +19,15 @@ use crate::maintenance::mirror::{Mirror, quote};
 #[derive(Debug)]
 pub struct Sqlite {
     pub(super) path: PathBuf,
+    pub(super) checkpoints: Checkpoints,
     pub(super) connection: Connection,
     _lock: Lock,
 }
 
 impl Sqlite {
-    pub(super) fn new(path: PathBuf, connection: Connection, lock: Lock) -> Self {
-        Self { path, connection, _lock: lock }
+    pub(super) fn new(path: PathBuf, connection: Connection, lock: Lock) -> Result<Self> {
+        let checkpoints = Checkpoints::start(&path)?;
+        Ok(Self { path, checkpoints, connection, _lock: lock })
     }
 
     fn place(&self) -> String {
@@ -84,7 +87,9 @@ impl Database for Sqlite {
     }
 
     fn commit(&self) -> Result<()> {
-        self.connection.execute_batch("COMMIT").at(|| self.place())
+        self.connection.execute_batch("COMMIT").at(|| self.place())?;
+        self.care_for_wal();
+        Ok(())
     }
 
     fn rollback(&self) -> Result<()> {

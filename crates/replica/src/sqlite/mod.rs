@@ -9,7 +9,6 @@ mod wal;
 use std::path::{Path, PathBuf};
 
 pub(crate) use reader::SqliteReader;
-pub use wal::Checkpointer;
 
 use crate::error::{At, Result};
 use crate::maintenance::{Maintainer, Retention};
@@ -30,7 +29,7 @@ impl SqliteReplica {
         let lock = Lock::take(&path)?;
         let connection = connection::open_writer(&path)?;
         connection::attach_spool(&connection, &path)?;
-        Self::load(Sqlite::new(path, connection, lock), retention)
+        Self::load(Sqlite::new(path, connection, lock)?, retention)
     }
 
     /// File of the replica.
