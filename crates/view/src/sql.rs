@@ -5,6 +5,7 @@
 
 mod aggregate;
 mod delta;
+mod distinct;
 mod keys;
 mod layout;
 mod linear;

@@ -108,7 +108,13 @@ pub(crate) fn aggregates(query: &SelectQuery) -> Vec<Aggregate> {
 /// Whether the aggregate of a changed group follows from what is stored and the changed rows; an extreme does until its
 /// row goes, and is then looked up.
 pub(crate) fn is_linear(query: &SelectQuery, call: &Aggregate) -> bool {
-    !call.distinct && is_exact(query, call)
+    if call.distinct {
+        // How often each value occurs is kept under group and value.
+        let group = query.group.iter().flatten();
+        return call.function == AggregateFunction::Count
+            && group.into_iter().all(|expr| !facts::nullable(query, expr));
+    }
+    is_exact(query, call)
 }
 
 /// Whether the aggregate is the same in whatever order the rows come and go.

@@ -34,7 +34,7 @@ pub(super) fn below_groups(query: &SelectQuery) -> Option<(SelectQuery, SelectQu
     Some((below.into_query(lower), upper))
 }
 
-/// `count(DISTINCT x)`: groups of `x` are a part, and the groups above count them.
+/// Aggregates of DISTINCT that one rule does not keep: groups of `x` are a part, and the groups above count or add them.
 pub(super) fn below_distinct(query: &SelectQuery) -> Option<(SelectQuery, SelectQuery)> {
     let group = query.group.as_ref()?;
     let calls = strategy::aggregates(query);
@@ -43,7 +43,12 @@ pub(super) fn below_distinct(query: &SelectQuery) -> Option<(SelectQuery, Select
         (true, argument) => argument.as_ref() == Some(&distinct) && strategy::is_exact(query, call),
         (false, _) => strategy::is_linear(query, call),
     };
-    if strategy::has_outer_join(query) || distinct.columns().is_empty() || !calls.iter().all(is_counted) {
+    let is_kept = strategy::choose(query) == strategy::Strategy::Aggregate;
+    if is_kept
+        || strategy::has_outer_join(query)
+        || distinct.columns().is_empty()
+        || !calls.iter().all(is_counted)
+    {
         return None;
     }
     let mut below = Below::default();

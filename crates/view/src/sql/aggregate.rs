@@ -2,11 +2,13 @@
 //!
 //! Beside the visible columns the storage holds what they cannot give back: the number of rows of the group, for each
 //! argument the number of values that are not NULL, and its sum. A group without rows leaves. A least or greatest value is
-//! kept too: what comes can only move it outwards, and when it goes itself, the next one is looked up in the bases.
+//! kept too: what comes can only move it outwards, and when it goes itself, the next one is looked up in the bases. For
+//! the number of different values, a table of its own holds how often each occurs (`distinct.rs`).
 
 use deltamesh_change::ColumnType;
 
 use super::delta::{Indexes, from_group, signed};
+use super::distinct::Counts;
 use super::layout::{Layout, Role, Stored, affinity};
 use super::select::{Names, Render};
 use super::{Parts, postgres, quote, render};
@@ -26,6 +28,8 @@ enum State {
     Least(usize),
     /// Greatest value of an argument.
     Greatest(usize),
+    /// Number of different values of an argument.
+    Different(usize),
 }
 
 impl State {
@@ -36,6 +40,7 @@ impl State {
             Self::Sum(argument) => format!("s{argument}"),
             Self::Least(argument) => format!("lo{argument}"),
             Self::Greatest(argument) => format!("hi{argument}"),
+            Self::Different(argument) => format!("d{argument}"),
         }
     }
 
@@ -47,6 +52,7 @@ impl State {
                 format!("sum(CASE WHEN a{argument} IS NOT NULL THEN w ELSE 0 END)")
             }
             Self::Sum(argument) => format!("coalesce(sum(w * a{argument}), 0)"),
+            Self::Different(argument) => format!("sum(d{argument})"),
             Self::Least(argument) => return self.extremes("min", argument, rule),
             Self::Greatest(argument) => return self.extremes("max", argument, rule),
         };
@@ -74,10 +80,10 @@ impl State {
     }
 }
 
-struct Rule<'a> {
-    query: &'a SelectQuery,
-    group: Vec<Scalar>,
-    arguments: Vec<Scalar>,
+pub(super) struct Rule<'a> {
+    pub(super) query: &'a SelectQuery,
+    pub(super) group: Vec<Scalar>,
+    pub(super) arguments: Vec<Scalar>,
     /// Each state with the storage column that holds it.
     states: Vec<(State, usize)>,
 }
@@ -90,18 +96,25 @@ pub(crate) fn plan(query: &SelectQuery, mut layout: Layout) -> Parts {
     let mut indexes = Indexes::default();
     let exprs: Vec<Scalar> = rule.group.iter().chain(&rule.arguments).cloned().collect();
     let mut maintain = signed(query, &delta, &exprs, &mut indexes);
+    let counts: Vec<Counts> =
+        rule.different().map(|argument| Counts::new(&rule, argument, &mut layout)).collect();
     let finish = [
-        rule.sum_groups(&delta, &groups),
+        rule.sum_groups(&delta, &groups, &counts),
         rule.old_images(&layout, &groups),
         rule.new_images(&layout, &groups, &mut indexes),
     ];
-    maintain.extend(finish.into_iter().map(|sql| Step { phase: Phase::Finish, sql }));
+    let finish = counts.iter().map(|count| count.net(&delta)).chain(finish).collect::<Vec<_>>();
+    let finish = finish.into_iter().chain(counts.iter().flat_map(Counts::apply));
+    maintain.extend(finish.map(|sql| Step { phase: Phase::Finish, sql }));
     let mut connect = layout.connect();
     connect.push(query.dialect.create_scratch(&delta, &rule.delta_columns()));
     connect.push(query.dialect.create_scratch(&groups, &rule.group_columns()));
+    connect.extend(counts.iter().map(|count| count.connect(query.dialect)));
+    let fill = std::iter::once(rule.fill(&layout)).chain(counts.iter().map(|count| count.fill(&rule)));
+    let scratch = [delta, groups].into_iter().chain(counts.iter().map(|count| count.scratch.clone()));
     Parts {
-        fill: vec![rule.fill(&layout)],
-        scratch: vec![delta, groups],
+        fill: fill.collect(),
+        scratch: scratch.collect(),
         layout,
         connect,
         maintain,
@@ -111,18 +124,26 @@ pub(crate) fn plan(query: &SelectQuery, mut layout: Layout) -> Parts {
 }
 
 impl Rule<'_> {
-    fn group_names(&self) -> impl Iterator<Item = String> + use<> {
+    pub(super) fn group_names(&self) -> impl Iterator<Item = String> + use<> {
         (0..self.group.len()).map(|index| format!("g{index}"))
     }
 
-    fn typed_groups(&self) -> impl Iterator<Item = (String, ColumnType)> {
+    pub(super) fn typed_groups(&self) -> impl Iterator<Item = (String, ColumnType)> {
         let kind = |expr: &Scalar| kinds::known(self.query, expr).unwrap_or(ColumnType::Text);
         self.group_names().zip(self.group.iter().map(kind))
     }
 
-    fn argument_kind(&self, argument: usize) -> ColumnType {
+    pub(super) fn argument_kind(&self, argument: usize) -> ColumnType {
         let argument = self.arguments.get(argument);
         argument.and_then(|expr| kinds::known(self.query, expr)).unwrap_or(ColumnType::Text)
+    }
+
+    /// Arguments whose different values are counted.
+    pub(super) fn different(&self) -> impl Iterator<Item = usize> {
+        self.states.iter().filter_map(|(state, _)| match state {
+            State::Different(argument) => Some(*argument),
+            _ => None,
+        })
     }
 
     /// Columns of the signed rows.
@@ -158,7 +179,13 @@ impl Rule<'_> {
     fn notes(&self) -> Vec<String> {
         let extreme = self.states.iter().any(|(state, _)| state.is_extreme());
         let note = "min and max: when the row that has the value goes, the next one is looked up";
-        extreme.then(|| note.to_owned()).into_iter().collect()
+        let different = self.states.iter().any(|(state, _)| matches!(state, State::Different(_)));
+        let counts = "count(DISTINCT): a table holds how often each value occurs";
+        [(extreme, note), (different, counts)]
+            .into_iter()
+            .filter(|(is, _)| *is)
+            .map(|(_, note)| note.to_owned())
+            .collect()
     }
 
     /// Finds a storage column for each state; a visible one where an output is just that.
@@ -175,9 +202,15 @@ impl Rule<'_> {
             let same = |function: AggregateFunction| {
                 let argument = argument.clone();
                 move |other: &Aggregate| {
-                    other.function == function && other.argument.as_ref() == Some(&argument)
+                    other.function == function
+                        && other.distinct == call.distinct
+                        && other.argument.as_ref() == Some(&argument)
                 }
             };
+            if call.distinct {
+                self.keep(layout, State::Different(index), same(call.function));
+                continue;
+            }
             let extreme = match call.function {
                 AggregateFunction::Min => Some(State::Least(index)),
                 AggregateFunction::Max => Some(State::Greatest(index)),
@@ -200,9 +233,11 @@ impl Rule<'_> {
         if self.states.iter().any(|(known, _)| *known == state) {
             return;
         }
-        let visible = self.query.outputs.iter().position(
-            |output| matches!(&output.expr, Scalar::Aggregate(call) if !call.distinct && is_output(call)),
-        );
+        let visible = self
+            .query
+            .outputs
+            .iter()
+            .position(|output| matches!(&output.expr, Scalar::Aggregate(call) if is_output(call)));
         let column = visible.unwrap_or_else(|| {
             let name = format!("__deltamesh_{}", state.name());
             layout.columns.push(match state {
@@ -217,7 +252,7 @@ impl Rule<'_> {
     }
 
     /// Sums the signed rows; groups in which nothing moves are left out.
-    fn sum_groups(&self, delta: &str, groups: &str) -> String {
+    fn sum_groups(&self, delta: &str, groups: &str, counts: &[Counts]) -> String {
         let deltas = self.states.iter().flat_map(|(state, _)| state.deltas(self)).map(|(_, value)| value);
         let moved: Vec<String> = self.states.iter().flat_map(|(state, _)| state.moved(self)).collect();
         let group: Vec<String> = self.group_names().collect();
@@ -226,11 +261,12 @@ impl Rule<'_> {
         let rows = if self.states.iter().any(|(state, _)| state.is_extreme()) {
             // Only what is left of the signed rows came or went.
             let arguments = (0..self.arguments.len()).map(|index| format!("a{index}"));
-            let all = group.into_iter().chain(arguments).collect::<Vec<_>>().join(", ");
+            let all = group.iter().cloned().chain(arguments).collect::<Vec<_>>().join(", ");
             format!("(SELECT {all}, sum(w) AS w FROM {delta} GROUP BY {all} HAVING sum(w) <> 0) AS netted")
         } else {
             delta.to_owned()
         };
+        let rows = if counts.is_empty() { rows } else { self.with_crossings(&rows, counts) };
         format!(
             "INSERT INTO {groups} SELECT {} FROM {rows}{by} HAVING {}",
             select.join(", "),
@@ -351,6 +387,7 @@ impl Rule<'_> {
             State::Sum(of) => format!("coalesce(sum({}), 0)", argument(of)),
             State::Least(of) => self.extreme_of("min", of, &argument(of)),
             State::Greatest(of) => self.extreme_of("max", of, &argument(of)),
+            State::Different(of) => format!("count(DISTINCT {})", argument(of)),
         };
         let value = |index: usize| match self.hidden_state(layout, index) {
             Some(state) => Some(total(state)),
@@ -389,6 +426,9 @@ impl Totals<'_> {
             return Some("t.n".to_owned());
         };
         let argument = self.0.arguments.iter().position(|known| known == argument)?;
+        if call.distinct {
+            return Some(format!("t.{}", State::Different(argument).name()));
+        }
         let seen = self.seen(argument);
         let sum = format!("t.{}", State::Sum(argument).name());
         match call.function {

@@ -124,6 +124,8 @@ pub(crate) struct Layout {
     pub(crate) lookup: Vec<usize>,
     /// Whether the rows are kept.
     pub(crate) stored: bool,
+    /// Further durable tables of the program's own: quoted name and `CREATE TABLE`.
+    pub(crate) tables: Vec<(String, String)>,
 }
 
 impl Layout {
@@ -274,6 +276,7 @@ impl Layout {
                 quote(&storage)
             ));
         }
+        statements.extend(self.tables.iter().map(|(_, create)| create.clone()));
         statements
     }
 
@@ -394,6 +397,7 @@ impl Layout {
             statements.push(format!("DROP VIEW IF EXISTS {}", quote(&self.view)));
         }
         statements.push(format!("DROP TABLE IF EXISTS {}", quote(&storage)));
+        statements.extend(self.tables.iter().map(|(table, _)| format!("DROP TABLE IF EXISTS {table}")));
         statements
     }
 }

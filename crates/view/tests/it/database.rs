@@ -364,7 +364,7 @@ fn is_temporary(name: &str, sql: &str) -> bool {
     name.starts_with("temp.")
         || name.starts_with("(subquery")
         || ["__deltamesh_affected", "__deltamesh_first"].contains(&name)
-        || name == "netted"
+        || ["netted", "signed"].contains(&name)
         || aliased
 }
 
