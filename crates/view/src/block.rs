@@ -9,6 +9,7 @@ mod group;
 mod having;
 mod layer;
 pub(crate) mod membership;
+mod outer;
 mod scalar;
 mod set;
 mod subquery;
@@ -77,6 +78,7 @@ impl<'a> Planner<'a> {
         let is_limited = resolve::ordered_limit(&view.query)?.is_some();
         match view.query.body.as_mut() {
             SetExpr::Select(select) => {
+                self.turn_joins(select, &mut view.query.order_by)?;
                 self.flatten(select)?;
                 self.plan(&view)
             }

@@ -85,12 +85,22 @@ pub(crate) fn owner(
         Ok(Scalar::Column(column)) => {
             let joined = &scope.relations()[column.relation];
             let name = &joined.base.columns[column.column].name;
-            Ok(Some((Ident::new(&joined.alias), Ident::new(name))))
+            Ok(Some((Ident::with_quote('"', &joined.alias), Ident::with_quote('"', name))))
         }
         Ok(_) => Ok(None),
         Err(error) if error.kind == ErrorKind::Name => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// The relations of a `FROM` clause with their visible columns.
+pub(crate) fn columns(from: &[TableWithJoins], catalog: &Catalog) -> Result<Vec<(Ident, Vec<Ident>)>, Error> {
+    let quoted = |name: &String| Ident::with_quote('"', name);
+    let relations = Scope::open(from, catalog)?.into_relations().into_iter().map(|joined| {
+        let columns = joined.base.columns[..joined.base.visible].iter().map(|column| quoted(&column.name));
+        (quoted(&joined.alias), columns.collect())
+    });
+    Ok(relations.collect())
 }
 
 /// The aggregates in an expression over these relations.

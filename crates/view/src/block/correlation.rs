@@ -240,7 +240,7 @@ impl VisitorMut for Blank {
 }
 
 /// Visits the columns of an expression.
-struct Names<F>(F);
+pub(super) struct Names<F>(pub(super) F);
 
 impl<F: FnMut(&mut Expr) -> Result<(), Error>> VisitorMut for Names<F> {
     type Break = Box<Error>;

@@ -3,8 +3,8 @@
 use std::ops::ControlFlow;
 
 use datafusion_sql::sqlparser::ast::{
-    Expr, GroupByExpr, Ident, Query, Select, SelectItem, SetExpr, Spanned, TableWithJoins, Visit as _,
-    VisitMut, Visitor, VisitorMut,
+    Expr, GroupByExpr, Ident, Query, Select, SelectItem, SetExpr, Spanned, TableWithJoins, Visit, VisitMut,
+    Visitor, VisitorMut,
 };
 
 use super::set::query_of;
@@ -68,7 +68,8 @@ fn has_window(select: &Select) -> bool {
     select.qualify.is_some() || select.projection.visit(&mut Finding).is_break()
 }
 
-fn has_subquery(expr: &Expr) -> bool {
+/// Whether an expression, or a part of a statement, has a subquery among its expressions.
+pub(super) fn has_subquery(expr: &impl Visit) -> bool {
     struct Finding;
     impl Visitor for Finding {
         type Break = ();

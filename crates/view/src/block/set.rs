@@ -60,6 +60,7 @@ impl Planner<'_> {
     /// A branch as a block whose changed rows follow from those of its bases; a part where it is not one itself.
     fn branch(&mut self, mut query: Box<Query>) -> Result<SelectQuery, Error> {
         if let SetExpr::Select(select) = query.body.as_mut() {
+            self.turn_joins(select, &mut query.order_by)?;
             self.flatten(select)?;
             let resolved = resolve::resolve(&query, &self.catalog)?;
             if strategy::is_linear_block(&resolved) {

@@ -44,14 +44,9 @@ impl Scope {
             JoinOperator::Left(constraint) | JoinOperator::LeftOuter(constraint) => {
                 (JoinKind::Left, constraint)
             }
-            JoinOperator::Right(_) | JoinOperator::RightOuter(_) => {
-                return Err(Error::unsupported("RIGHT JOIN: swap the sides and write LEFT JOIN", location));
-            }
-            JoinOperator::FullOuter(_) => {
-                return Err(Error::unsupported(
-                    "FULL JOIN: make two views with LEFT JOIN, one from each side",
-                    location,
-                ));
+            JoinOperator::Right(_) | JoinOperator::RightOuter(_) | JoinOperator::FullOuter(_) => {
+                let message = "RIGHT and FULL JOIN need ON: write the condition, and coalesce(a.x, b.x) for one column of both";
+                return Err(Error::unsupported(message, location));
             }
             _ => return Err(Error::unsupported("this join: write JOIN … ON or LEFT JOIN … ON", location)),
         };

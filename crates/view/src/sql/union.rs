@@ -55,7 +55,9 @@ fn layout(view: &str, branches: &[SelectQuery], columns: &[Vec<Column>], dialect
     let mut stored: Vec<Stored> = (0..width)
         .map(|index| {
             let of_branch = branches.iter().zip(columns).map(|(query, columns)| {
-                Stored::of(query, &query.outputs[index].expr, columns[index].clone(), Role::Visible)
+                let expr = &query.outputs[index].expr;
+                let is_null = matches!(expr, Scalar::Literal(sql) if sql == "NULL");
+                (Stored::of(query, expr, columns[index].clone(), Role::Visible), is_null)
             });
             merge(of_branch, dialect)
         })
@@ -80,16 +82,20 @@ fn layout(view: &str, branches: &[SelectQuery], columns: &[Vec<Column>], dialect
     }
 }
 
-/// The column that takes the values of all branches; where they differ in type, each value keeps its own.
-fn merge(columns: impl Iterator<Item = Stored>, dialect: Dialect) -> Stored {
-    let merged = columns.reduce(|mut left, right| {
+/// The column that takes the values of all branches; where they differ in type, each value keeps its own. NULL has no type.
+fn merge(columns: impl Iterator<Item = (Stored, bool)>, dialect: Dialect) -> Stored {
+    let merged = columns.reduce(|left, right| {
+        let ((mut left, left_is_null), (mut right, right_is_null)) = (left, right);
         left.column.nullable |= right.column.nullable;
-        if dialect == Dialect::Postgres {
-            // The types are equal, except that of NULL, which is none.
-            let none = |column: &Stored| column.column.column_type == ColumnType::Any;
-            let column_type = if none(&left) { right.column.column_type } else { left.column.column_type };
-            left.column.column_type = column_type;
-            return left;
+        right.column.nullable = left.column.nullable;
+        if left_is_null {
+            return (
+                Stored { column: Column { name: left.column.name, ..right.column }, ..right },
+                right_is_null,
+            );
+        }
+        if right_is_null || dialect == Dialect::Postgres {
+            return (left, false);
         }
         if left.column.column_type != right.column.column_type {
             left.column.column_type = ColumnType::Any;
@@ -100,8 +106,8 @@ fn merge(columns: impl Iterator<Item = Stored>, dialect: Dialect) -> Stored {
         if left.affinity != right.affinity {
             left.affinity = None;
         }
-        left
+        (left, false)
     });
     let none = || Stored::extreme(String::new(), dialect, ColumnType::Text);
-    Stored { expr: None, ..merged.unwrap_or_else(none) }
+    Stored { expr: None, ..merged.map_or_else(none, |(stored, _)| stored) }
 }

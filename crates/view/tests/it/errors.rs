@@ -61,6 +61,22 @@ fn names() {
 }
 
 #[test]
+fn outer_joins() {
+    check(
+        "AS SELECT m.id FROM message m JOIN user u ON u.user_id = m.user_id RIGHT JOIN member b ON b.user_id = u.user_id
+         AS SELECT m.id FROM message m FULL JOIN user u USING (user_id)
+         AS SELECT m.id FROM message m FULL JOIN user u ON u.user_id = m.user_id WHERE EXISTS (SELECT 1 FROM member b WHERE b.user_id = u.user_id)
+         AS SELECT m.id FROM message m FULL JOIN user u ON u.user_id = m.user_id OR u.login = m.body",
+        expect![[r#"
+            1:106: RIGHT and FULL JOIN behind another join: put the joins before it into a subquery in FROM
+            1:68: RIGHT and FULL JOIN need ON: write the condition, and coalesce(a.x, b.x) for one column of both
+            1:78: a subquery beside a FULL JOIN: put the join into a subquery in FROM
+            1:795: a subquery compares with the query around it by =, <>, <, <=, >, >= of columns: use JOIN for others
+        "#]],
+    );
+}
+
+#[test]
 fn windows_and_limits() {
     check(
         "AS SELECT id FROM message LIMIT 3
@@ -128,7 +144,7 @@ fn constructs() {
             1:42: now has another value at every reading, so the view could not be kept: store the value in a column
             1:42: current_timestamp has another value at every reading, so the view could not be kept: store the value in a column
             1:60: random has another value at every reading, so the view could not be kept: store the value in a column
-            1:64: RIGHT JOIN: swap the sides and write LEFT JOIN
+            planned: SELECT "m"."id" AS "id" FROM "main__message" AS "m" LEFT JOIN "main__user" AS "u" ON ("u"."user_id" = "m"."user_id")
             1:71: no column id in the relations before it for USING
             1:71: no column login in message for USING
             1:60: COLLATE is not supported in a view: compare lower(column)

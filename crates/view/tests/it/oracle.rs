@@ -237,6 +237,11 @@ pub(crate) const VIEWS: &[&str] = &[
     "CREATE MATERIALIZED VIEW different_expr AS SELECT chat % 2 AS h, count(DISTINCT n + 1) + 1 AS c FROM message WHERE n <> 2 GROUP BY chat % 2",
     "CREATE MATERIALIZED VIEW different_two AS SELECT chat, count(DISTINCT user_id) AS u, count(DISTINCT body) AS b FROM message GROUP BY chat",
     "CREATE MATERIALIZED VIEW different_join AS SELECT u.country, count(DISTINCT m.chat) AS c FROM message m JOIN user u USING (user_id) GROUP BY u.country",
+    "CREATE MATERIALIZED VIEW right_ AS SELECT m.*, u.login, b.role FROM message m RIGHT JOIN user u ON u.user_id = m.user_id AND m.n > 1 LEFT JOIN member b ON b.user_id = u.user_id AND b.chat = m.chat",
+    "CREATE MATERIALIZED VIEW full_ AS SELECT m.id, b.role, coalesce(m.chat, b.chat) AS in_chat, b.user_id FROM message m FULL JOIN member b ON b.chat = m.chat AND b.user_id = m.user_id",
+    "CREATE MATERIALIZED VIEW full_group AS SELECT login, count(*) AS c, count(m.id) AS messages FROM user FULL OUTER JOIN message m ON m.user_id = user.user_id AND m.n > user.user_id
+       WHERE m.n IS NULL OR m.n < 4 GROUP BY login ORDER BY count(m.id), login LIMIT 4",
+    "CREATE MATERIALIZED VIEW full_more AS SELECT x.*, u.login FROM member x FULL JOIN message y ON y.id = x.chat JOIN user u ON u.user_id = coalesce(y.n, x.user_id)",
     "CREATE MATERIALIZED VIEW over_window AS SELECT w.r, count(*) AS c FROM window_ w GROUP BY w.r",
     "CREATE MATERIALIZED VIEW having_scalar AS SELECT chat, sum(n) AS s FROM message GROUP BY chat HAVING count(*) * 2 > (SELECT avg(n) * 0.5 FROM message) AND s > 0",
     "CREATE MATERIALIZED VIEW having_in AS SELECT count(*) AS c FROM message WHERE n IS NOT NULL GROUP BY chat HAVING chat IN (SELECT chat FROM member WHERE role = 'a') AND max(n) > 1",

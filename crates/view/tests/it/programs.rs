@@ -286,6 +286,7 @@ fn steps_seek() {
             "scalar_equal",
             "scalar_both",
             "in_computed",
+            "full_more",
             "having_scalar",
             "scalar_first_all",
         ]
