@@ -22,7 +22,7 @@ pub(crate) fn nullable(query: &SelectQuery, expr: &Scalar) -> bool {
         Scalar::Binary(_, "/" | "%", _) => true,
         Scalar::Binary(_, "IS DISTINCT FROM" | "IS NOT DISTINCT FROM", _) => false,
         Scalar::Call("coalesce", arguments) => arguments.iter().all(|argument| nullable(query, argument)),
-        Scalar::Call("nullif", _) => true,
+        Scalar::Call("nullif" | "json_text", _) => true,
         Scalar::Case { branches, otherwise, .. } => {
             otherwise.as_deref().is_none_or(|value| nullable(query, value))
                 || branches.iter().any(|(_, value)| nullable(query, value))

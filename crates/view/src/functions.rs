@@ -149,6 +149,8 @@ pub(crate) fn scalar(name: &str) -> Option<Arc<ScalarUDF>> {
         "abs" => Typed::new("abs", Rule::Number),
         "coalesce" => Typed::new("coalesce", Rule::Common),
         "instr" => Typed::new("instr", Rule::Integer),
+        "json_extract" => Typed::new("json_extract", Rule::Text),
+        "json_type" => Typed::new("json_type", Rule::Text),
         "length" => Typed::new("length", Rule::Integer),
         "lower" => Typed::new("lower", Rule::Text),
         "ltrim" => Typed::new("ltrim", Rule::Text),

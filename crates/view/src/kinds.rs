@@ -188,6 +188,7 @@ fn call(query: &SelectQuery, function: &str, arguments: &[Scalar]) -> Kind {
             }
             Err("substr: begin and length have to be constants above 0".to_owned())
         }
+        "json_text" => Ok(Some(Text)),
         // The key of a row of UNION ALL.
         "json_array" | "deltamesh_json" => Ok(Some(Text)),
         other => Err(format!("function {other} has no rule")),

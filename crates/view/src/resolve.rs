@@ -3,6 +3,7 @@
 
 mod clause;
 mod expression;
+mod rewritten;
 mod scope;
 mod temporal;
 mod window;

@@ -8,7 +8,7 @@ use datafusion_sql::sqlparser::ast::{
 use deltamesh_change::ColumnType;
 
 use super::scope::Scope;
-use super::{nearest, temporal, window};
+use super::{nearest, rewritten, temporal, window};
 use crate::query::{Aggregate, AggregateFunction, Output, Scalar};
 use crate::{Error, Location};
 
@@ -73,6 +73,7 @@ impl Resolver<'_> {
             Expr::Value(value) => literal(&value.value, location),
             Expr::Nested(inner) => self.scalar(inner),
             Expr::UnaryOp { op, expr } => self.unary(op, expr, location),
+            Expr::BinaryOp { op: BinaryOperator::LongArrow, .. } => self.document(expr, location),
             Expr::BinaryOp { left, op, right } => {
                 let operator = binary(op, location)?;
                 Ok(Scalar::Binary(self.boxed(left)?, operator, self.boxed(right)?))
@@ -100,7 +101,8 @@ impl Resolver<'_> {
                 negated: *negated,
                 list: list.iter().map(|item| self.scalar(item)).collect::<Result<_, _>>()?,
             }),
-            Expr::Like { negated, any: false, expr, pattern, escape_char } => Ok(Scalar::Like {
+            Expr::Like { negated, any: false, expr, pattern, escape_char }
+            | Expr::ILike { negated, any: false, expr, pattern, escape_char } => Ok(Scalar::Like {
                 operand: self.boxed(expr)?,
                 negated: *negated,
                 pattern: self.boxed(pattern)?,
@@ -154,6 +156,19 @@ impl Resolver<'_> {
             }
             other => Err(refuse(other, location)),
         }
+    }
+
+    /// A value in a document, as text.
+    fn document(&self, expr: &Expr, location: Option<Location>) -> Result<Scalar, Error> {
+        let (document, path) = rewritten::document_path(expr, location)?;
+        let document = self.scalar(document)?;
+        let column = document
+            .as_column()
+            .map(|column| self.scope.relations()[column.relation].base.columns[column.column].column_type);
+        if column != Some(ColumnType::Json) {
+            return Err(Error::types_at("->> reads a column of documents or arrays", location));
+        }
+        Ok(Scalar::Call("json_text", vec![document, Scalar::Literal(crate::sql::quote_text(&path))]))
     }
 
     /// A date or time: text.
@@ -244,24 +259,58 @@ impl Resolver<'_> {
             }
             return Ok(call);
         }
+        if rewritten::is_truths(&name)
+            && let [argument] = list.args.as_slice()
+        {
+            let count = self.aggregate(
+                AggregateFunction::Count,
+                false,
+                argument,
+                function.filter.as_deref(),
+                location,
+            )?;
+            let of = count.children().first().map(|of| (*of).clone());
+            return of
+                .filter(|of| of.aggregates().is_empty())
+                .and_then(|of| rewritten::truths(&name, &of))
+                .ok_or_else(|| Error::types_at(format!("{name} takes a condition"), location));
+        }
         if distinct || function.filter.is_some() {
             return Err(Error::name(format!("{name} is not an aggregate of one argument"), location));
         }
+        self.scalar_call(&name, &list.args, location)
+    }
+
+    fn scalar_call(
+        &self,
+        name: &str,
+        arguments: &[FunctionArg],
+        location: Option<Location>,
+    ) -> Result<Scalar, Error> {
+        let rewritten = rewritten::NAMES.iter().find(|(known, ..)| *known == name);
         let known = FUNCTIONS.iter().find(|(known, ..)| *known == name);
-        let Some((_, sqlite, fewest, most)) = known else {
-            let names =
-                FUNCTIONS.iter().map(|(name, ..)| *name).chain(AggregateFunction::ALL.map(|(name, _)| name));
-            return Err(Error::name(format!("no function {name}{}", nearest(&name, names)), location));
+        let Some((fewest, most)) = rewritten
+            .map(|(_, fewest, most)| (fewest, most))
+            .or(known.map(|(_, _, fewest, most)| (fewest, most)))
+        else {
+            let names = FUNCTIONS.iter().map(|(name, ..)| *name);
+            let names = names.chain(rewritten::NAMES.iter().map(|(name, ..)| *name));
+            let names = names.chain(AggregateFunction::ALL.map(|(name, _)| name));
+            return Err(Error::name(format!("no function {name}{}", nearest(name, names)), location));
         };
-        if !(*fewest..=*most).contains(&list.args.len()) {
-            let message = format!("{name} takes {fewest} to {most} arguments, not {}", list.args.len());
+        if !(*fewest..=*most).contains(&arguments.len()) {
+            let message = format!("{name} takes {fewest} to {most} arguments, not {}", arguments.len());
             return Err(Error::types_at(message, location));
         }
-        let arguments = list.args.iter().map(|argument| match argument {
+        let arguments = arguments.iter().map(|argument| match argument {
             FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => self.scalar(expr),
             other => Err(Error::types_at(format!("{name} cannot take {other}"), location)),
         });
-        Ok(Scalar::Call(sqlite, arguments.collect::<Result<_, _>>()?))
+        let arguments = arguments.collect::<Result<_, _>>()?;
+        match known {
+            Some((_, sqlite, ..)) => Ok(Scalar::Call(sqlite, arguments)),
+            None => rewritten::function(name, arguments, location),
+        }
     }
 
     /// A call with `OVER`.
@@ -339,7 +388,6 @@ fn refuse(expr: &Expr, location: Option<Location>) -> Error {
             "a subquery in an expression is not supported yet: make it a view of its own and JOIN it"
         }
         Expr::Collate { .. } => "COLLATE is not supported in a view: compare lower(column)",
-        Expr::ILike { .. } => "ILIKE: write lower(column) LIKE pattern",
         Expr::Tuple(_) => "a row of values: write a = x AND b = y",
         _ => "this expression has no rule in a view: use columns, operators, CASE, CAST and functions",
     };
@@ -377,6 +425,10 @@ fn binary(op: &BinaryOperator, location: Option<Location>) -> Result<&'static st
         BinaryOperator::Or => "OR",
         BinaryOperator::BitwiseAnd => "&",
         BinaryOperator::BitwiseOr => "|",
+        BinaryOperator::Arrow => {
+            let message = "-> gives a document: end the path with ->>, which gives a text";
+            return Err(Error::unsupported(message, location));
+        }
         other => return Err(Error::unsupported(format!("operator {other} has no rule in a view"), location)),
     })
 }

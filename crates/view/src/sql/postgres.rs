@@ -113,6 +113,12 @@ fn call(name: &str, arguments: &[Scalar], names: &dyn Names) -> Option<String> {
             let number = format!("CAST({} AS double precision)", render(argument, names));
             Some(format!("(sign({number}) * floor(abs({number}) + 0.5))"))
         }
+        ("json_text", [document, Scalar::Literal(path)]) => {
+            let steps = path.trim_matches('\'').trim_start_matches('$');
+            let steps = steps.replace(".\"", ",\"").replace('[', ",").replace(']', "");
+            let steps = steps.trim_start_matches(',');
+            Some(format!("(({} #>> '{{{steps}}}') COLLATE \"C\")", render(document, names)))
+        }
         ("deltamesh_json", [argument]) => Some(render(argument, names)),
         ("json_array", _) => Some(format!("CAST(jsonb_build_array({}) AS text)", parts())),
         _ => None,

@@ -76,10 +76,18 @@ pub(crate) fn render(scalar: &Scalar, names: &dyn Names) -> String {
             format!("CASE{operand}{branches}{otherwise} END")
         }
         Scalar::Cast(operand, name) => format!("CAST({} AS {name})", part(operand)),
+        Scalar::Call("json_text", arguments) => json_text(&list(arguments)),
         Scalar::Call(name, arguments) => format!("{name}({})", list(arguments)),
         Scalar::Aggregate(aggregate) => aggregate_call(aggregate, names),
         Scalar::Window(window) => window_call(window, names),
     }
+}
+
+/// A value in a document as text, a truth value as a word; `place` is the document and the path.
+fn json_text(place: &str) -> String {
+    format!(
+        "CASE json_type({place}) WHEN 'true' THEN 'true' WHEN 'false' THEN 'false' ELSE CAST(json_extract({place}) AS TEXT) END"
+    )
 }
 
 fn window_call(window: &Window, names: &dyn Names) -> String {

@@ -213,7 +213,7 @@ impl Database {
     }
 
     /// Rows with the kind of each value, sorted.
-    fn rows(&self, sql: &str) -> Vec<String> {
+    pub(crate) fn rows(&self, sql: &str) -> Vec<String> {
         let mut statement = self.connection.prepare(sql).unwrap_or_else(|error| panic!("{error}\n{sql}"));
         let width = statement.column_count();
         let mut rows = statement.query([]).expect("query");

@@ -51,7 +51,7 @@ fn names() {
             1:38: column user_id is in u and in m: write u.user_id
             1:46: no relation or view mesage; near: message
             1:48: member may be main.member or other.member: write source.relation
-            1:66: no function lenght; near: length
+            1:66: no function lenght; near: length, least, left
             1:69: u is in FROM twice: give one of them an alias
             1:31: two columns named login: rename one with AS
             1:38: give the expression a name: expression AS name

@@ -254,6 +254,10 @@ pub(crate) const VIEWS: &[&str] = &[
     "CREATE MATERIALIZED VIEW outer_kept AS SELECT u.login, m.id FROM user u LEFT JOIN message m ON m.user_id = u.user_id WHERE m.n > 1 OR u.active OR coalesce(m.chat, 1) = 1",
     "CREATE MATERIALIZED VIEW outer_kept_null AS SELECT u.login, m.id FROM user u LEFT JOIN message m ON m.user_id = u.user_id WHERE (m.n = 1) IS NOT TRUE",
     "CREATE MATERIALIZED VIEW or_join AS SELECT m.id, u.login FROM message m, user u WHERE (m.user_id = u.user_id AND m.n > 1) OR (u.active AND m.user_id = u.user_id AND m.body = 'a') OR m.user_id = u.user_id AND m.chat = 2",
+    "CREATE MATERIALIZED VIEW truths_ansi AS SELECT user_id, bool_and(n > 1) AS a, every(n > 1) FILTER (WHERE chat > 0) AS e, bool_or(n > 3) AS o FROM message GROUP BY user_id",
+    "CREATE MATERIALIZED VIEW functions_ansi AS SELECT id, concat(body, '-', n, chat) AS c, greatest(n, chat, user_id) AS g, least(n, chat) AS l, iif(n > 1, 'x', body) AS i,
+       left(body, 1) AS b, mod(id, 3) AS m, sign(n - 2) AS s, strpos(body, 'a') AS p, extra ->> 'b' AS eb, extra -> 'a' ->> 0 AS ea FROM message WHERE body ILIKE 'A%' OR n IS NULL OR chat > 1",
+    "CREATE MATERIALIZED VIEW document_group_ansi AS SELECT extra ->> 'b' AS b, count(*) AS c FROM message GROUP BY extra ->> 'b'",
     "CREATE MATERIALIZED VIEW cut AS SELECT substr(body, 1, 1) AS first, count(*) AS c FROM message GROUP BY 1",
     "CREATE MATERIALIZED VIEW dates_ansi AS SELECT id, extract(quarter FROM body) AS q, date_trunc('month', body) AS m, date_trunc('day', body) AS d, substring(body FROM 1 FOR 2) AS two
        FROM message WHERE body > date '2024-01-31' - interval '1' month OR extract(day FROM body) < 9",
