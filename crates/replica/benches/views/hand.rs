@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use rusqlite::{Connection, params};
 
 use crate::chat::{Batch, Change, Message, VIEWS};
-use crate::rival::{Rival, base_tables};
+use crate::rival::{Rival, base_tables, empty_wal};
 
 const TABLES: &str = "
 CREATE TABLE visible(id INTEGER PRIMARY KEY, chat INTEGER, usr INTEGER, body TEXT, sent INTEGER);
@@ -145,7 +145,7 @@ impl Rival for Hand {
     fn create_views(&mut self) -> Result<()> {
         self.connection.execute_batch(&format!("BEGIN; {FILL} COMMIT"))?;
         self.maintained = true;
-        Ok(())
+        empty_wal(&self.connection)
     }
 
     fn check(&mut self) -> Result<()> {
