@@ -82,8 +82,8 @@ pub trait Replica: Send + 'static {
     /// Sequence of the newest change.
     fn last_sequence(&self) -> u64;
 
-    /// Notes that every change up to `sequence` is in the feed stream. Stored with the next transaction: after a crash the
-    /// stream itself says how far it is.
+    /// Notes that every change up to `sequence` is in the feed stream. Stored now and then, and in idle times: after a crash
+    /// the stream itself says how far it is.
     fn mark_published(&mut self, sequence: u64);
 
     /// Gives the unpublished changes the numbers behind `sequence`, drops the published ones and begins a new incarnation:

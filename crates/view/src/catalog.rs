@@ -11,6 +11,8 @@ use crate::{BaseRelation, Dialect, Stored, ViewDefinition, block};
 pub struct Catalog {
     dialect: Dialect,
     relations: Vec<CatalogRelation>,
+    /// Views whose rows are needed in a table.
+    kept: Vec<String>,
 }
 
 /// One relation or view as a query sees it.
@@ -82,6 +84,16 @@ impl Catalog {
             columns,
             stored: view.options.stored != Stored::Never,
         });
+    }
+
+    /// With `stored = auto`, has the rows of a view kept in a table: another view reads them, or they are there already.
+    pub fn keep_rows(&mut self, view: &str) {
+        self.kept.push(view.to_owned());
+    }
+
+    /// Whether the rows of a view are needed in a table.
+    pub(crate) fn keeps_rows(&self, view: &str) -> bool {
+        self.kept.iter().any(|kept| kept.eq_ignore_ascii_case(view))
     }
 
     /// Relations that a name may mean: `relation`, a view, or `source.relation`; compared without case.

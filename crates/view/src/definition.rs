@@ -26,10 +26,18 @@ pub struct ViewDefinition {
     pub bases: Vec<BaseRelation>,
     /// Table that holds the rows: the view's name, or `__deltamesh_rows_<name>` behind a SQL view of that name.
     pub storage: String,
+    /// Whether that is a table; otherwise a SQL view over the bases.
+    #[serde(default = "stored")]
+    pub stored: bool,
     /// Indexes that the program needs on its bases.
     pub indexes: Vec<Index>,
     /// Options of the `WITH` clause.
     pub options: ViewOptions,
+}
+
+/// Views that were recorded before there was a choice.
+fn stored() -> bool {
+    true
 }
 
 /// A storage column that applications do not see.

@@ -273,5 +273,8 @@ fn describe(definition: &ViewDefinition) -> Vec<String> {
         let hidden: Vec<&str> = definition.hidden.iter().map(|hidden| hidden.column.name.as_str()).collect();
         notes.push(format!("rows in {} with hidden columns {}", definition.storage, hidden.join(", ")));
     }
+    if !definition.stored {
+        notes.push("rows are read from the bases, not stored".to_owned());
+    }
     notes
 }

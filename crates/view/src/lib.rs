@@ -21,7 +21,8 @@
 //!    a row; the programs over an unchanged one need not be touched.
 //! 3. [`Program::clear`] of every touched view (empties its TEMP tables), after the last view.
 //!
-//! Steps of one phase run in the order given. Steps of an untouched base may be skipped; so may all of an untouched view.
+//! Steps of one phase run in the order given. Steps of an untouched base may be skipped; so may `Before` steps of a base
+//! without before images, `After` steps of one without after images, and all of an untouched view.
 //!
 //! # What the connection provides
 //! - Three scalar functions, deterministic, of one argument: `deltamesh_token(value)` → the subject token of the value's

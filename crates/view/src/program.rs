@@ -1,7 +1,7 @@
 //! The statements that keep a view, and when each runs.
 
 use crate::block::Planner;
-use crate::{Catalog, CreateView, Dialect, Error, Explain, ViewDefinition, compose};
+use crate::{Catalog, CreateView, Dialect, Error, Explain, Stored, ViewDefinition, compose};
 
 /// When a step runs; see the batch protocol at the top of this crate.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -74,8 +74,13 @@ pub fn plan(statement: &CreateView, catalog: &Catalog, dialect: Dialect) -> Resu
         return Err(Error::definition(message, statement.location));
     }
     let mut planner = Planner::new(statement, catalog.with_dialect(dialect));
-    let main = planner.program(statement.clone())?;
-    let program = compose::compose(planner.parts, main);
+    let mut main = statement.clone();
+    if main.options.stored == Stored::Auto && catalog.keeps_rows(&statement.name) {
+        main.options.stored = Stored::Always;
+    }
+    let main = planner.program(main)?;
+    let mut program = compose::compose(planner.parts, main);
+    program.definition.options.stored = statement.options.stored;
     if program.definition.bases.iter().any(|base| base.table.eq_ignore_ascii_case(&statement.name)) {
         let message = format!("{} would read itself", statement.name);
         return Err(Error::definition(message, statement.location));

@@ -18,12 +18,13 @@ mod union;
 
 use deltamesh_change::{Column, ColumnType};
 
+use crate::block::PREFIX;
 use crate::explain::{self, Sections};
-use crate::query::SelectQuery;
+use crate::query::{Scalar, SelectQuery};
 use crate::strategy::{Strategy, choose};
 use crate::{
     BaseRelation, CreateView, Dialect, Error, Explain, HiddenColumn, Index, Order, Program, Step, Stored,
-    ViewDefinition, kinds, old_table,
+    ViewDefinition, facts, kinds, old_table,
 };
 pub(crate) use delta::in_order;
 use layout::{Layout, Role};
@@ -63,7 +64,8 @@ pub(crate) fn program(
     check_size(&query)?;
     let strategy = choose(&query);
     check_stored(statement, &strategy, &query)?;
-    let layout = keys::layout(statement, &query, &columns)?;
+    let mut layout = keys::layout(statement, &query, &columns)?;
+    layout.stored &= !is_read_through(statement, &query, &strategy, &layout);
     let parts = match &strategy {
         Strategy::Linear => linear::plan(&query, layout),
         Strategy::Aggregate => aggregate::plan(&query, layout),
@@ -193,6 +195,40 @@ fn check_stored(statement: &CreateView, strategy: &Strategy, query: &SelectQuery
     Ok(())
 }
 
+/// Whether `stored = auto` reads the rows from the bases: each is one row of one base and those that it points to by their
+/// keys, none is left out by a condition, and its key is that of the one base. So a row is found by as many seeks as there
+/// are bases, and all rows cost a scan of what would be stored twice.
+fn is_read_through(
+    statement: &CreateView,
+    query: &SelectQuery,
+    strategy: &Strategy,
+    layout: &Layout,
+) -> bool {
+    let is_candidate = statement.options.stored == Stored::Auto
+        && *strategy == Strategy::Linear
+        && !statement.name.starts_with(PREFIX)
+        && !query.relations.iter().any(|joined| joined.base.base.relation.starts_with(PREFIX));
+    let is_visible = layout.columns.iter().all(|stored| stored.role == Role::Visible);
+    let key = facts::row_key(query);
+    let of_one = key.first().is_some_and(|first| {
+        let mut own = query.key_of(first.relation);
+        own.sort_unstable();
+        own == key
+    });
+    // What joins; it leaves out only rows without partner.
+    let is_join = |condition: &Scalar| match condition {
+        Scalar::Binary(left, "=", right) => left.as_column().is_some() && right.as_column().is_some(),
+        _ => false,
+    };
+    is_candidate
+        && is_visible
+        && !layout.key.is_empty()
+        && !layout.nullable_key()
+        && of_one
+        && query.filter.is_empty()
+        && query.conditions().all(is_join)
+}
+
 /// Token columns of the subject: the declared ones, then the rest of the key.
 fn subject(statement: &CreateView, layout: &Layout) -> Result<Vec<usize>, Error> {
     let mut subject: Vec<usize> = vec![];
@@ -234,6 +270,7 @@ fn definition(statement: &CreateView, of: Of, parts: &Parts, subject: &[usize]) 
         order_by: of.order_by,
         bases: of.bases,
         storage: layout.storage(),
+        stored: layout.stored,
         indexes: parts.indexes.clone(),
         options: statement.options.clone(),
     }

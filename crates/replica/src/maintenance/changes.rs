@@ -17,6 +17,9 @@ use crate::group::OutboxRow;
 /// Rows that are trimmed at once in idle times: the transaction that does it stays short.
 const TRIM_ROWS: u64 = 2_000;
 
+/// A busy replica stores the published position each time it has moved by so many changes.
+const STORE_PUBLISHED: u64 = 1_000;
+
 const COLUMNS: &str = "seq, view, op, key, row, before, subject, position, dsid, tx_end, captured_us";
 
 /// How much of the change log is kept behind the published position.
@@ -134,7 +137,10 @@ impl<D: Database> Maintainer<D> {
             self.database.execute("finish changes", sql, &[Cell::Integer(last.cast_signed())])?;
         }
         self.state.last_sequence = last;
-        self.store_published()?;
+        // Under load the published position is not worth a page in every transaction.
+        if last == before || self.published.saturating_sub(self.state.published) >= STORE_PUBLISHED {
+            self.store_published()?;
+        }
         // A busy replica trims about as fast as it appends: what is left over is for idle times.
         self.trim(if last > before { 16 + 2 * (last - before) } else { TRIM_ROWS })
     }

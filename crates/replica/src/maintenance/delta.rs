@@ -164,39 +164,64 @@ pub(crate) fn flush<D: Database>(
     let tables = std::mem::take(&mut pending.tables);
     pending.rows = 0;
     let mut flushed = Flushed::default();
-    let mut changed: Vec<&Mirror> = Vec::new();
+    let mut changed: Vec<(&Mirror, Loaded)> = Vec::new();
     for (table, net) in tables {
         let Some(mirror) = state.mirrors.get(&table) else { continue };
-        let rows = load_images(database, mirror, net)?;
-        if rows > 0 {
-            flushed.rows += rows;
-            changed.push(mirror);
+        let loaded = load_images(database, mirror, net)?;
+        if loaded.rows > 0 {
+            flushed.rows += loaded.rows;
+            changed.push((mirror, loaded));
         }
     }
     if changed.is_empty() {
         return Ok(flushed);
     }
-    for mirror in &changed {
-        run_phase(database, state, &Phase::Before(mirror.table.clone()), None)?;
-        for sql in [mirror.apply_deletes(), mirror.apply_upserts()] {
-            database.execute(&mirror.table, &sql, &[])?;
+    for (mirror, loaded) in &changed {
+        if loaded.old {
+            run_phase(database, state, &Phase::Before(mirror.table.clone()), None)?;
         }
-        run_phase(database, state, &Phase::After(mirror.table.clone()), None)?;
+        if loaded.gone {
+            database.execute(&mirror.table, &mirror.apply_deletes(), &[])?;
+        }
+        if loaded.new {
+            database.execute(&mirror.table, &mirror.apply_upserts(), &[])?;
+            run_phase(database, state, &Phase::After(mirror.table.clone()), None)?;
+        }
     }
-    let touched = changed.iter().map(|mirror| mirror.table.clone()).collect();
+    let touched = changed.iter().map(|(mirror, _)| mirror.table.clone()).collect();
     flushed.changes = run_views(database, state, touched, stamp)?;
-    for sql in changed.iter().flat_map(|mirror| mirror.clear()) {
-        database.execute("clear images", &sql, &[])?;
+    for (mirror, loaded) in &changed {
+        let [old, new] = mirror.clear();
+        for sql in [(old, loaded.old), (new, loaded.new)].into_iter().filter_map(clearing) {
+            database.execute("clear images", &sql, &[])?;
+        }
     }
     Ok(flushed)
 }
 
-/// Fills a mirror's tables of images with the rows that really change; gives their number.
-fn load_images<D: Database>(database: &D, mirror: &Mirror, net: Net) -> Result<u64> {
+/// The statement, where there is something to clear.
+fn clearing((sql, is_filled): (String, bool)) -> Option<String> {
+    is_filled.then_some(sql)
+}
+
+/// What a mirror's tables of images hold.
+struct Loaded {
+    /// Rows that change.
+    rows: u64,
+    /// Whether there are before images.
+    old: bool,
+    /// Whether there are after images.
+    new: bool,
+    /// Whether rows go.
+    gone: bool,
+}
+
+/// Fills a mirror's tables of images with the rows that really change.
+fn load_images<D: Database>(database: &D, mirror: &Mirror, net: Net) -> Result<Loaded> {
     let keys: Vec<&Key> = net.keys().collect();
     let images = database.images(mirror, &keys)?;
     let (mut old, mut new) = (Vec::new(), Vec::new());
-    let mut changed = 0;
+    let (mut rows, mut gone) = (0, false);
     for (mut after, before) in net.into_values().zip(images) {
         if let Some(row) = &mut after
             && row.contains(&Cell::Unchanged)
@@ -208,14 +233,15 @@ fn load_images<D: Database>(database: &D, mirror: &Mirror, net: Net) -> Result<u
         if before == after {
             continue;
         }
-        changed += 1;
+        rows += 1;
+        gone |= after.is_none();
         old.extend(before);
         new.extend(after);
     }
     let columns = mirror.typed_columns();
     database.insert(&mirror.old(), &columns, &old, false)?;
     database.insert(&mirror.new_images(), &columns, &new, false)?;
-    Ok(changed)
+    Ok(Loaded { rows, old: !old.is_empty(), new: !new.is_empty(), gone })
 }
 
 /// Runs every program's steps of one phase, except those of one view.
@@ -261,15 +287,20 @@ fn run_views<D: Database>(
         }
         touched.push((view.name.as_str(), program));
         run_steps(database, &view.name, program, &Phase::Finish)?;
-        if !of_view(&view.name, has_images(database, &view.name))? {
+        let (old, new) = of_view(&view.name, has_images(database, &view.name))?;
+        if !old && !new {
             continue;
         }
-        run_phase(database, state, &Phase::Before(view.name.clone()), Some(&view.name))?;
+        if old {
+            run_phase(database, state, &Phase::Before(view.name.clone()), Some(&view.name))?;
+        }
         for sql in &program.apply {
             of_view(&view.name, database.execute(&view.name, sql, &[]))?;
         }
         changes += of_view(&view.name, database.record(program, stamp))?;
-        run_phase(database, state, &Phase::After(view.name.clone()), Some(&view.name))?;
+        if new {
+            run_phase(database, state, &Phase::After(view.name.clone()), Some(&view.name))?;
+        }
         changed.insert(view.name.clone());
     }
     for (name, program) in touched {
@@ -280,10 +311,14 @@ fn run_views<D: Database>(
     Ok(changes)
 }
 
-fn has_images<D: Database>(database: &D, view: &str) -> Result<bool> {
+/// Whether a view has before images, and after images.
+fn has_images<D: Database>(database: &D, view: &str) -> Result<(bool, bool)> {
     let [old, new] = [old_table(view), new_table(view)].map(|table| D::DIALECT.batch_table(&table));
-    let sql = format!("SELECT EXISTS (SELECT 1 FROM {old}) OR EXISTS (SELECT 1 FROM {new})");
-    Ok(is_true(&database.rows(view, &sql, &[])?))
+    let sql = format!("SELECT EXISTS (SELECT 1 FROM {old}), EXISTS (SELECT 1 FROM {new})");
+    let found = database.rows(view, &sql, &[])?;
+    let is =
+        |column: usize| found.first().and_then(|row| row.get(column)).is_some_and(|cell| cell.integer() != 0);
+    Ok((is(0), is(1)))
 }
 
 /// Whether the one value of a result is true.

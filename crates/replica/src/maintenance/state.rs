@@ -62,7 +62,11 @@ impl State {
         let mut outdated = Vec::new();
         for (mut view, recorded) in views(database)? {
             if view.fault.is_none() {
-                match plan_text(&view.sql, &state.catalog(), D::DIALECT) {
+                let mut catalog = state.catalog();
+                if view.definition.stored {
+                    catalog.keep_rows(&view.name);
+                }
+                match plan_text(&view.sql, &catalog, D::DIALECT) {
                     Ok(program) if fingerprint(&program) == recorded => {
                         database.define(&view.name, &program.connect)?;
                         view.program = Some(program);

@@ -98,7 +98,10 @@ impl<D: Database> Maintainer<D> {
             }
         }
         let dependents = self.state.dependents(std::slice::from_ref(&create.name));
-        let catalog = self.catalog_without(&create.name, &dependents);
+        let mut catalog = self.catalog_without(&create.name, &dependents);
+        if !dependents.is_empty() {
+            catalog.keep_rows(&create.name);
+        }
         let program = plan_view(create, &catalog, D::DIALECT)?;
         let stamp = self.own_stamp();
         let build = Build { name: &create.name, module, sql: &create.sql, program };
@@ -144,12 +147,38 @@ impl<D: Database> Maintainer<D> {
         Ok(true)
     }
 
+    /// Has the rows of the views that a program reads in tables: its steps need them as they were, and indexes on them.
+    fn store_bases(&mut self, program: &Program, stamp: &Stamp) -> std::result::Result<(), Failure> {
+        let bases = program.definition.bases.iter().filter(|base| base.source.is_none());
+        let unstored = bases.filter_map(|base| self.state.view(&base.relation));
+        let unstored = unstored.filter(|view| view.program.is_some() && !view.definition.stored);
+        for name in unstored.map(|view| view.name.clone()).collect::<Vec<_>>() {
+            self.rebuild_stored(&name, true, stamp)??;
+        }
+        Ok(())
+    }
+
     /// Builds a recorded view from its own SQL again. The inner error is a refusal of the planner: nothing was changed.
     fn rebuild(&mut self, name: &str, stamp: &Stamp) -> std::result::Result<Result<()>, Failure> {
+        let stored = self.state.view(name).is_some_and(|view| view.definition.stored);
+        self.rebuild_stored(name, stored, stamp)
+    }
+
+    /// [`Self::rebuild`] of a view whose rows are kept in a table if `stored` says so.
+    fn rebuild_stored(
+        &mut self,
+        name: &str,
+        stored: bool,
+        stamp: &Stamp,
+    ) -> std::result::Result<Result<()>, Failure> {
         let Some(view) = self.state.view(name) else { return Ok(Ok(())) };
         let (name, module, sql) = (view.name.clone(), view.module.clone(), view.sql.clone());
         let dependents = self.state.dependents(std::slice::from_ref(&name));
-        let program = match plan_text(&sql, &self.catalog_without(&name, &dependents), D::DIALECT) {
+        let mut catalog = self.catalog_without(&name, &dependents);
+        if stored {
+            catalog.keep_rows(&name);
+        }
+        let program = match plan_text(&sql, &catalog, D::DIALECT) {
             Ok(program) => program,
             Err(error) => return Ok(Err(error)),
         };
@@ -239,6 +268,7 @@ impl<D: Database> Maintainer<D> {
     /// Makes a view's tables, fills them, and records the difference to the rows that it had.
     fn install(&mut self, build: Build<'_>, stamp: &Stamp) -> std::result::Result<(), Failure> {
         let Build { name, module, sql, program } = build;
+        self.store_bases(&program, stamp)?;
         let started = std::time::Instant::now();
         let former = of_view(name, self.set_aside(name, stamp, Some(&program.definition)))?;
         of_view(name, self.make_tables(name, &program))?;

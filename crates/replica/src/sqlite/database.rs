@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use deltamesh_change::ColumnType;
-use deltamesh_view::{Dialect, Program, ViewDefinition};
+use deltamesh_view::{Dialect, Program, Stored, ViewDefinition};
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension as _, ToSql, named_params, params_from_iter};
 
@@ -199,6 +199,9 @@ impl Database for Sqlite {
         Ok(match without_rowid {
             Some(true) => Some(definition.key.iter().map(|name| (quote(name), ColumnType::Any)).collect()),
             Some(false) if !hides_rowid => Some(vec![("rowid".to_owned(), ColumnType::Int)]),
+            None if !definition.stored && definition.options.stored == Stored::Auto => {
+                Some(definition.key.iter().map(|name| (quote(name), ColumnType::Any)).collect())
+            }
             _ => None,
         })
     }

@@ -81,6 +81,9 @@ impl Database {
             let Statement::Create(view) = statement else { panic!("not a CREATE: {sql}") };
             let program = deltamesh_view::plan(&view, &self.catalog, Dialect::Sqlite)
                 .unwrap_or_else(|error| panic!("{error}\n{sql}"));
+            for base in &program.definition.bases {
+                self.store(&base.table);
+            }
             for sql in program.create.iter().chain(&program.connect).chain(&program.fill) {
                 self.run(sql);
             }
@@ -89,6 +92,21 @@ impl Database {
             self.feeds.push(feed);
             self.programs.push(program);
         }
+    }
+
+    /// Keeps the rows of a view in a table: another one reads it.
+    fn store(&mut self, view: &str) {
+        let unstored = self.programs.iter_mut().find(|program| program.definition.name == view);
+        let Some(known) = unstored.filter(|program| !program.definition.stored) else { return };
+        self.catalog.keep_rows(view);
+        let statement = deltamesh_view::parse_statements(&known.definition.sql).expect("parse").remove(0);
+        let Statement::Create(create) = statement else { panic!("not a CREATE") };
+        let program = deltamesh_view::plan(&create, &self.catalog, Dialect::Sqlite).expect("plan");
+        let former = std::mem::replace(known, program.clone());
+        for sql in former.drop.iter().chain(&program.create).chain(&program.connect).chain(&program.fill) {
+            self.run(sql);
+        }
+        self.catalog.add_view(&program.definition);
     }
 
     fn run(&self, sql: &str) {

@@ -71,6 +71,7 @@ fn join() {
             base main__user (relation user of source main)
             index main__message (user_id)
             note key (id), derived
+            note rows are read from the bases, not stored
             before main__message
               INSERT INTO temp."delta__feed" SELECT -1, "m"."id", "m"."chat", "u"."login" FROM temp."old__main__message" AS "m" CROSS JOIN "main__user" AS "u" WHERE ("u"."user_id" = "m"."user_id")
             after main__message
@@ -83,20 +84,17 @@ fn join() {
               INSERT INTO temp."old__feed" ("id", "chat", "login") SELECT "id", "chat", "login" FROM temp."delta__feed" GROUP BY "id", "chat", "login" HAVING sum("__deltamesh_w") < 0
               INSERT INTO temp."new__feed" ("id", "chat", "login") SELECT "id", "chat", "login" FROM temp."delta__feed" GROUP BY "id", "chat", "login" HAVING sum("__deltamesh_w") > 0
             apply
-              DELETE FROM "feed" WHERE ("id") IN (SELECT o."id" FROM temp."old__feed" AS o WHERE NOT EXISTS (SELECT 1 FROM temp."new__feed" AS n WHERE n."id" = o."id"))
-              INSERT INTO "feed" ("id", "chat", "login") SELECT "id", "chat", "login" FROM temp."new__feed" WHERE TRUE ON CONFLICT ("id") DO UPDATE SET "chat" = excluded."chat", "login" = excluded."login"
             record
               INSERT INTO "__deltamesh_changes" (view, op, key, row, before, subject, position, dsid, captured_us) SELECT 'feed', 'delete', json_array(CASE WHEN o."id" BETWEEN -9007199254740992 AND 9007199254740992 THEN o."id" ELSE CAST(o."id" AS TEXT) END), json_object('id', CASE WHEN o."id" BETWEEN -9007199254740992 AND 9007199254740992 THEN o."id" ELSE CAST(o."id" AS TEXT) END, 'chat', CASE WHEN o."chat" BETWEEN -9007199254740992 AND 9007199254740992 THEN o."chat" ELSE CAST(o."chat" AS TEXT) END, 'login', o."login"), NULL, 'feed.feed.' || deltamesh_token(o."chat") || '.' || deltamesh_token(o."id"), :position, :dsid, :captured_us FROM temp."old__feed" AS o WHERE NOT EXISTS (SELECT 1 FROM temp."new__feed" AS n WHERE o."id" = n."id" AND o."chat" IS n."chat")
               INSERT INTO "__deltamesh_changes" (view, op, key, row, before, subject, position, dsid, captured_us) SELECT 'feed', CASE WHEN o.rowid IS NULL THEN 'insert' ELSE 'update' END, json_array(CASE WHEN n."id" BETWEEN -9007199254740992 AND 9007199254740992 THEN n."id" ELSE CAST(n."id" AS TEXT) END), json_object('id', CASE WHEN n."id" BETWEEN -9007199254740992 AND 9007199254740992 THEN n."id" ELSE CAST(n."id" AS TEXT) END, 'chat', CASE WHEN n."chat" BETWEEN -9007199254740992 AND 9007199254740992 THEN n."chat" ELSE CAST(n."chat" AS TEXT) END, 'login', n."login"), CASE WHEN o.rowid IS NOT NULL THEN '{' || substr(CASE WHEN o."chat" IS NOT n."chat" THEN ',"chat":' || json_quote(CASE WHEN o."chat" BETWEEN -9007199254740992 AND 9007199254740992 THEN o."chat" ELSE CAST(o."chat" AS TEXT) END) ELSE '' END || CASE WHEN o."login" IS NOT n."login" THEN ',"login":' || json_quote(o."login") ELSE '' END, 2) || '}' END, 'feed.feed.' || deltamesh_token(n."chat") || '.' || deltamesh_token(n."id"), :position, :dsid, :captured_us FROM temp."new__feed" AS n LEFT JOIN temp."old__feed" AS o ON o."id" = n."id" AND o."chat" IS n."chat" WHERE o.rowid IS NULL OR (n."id", n."chat", n."login") IS NOT (o."id", o."chat", o."login")
             create
               CREATE INDEX IF NOT EXISTS "__deltamesh_ix_main__message_user_id" ON "main__message" ("user_id")
-              CREATE TABLE IF NOT EXISTS "feed" ("id" INTEGER, "chat" INTEGER, "login" TEXT, PRIMARY KEY ("id"))
+              CREATE VIEW IF NOT EXISTS "feed" AS SELECT "m"."id" AS "id", "m"."chat" AS "chat", "u"."login" AS "login" FROM "main__message" AS "m" JOIN "main__user" AS "u" ON ("u"."user_id" = "m"."user_id")
             connect
               CREATE TABLE IF NOT EXISTS temp."old__feed" ("id" INTEGER, "chat" INTEGER, "login" TEXT, PRIMARY KEY ("id"))
               CREATE TABLE IF NOT EXISTS temp."new__feed" ("id" INTEGER, "chat" INTEGER, "login" TEXT, PRIMARY KEY ("id"))
               CREATE TABLE IF NOT EXISTS temp."delta__feed" ("__deltamesh_w", "id" INTEGER, "chat" INTEGER, "login" TEXT)
             fill
-              INSERT INTO "feed" ("id", "chat", "login") SELECT "m"."id", "m"."chat", "u"."login" FROM "main__message" AS "m" JOIN "main__user" AS "u" ON ("u"."user_id" = "m"."user_id")
         "#]],
     );
 }
