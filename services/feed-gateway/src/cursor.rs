@@ -6,6 +6,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
+use crate::replica::FeedPosition;
+
 /// A position in the feeds of one replica, valid at every gateway of that replica.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
@@ -18,6 +20,12 @@ pub struct Cursor {
     /// Source positions that this includes, by source.
     #[serde(rename = "p", default, skip_serializing_if = "BTreeMap::is_empty")]
     pub positions: BTreeMap<String, String>,
+}
+
+impl From<FeedPosition> for Cursor {
+    fn from(at: FeedPosition) -> Self {
+        Self { incarnation: at.incarnation, sequence: at.last, positions: at.positions }
+    }
 }
 
 /// A text that no gateway has given out.

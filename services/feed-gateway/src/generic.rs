@@ -22,6 +22,7 @@ use crate::context::Context;
 use crate::cursor::Cursor;
 use crate::event::{Event, Operation, Row};
 use crate::subscription::{Item, Mode, Subscription, Wanted};
+use crate::tail;
 
 /// The generic services.
 pub(crate) fn services(context: &Arc<Context>) -> Result<Vec<Service>, prost_reflect::DescriptorError> {
@@ -77,7 +78,7 @@ async fn mutate(context: Arc<Context>, mut call: Call) -> Result<(), Status> {
 async fn query(context: Arc<Context>, mut call: Call) -> Result<(), Status> {
     let request: QueryRequest = request(&mut call).await?;
     let parameters = request.parameters.iter().map(to_json).collect();
-    let mut answer = context.replica.query_json(&request.sql, parameters);
+    let mut answer = tail::query(&context, &request.sql, parameters)?;
     let mut first = true;
     while let Some(rows) = answer.next_rows().await? {
         let columns = if first { answer.columns().to_vec() } else { vec![] };

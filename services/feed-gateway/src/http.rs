@@ -18,7 +18,7 @@ use crate::context::Context;
 use crate::error::http_status;
 use crate::modules::Applied;
 use crate::source::mutation;
-use crate::{http_grpc, sse};
+use crate::{http_grpc, sse, tail};
 
 const INDEX: &str = include_str!("page/index.html");
 const CHAT: &str = include_str!("../../../modules/chat/page/index.html");
@@ -162,7 +162,7 @@ async fn query(
     body: JsonBody<QueryBody>,
 ) -> Result<JsonBody<Json>, Failure> {
     let JsonBody(body) = body;
-    let mut answer = context.replica.query_json(&body.sql, body.parameters);
+    let mut answer = tail::query(&context, &body.sql, body.parameters).map_err(Failure)?;
     let mut all = Vec::new();
     while let Some(rows) = answer.next_rows().await.map_err(Failure)? {
         all.extend(rows);

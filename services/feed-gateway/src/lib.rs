@@ -25,6 +25,7 @@ mod modules;
 mod narrow;
 mod source;
 mod sse;
+mod tail;
 
 pub use config::Options;
 pub use error::Error;

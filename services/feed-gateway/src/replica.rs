@@ -82,6 +82,14 @@ pub enum Part {
     End(FeedPosition),
 }
 
+/// Changes of a view as the change log has them, oldest first.
+#[derive(Debug)]
+pub(crate) struct Logged {
+    pub(crate) changes: Vec<Event>,
+    /// Where the replica stands, if there are no more changes up to there.
+    pub(crate) end: Option<FeedPosition>,
+}
+
 /// What a read starts from.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ReadFrom {
@@ -192,6 +200,17 @@ impl Replica {
         self.call(reading::position).await
     }
 
+    /// Up to `limit` changes of a view behind a cursor, or why it cannot be resumed.
+    pub(crate) async fn log(
+        &self,
+        view: &str,
+        cursor: Cursor,
+        limit: usize,
+    ) -> Result<Result<Logged, String>, Status> {
+        let view = view.to_owned();
+        self.call(move |reader| reading::log(reader, &view, &cursor, limit)).await
+    }
+
     /// Reads what a subscription needs before it goes live: the changes behind its cursor, else all rows.
     pub(crate) fn read(&self, from: ReadFrom) -> mpsc::Receiver<Result<Part, Status>> {
         let (parts, receiver) = mpsc::channel(PAGES_AHEAD);
@@ -260,7 +279,38 @@ pub struct Answer {
     columns: Vec<String>,
 }
 
+/// Where the rows of an answer are put.
+pub(crate) struct Pages(mpsc::Sender<Result<Page, Status>>);
+
+/// Nobody takes the answer any more.
+pub(crate) struct Left;
+
+impl Pages {
+    /// Waits for room, then gives rows.
+    pub(crate) async fn give(&self, columns: &[&str], rows: Vec<Vec<Json>>) -> Result<(), Left> {
+        let columns = columns.iter().map(|&column| column.to_owned()).collect();
+        self.0.send(Ok(Page { columns, rows })).await.map_err(|_| Left)
+    }
+
+    /// Ends the answer with its reason.
+    pub(crate) async fn fail(&self, status: Status) {
+        // Nobody waits any more where sending fails.
+        self.0.send(Err(status)).await.ok();
+    }
+
+    /// Resolves when nobody takes the answer any more.
+    pub(crate) async fn left(&self) {
+        self.0.closed().await;
+    }
+}
+
 impl Answer {
+    /// An answer that is put together elsewhere.
+    pub(crate) fn channel() -> (Pages, Self) {
+        let (pages, receiver) = mpsc::channel(PAGES_AHEAD);
+        (Pages(pages), Self { pages: receiver, columns: Vec::new() })
+    }
+
     /// The next rows; nothing behind the last. Comes at least once, so that the column names are known.
     ///
     /// # Errors

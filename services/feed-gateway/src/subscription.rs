@@ -145,8 +145,7 @@ impl Subscription {
                         () = drained(&mut self.draining) => return Err(draining()),
                     };
                     // A reader that ends early has given up on a subscriber that takes nothing.
-                    let cut = || Status::new(Code::ResourceExhausted, "subscriber takes its rows too slowly");
-                    self.take(part.unwrap_or_else(|| Err(cut()))?);
+                    self.take(part.unwrap_or_else(|| Err(too_slow()))?);
                 }
                 Phase::Live(queue) => {
                     tokio::select! {
@@ -190,7 +189,7 @@ impl Subscription {
         let Phase::Reading { queue, snapshot, .. } = std::mem::replace(&mut self.phase, Phase::Ended) else {
             return;
         };
-        self.cursor = Cursor { incarnation: at.incarnation, sequence: at.last, positions: at.positions };
+        self.cursor = at.into();
         self.pending.push_back(if snapshot { Item::SnapshotEnd } else { Item::Progress });
         self.in_transaction = false;
         self.progress_at = Instant::now() + PROGRESS_EVERY;
@@ -233,13 +232,17 @@ impl Subscription {
     }
 }
 
-async fn drained(draining: &mut watch::Receiver<bool>) {
+pub(crate) async fn drained(draining: &mut watch::Receiver<bool>) {
     // Each subscription holds the hub, so the sender is there.
     if draining.wait_for(|draining| *draining).await.is_err() {
         std::future::pending::<()>().await;
     }
 }
 
-fn draining() -> Status {
+pub(crate) fn draining() -> Status {
     Status::unavailable("gateway is draining")
+}
+
+pub(crate) fn too_slow() -> Status {
+    Status::new(Code::ResourceExhausted, "subscriber takes its rows too slowly")
 }

@@ -11,7 +11,7 @@ use deltamesh_replica::{Error, ErrorKind, Limits, OutboxRow, Reader, SnapshotRow
 use serde_json::Value as Json;
 use tokio::sync::mpsc;
 
-use super::{FeedPosition, Part, ReadFrom};
+use super::{FeedPosition, Logged, Part, ReadFrom};
 use crate::cursor::Cursor;
 use crate::event::{Encoded, Event, Operation, positions};
 
@@ -133,6 +133,42 @@ fn row_event(row: SnapshotRow) -> Event {
     }
 }
 
+/// Why a cursor says nothing about what this replica did since.
+fn unfit(cursor: &Cursor, at: &FeedPosition) -> Option<&'static str> {
+    if at.incarnation != cursor.incarnation {
+        return Some("cursor is of another replica");
+    }
+    (cursor.sequence > at.last).then_some("cursor is ahead of the replica")
+}
+
+/// Why changes behind a cursor may be missing. Looked at when they were read: what was trimmed meanwhile shows here.
+fn trimmed(reader: &mut Reader, cursor: &Cursor) -> Result<Option<&'static str>, Error> {
+    Ok((cursor.sequence + 1 < reader.retained_from()?).then_some("cursor is past retention"))
+}
+
+/// Up to `limit` changes of a view behind a cursor; or why the cursor cannot be resumed.
+pub(super) fn log(
+    reader: &mut Reader,
+    view: &str,
+    cursor: &Cursor,
+    limit: usize,
+) -> Result<Result<Logged, String>, Error> {
+    let at = position(reader)?;
+    if let Some(reason) = unfit(cursor, &at) {
+        return Ok(Err(reason.to_owned()));
+    }
+    if !reader.views()?.iter().any(|known| known.definition.name == view) {
+        return Err(Error::new(ErrorKind::NotFound, format!("view {view}"), "does not exist"));
+    }
+    let page = reader.changes_after(cursor.sequence, Some(view), limit)?;
+    if let Some(reason) = trimmed(reader, cursor)? {
+        return Ok(Err(reason.to_owned()));
+    }
+    let complete = page.len() < limit;
+    let changes = page.into_iter().take_while(|change| change.sequence <= at.last).map(change_event);
+    Ok(Ok(Logged { changes: changes.collect::<Result<_, _>>()?, end: complete.then_some(at) }))
+}
+
 type CaughtUp = (Vec<(Event, Event)>, FeedPosition);
 
 /// The first and last change of each key behind the cursor; or why the cursor cannot be resumed.
@@ -143,11 +179,8 @@ fn catch_up(
 ) -> Result<Result<CaughtUp, String>, Error> {
     let at = position(reader)?;
     let refused = |reason: &str| Ok(Err(reason.to_owned()));
-    if at.incarnation != cursor.incarnation {
-        return refused("cursor is of another replica");
-    }
-    if cursor.sequence > at.last {
-        return refused("cursor is ahead of the replica");
+    if let Some(reason) = unfit(cursor, &at) {
+        return refused(reason);
     }
     // Events of each key: the first, and the last where there are several.
     let mut net: HashMap<String, (Event, Option<Event>)> = HashMap::new();
@@ -173,9 +206,8 @@ fn catch_up(
             return refused("cursor is too far behind");
         }
     }
-    // Looked at last: what was trimmed meanwhile shows here.
-    if cursor.sequence + 1 < reader.retained_from()? {
-        return refused("cursor is past retention");
+    if let Some(reason) = trimmed(reader, cursor)? {
+        return refused(reason);
     }
     let both = |(first, last): (Event, Option<Event>)| {
         let last = last.unwrap_or_else(|| first.clone());

@@ -119,6 +119,14 @@ async fn generic_methods_over_http2() {
     assert_eq!((rows.columns, rows.rows.len()), (vec!["id".to_owned()], 1));
     assert_eq!(answer.next::<QueryResponse>().await, None);
     assert_eq!(answer.status().await.0, "0");
+    let fetch = "DECLARE c CURSOR FOR TAIL items; FETCH ALL FROM c; FETCH ALL FROM c";
+    let fetch = QueryRequest { sql: fetch.to_owned(), parameters: vec![] };
+    let mut answer = call(&world, "/deltamesh.feed.v1.FeedService/Query", &fetch).await;
+    let mut operations = Vec::new();
+    while let Some(page) = answer.next::<QueryResponse>().await {
+        operations.extend(page.rows.into_iter().map(|row| row.values[0].clone()));
+    }
+    assert_eq!(operations, ["snapshot_begin", "read", "snapshot_end", "progress"].map(text));
     let subscribe = SubscribeRequest {
         view: "items".to_owned(),
         r#where: [("room".to_owned(), text("a"))].into(),

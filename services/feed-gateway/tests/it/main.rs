@@ -5,4 +5,5 @@ mod browser;
 mod feeds;
 mod grpc;
 mod modules;
+mod tail;
 mod world;

@@ -47,11 +47,16 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn start() -> Self {
+        Self::keeping(Retention::default()).await
+    }
+
+    /// A mesh whose replica keeps that much of its change log.
+    pub(crate) async fn keeping(retention: Retention) -> Self {
         let nats = NatsServer::start().unwrap();
         let dir = TempDir::new().unwrap();
         let path = dir.path().join("replica.db");
         let client = connect(&nats.url(), "world").await.unwrap();
-        let replica = SqliteReplica::open(&path, Retention::default()).unwrap();
+        let replica = SqliteReplica::open(&path, retention).unwrap();
         ensure_feed(&client, "main", &["none".to_owned()], 1).await.unwrap();
         let publisher = FeedPublisher::open(&client, "main").await.unwrap();
         let source = Source {
