@@ -5,6 +5,7 @@ mod bench;
 mod check;
 mod demo;
 mod generate;
+mod slt;
 mod steps;
 mod tidy;
 mod tools;
@@ -26,7 +27,8 @@ usage: cargo xtask TASK
   tidy             checks crate graph, dependencies, names, sizes, generated code
   generate         renews generated code and goldens
   ci               fmt, clippy, tidy, test, and cargo deny where it is installed
-  bench [NAME]     runs a benchmark in a release build; without NAME lists them";
+  bench [NAME]     runs a benchmark in a release build; without NAME lists them
+  slt FILE…        makes every query of sqllogictest files a view and compares";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -49,6 +51,7 @@ fn run(arguments: &[String]) -> Result<()> {
         "demo" => demo::run(&workspace, rest),
         "test" => check::test(&workspace, rest),
         "bench" => bench::run(&workspace, rest),
+        "slt" => slt::run(&workspace, rest),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");
             Ok(())

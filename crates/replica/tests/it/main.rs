@@ -5,6 +5,7 @@ mod apply;
 mod fixture;
 mod model;
 mod oracle;
+mod slt;
 mod stream;
 mod tpch;
 #[path = "../tpch/data.rs"]

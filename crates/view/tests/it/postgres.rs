@@ -78,8 +78,16 @@ fn expressions() {
         ]],
     );
     check("CAST(n AS TEXT)", expect![[r#"(CAST("message"."n" AS text) COLLATE "C")"#]]);
-    check("extra -> 'a' -> 0 ->> 'b c'", expect![[r#"(("message"."extra" #>> '{"a",0,"b c"}') COLLATE "C")"#]]);
-    check("left(body, 2) || date_trunc('month', body)", expect![[r#"(substr("message"."body", CAST(CAST(1 AS bigint) AS integer), CAST(CAST(2 AS bigint) AS integer)) || (substr("message"."body", CAST(CAST(1 AS bigint) AS integer), CAST(CAST(7 AS bigint) AS integer)) || ('-01' COLLATE "C")))"#]]);
+    check(
+        "extra -> 'a' -> 0 ->> 'b c'",
+        expect![[r#"(("message"."extra" #>> '{"a",0,"b c"}') COLLATE "C")"#]],
+    );
+    check(
+        "left(body, 2) || date_trunc('month', body)",
+        expect![[
+            r#"(substr("message"."body", CAST(CAST(1 AS bigint) AS integer), CAST(CAST(2 AS bigint) AS integer)) || (substr("message"."body", CAST(CAST(1 AS bigint) AS integer), CAST(CAST(7 AS bigint) AS integer)) || ('-01' COLLATE "C")))"#
+        ]],
+    );
     check("upper(body)", expect![[r#"upper("message"."body" COLLATE "C")"#]]);
     check("length(body)", expect![[r#"CAST(length("message"."body") AS bigint)"#]]);
     check(
