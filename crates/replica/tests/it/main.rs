@@ -4,6 +4,7 @@
 mod apply;
 mod fixture;
 mod model;
+mod nexmark;
 mod oracle;
 mod slt;
 mod stream;
@@ -13,3 +14,4 @@ mod tpch_data;
 #[path = "../tpch/schema.rs"]
 mod tpch_schema;
 mod views;
+mod written;
