@@ -25,7 +25,12 @@ use crate::{Catalog, CreateView, Error, Location, Program, ViewOptions, resolve}
 const MAX_PARTS: usize = 32;
 
 /// How names of parts begin; views and aliases cannot.
-pub(crate) const PREFIX: &str = "__deltamesh_part";
+const PREFIX: &str = "__deltamesh_part";
+
+/// Whether a name is that of a part.
+pub(crate) fn is_part(name: &str) -> bool {
+    name.starts_with(PREFIX)
+}
 
 /// Plans the blocks of one view.
 pub(crate) struct Planner<'a> {

@@ -139,7 +139,7 @@ impl Catalog {
 
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         let names = self.relations.iter().map(|relation| relation.base.relation.as_str());
-        names.filter(|name| !name.starts_with(block::PREFIX))
+        names.filter(|name| !block::is_part(name))
     }
 
     fn insert(&mut self, relation: CatalogRelation) {

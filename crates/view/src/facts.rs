@@ -181,10 +181,10 @@ pub(crate) fn closure(query: &SelectQuery, given: impl IntoIterator<Item = Colum
             }
             let joined = &query.relations[relation];
             for condition in &joined.on {
-                known.extend(fixed(query, condition));
                 // A left join decides its own side only.
                 let within =
                     |column: &ColumnRef| joined.kind == JoinKind::Inner || column.relation == relation;
+                known.extend(fixed(query, condition).filter(within));
                 let Some((a, b)) = equated(query, condition) else { continue };
                 if known.contains(&a) && within(&b) {
                     known.insert(b);

@@ -372,6 +372,21 @@ impl WindowFunction {
 
 impl SelectQuery {
     /// Every expression of the query.
+    pub(crate) fn expressions(&self) -> impl Iterator<Item = &Scalar> {
+        let top = self.top.iter();
+        let top = top.flat_map(|top| top.partition.iter().chain(top.order.iter().map(|sort| &sort.expr)));
+        self.relations
+            .iter()
+            .flat_map(|joined| &joined.on)
+            .chain(&self.filter)
+            .chain(self.group.iter().flatten())
+            .chain(&self.having)
+            .chain(&self.qualify)
+            .chain(self.outputs.iter().map(|output| &output.expr))
+            .chain(top)
+    }
+
+    /// The same, to change them.
     pub(crate) fn expressions_mut(&mut self) -> impl Iterator<Item = &mut Scalar> {
         let top = self.top.iter_mut();
         let top = top

@@ -18,13 +18,12 @@ mod union;
 
 use deltamesh_change::{Column, ColumnType};
 
-use crate::block::PREFIX;
 use crate::explain::{self, Sections};
-use crate::query::{Scalar, SelectQuery};
+use crate::query::{Output, Scalar, SelectQuery};
 use crate::strategy::{Strategy, choose};
 use crate::{
     BaseRelation, CreateView, Dialect, Error, Explain, HiddenColumn, Index, Order, Program, Step, Stored,
-    ViewDefinition, facts, kinds, old_table,
+    ViewDefinition, block, facts, kinds, old_table,
 };
 pub(crate) use delta::in_order;
 use layout::{Layout, Role};
@@ -58,8 +57,7 @@ pub(crate) fn program(
     query: &SelectQuery,
     columns: Vec<Column>,
 ) -> Result<Program, Error> {
-    // As the user wrote it: the text that the view must always equal.
-    let oracle = query.oracle();
+    let written = query;
     let query = crate::strategy::without_distinct(query.clone())?;
     check_size(&query)?;
     let strategy = choose(&query);
@@ -76,8 +74,23 @@ pub(crate) fn program(
     let explain = |definition: &ViewDefinition, notes: &[String], sections: &Sections<'_>| {
         explain::block(definition, &query, &strategy, notes, sections)
     };
+    let oracle = oracle(statement, written, &parts.layout);
     let of = Of { columns, bases: delta::bases(&query), order_by: query.order_by.clone(), oracle };
     assemble(statement, parts, of, explain)
+}
+
+/// The query as it was written, which the view must always equal. Those who read a part may name its hidden key.
+fn oracle(statement: &CreateView, written: &SelectQuery, layout: &Layout) -> String {
+    if !block::is_part(&statement.name) {
+        return written.oracle();
+    }
+    let mut whole = written.clone();
+    let hidden = layout.columns.iter().filter(|stored| stored.role == Role::Key);
+    let output = |stored: &layout::Stored| {
+        Some(Output { name: stored.column.name.clone(), expr: stored.expr.clone()? })
+    };
+    whole.outputs.extend(hidden.filter_map(output));
+    whole.oracle()
 }
 
 /// Builds the program of a `UNION ALL` of linear blocks; `columns` are the typed outputs of each.
@@ -95,7 +108,14 @@ pub(crate) fn union_all(
     check_types(statement, branches)?;
     let (parts, columns) = union::plan(&statement.name, branches, columns);
     let bases = in_order(branches.iter().flat_map(|query| &query.relations).map(|joined| &joined.base.base));
-    let oracle: Vec<String> = branches.iter().map(SelectQuery::oracle).collect();
+    let keyed = |(number, query): (usize, &SelectQuery)| {
+        let mut query = query.clone();
+        if block::is_part(&statement.name) {
+            query.outputs.extend(union::key(number, &query));
+        }
+        query.oracle()
+    };
+    let oracle: Vec<String> = branches.iter().enumerate().map(keyed).collect();
     let of = Of { columns, bases, order_by: vec![], oracle: oracle.join(" UNION ALL ") };
     assemble(statement, parts, of, |definition, notes, sections| {
         explain::union_all(definition, branches, notes, sections)
@@ -206,8 +226,8 @@ fn is_read_through(
 ) -> bool {
     let is_candidate = statement.options.stored == Stored::Auto
         && *strategy == Strategy::Linear
-        && !statement.name.starts_with(PREFIX)
-        && !query.relations.iter().any(|joined| joined.base.base.relation.starts_with(PREFIX));
+        && !block::is_part(&statement.name)
+        && !query.relations.iter().any(|joined| block::is_part(&joined.base.base.relation));
     let is_visible = layout.columns.iter().all(|stored| stored.role == Role::Visible);
     let key = facts::row_key(query);
     let of_one = key.first().is_some_and(|first| {

@@ -15,6 +15,7 @@ use datafusion_sql::sqlparser::dialect::SQLiteDialect;
 use datafusion_sql::sqlparser::parser::Parser;
 use deltamesh_change::{Column, ColumnType};
 
+use crate::catalog::CatalogRelation;
 use crate::query::{AggregateFunction, PlaceResult, Scalar, SelectQuery, WindowFunction};
 use crate::{Dialect, Error, facts, functions, kinds};
 
@@ -139,7 +140,9 @@ fn arrow_type(column_type: ColumnType) -> DataType {
 
 impl ContextProvider for Provider<'_> {
     fn get_table_source(&self, name: TableReference) -> PlanResult<Arc<dyn TableSource>> {
-        let joined = self.query.relations.iter().find(|joined| joined.base.base.table == name.table());
+        let is_meant =
+            |base: &CatalogRelation| [&base.base.table, &base.storage].contains(&&name.table().to_owned());
+        let joined = self.query.relations.iter().find(|joined| is_meant(&joined.base));
         let Some(joined) = joined else {
             return plan_err!("no relation {}", name.table());
         };

@@ -6,7 +6,7 @@ use datafusion_sql::sqlparser::ast::{
 };
 
 use super::nearest;
-use crate::block::{PREFIX, correlation::OUTER, membership::ALIAS};
+use crate::block::{correlation::OUTER, is_part, membership::ALIAS};
 use crate::catalog::CatalogRelation;
 use crate::query::{ColumnRef, JoinKind, Joined, Scalar};
 use crate::{Catalog, Error, Location};
@@ -93,8 +93,7 @@ impl Scope {
             let message = format!("{alias} is in FROM twice: give one of them an alias");
             return Err(Error::name(message, location));
         }
-        let is_member =
-            alias.starts_with(ALIAS) && base.base.relation.starts_with(PREFIX) || alias.starts_with(OUTER);
+        let is_member = alias.starts_with(ALIAS) && is_part(&base.base.relation) || alias.starts_with(OUTER);
         if alias.to_ascii_lowercase().starts_with("__deltamesh") && !is_member {
             return Err(Error::name(format!("the alias {alias} is reserved"), location));
         }

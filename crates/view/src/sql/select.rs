@@ -1,11 +1,11 @@
 //! Spelling of expressions and of whole `SELECT`s.
 
 use super::{postgres, quote};
-use crate::Dialect;
 use crate::query::{
     Aggregate, AggregateFunction, ColumnRef, JoinKind, Joined, Output, Scalar, SelectQuery, Sort, Window,
     WindowFunction,
 };
+use crate::{Dialect, block};
 
 /// What columns and other parts of an expression are called where it is used.
 pub(crate) trait Names {
@@ -205,6 +205,15 @@ impl SelectQuery {
         )
     }
 
+    /// The table that has the columns which the query names: hidden ones of a view are in its storage alone.
+    fn readable<'a>(&self, joined: &'a Joined) -> &'a str {
+        let base = &joined.base;
+        let place = self.relations.iter().position(|other| other.alias == joined.alias);
+        let is_hidden = |column: ColumnRef| Some(column.relation) == place && column.column >= base.visible;
+        let is_read = self.expressions().flat_map(Scalar::columns).any(is_hidden);
+        if is_read && !block::is_part(&base.base.table) { &base.storage } else { &base.base.table }
+    }
+
     /// Without its limit, and with one more column.
     pub(crate) fn select(&self, also: Option<&Output>) -> String {
         let names = Render(self);
@@ -215,7 +224,7 @@ impl SelectQuery {
             .map(|output| format!("{} AS {}", render(&output.expr, &names), quote(&output.name)))
             .collect();
         let distinct = if self.distinct { "DISTINCT " } else { "" };
-        let from = self.tables_clause(|joined| quote(&joined.base.base.table));
+        let from = self.tables_clause(|joined| quote(self.readable(joined)));
         format!("SELECT {distinct}{}{from}{}", outputs.join(", "), self.grouping_clause())
     }
 }

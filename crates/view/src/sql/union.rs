@@ -8,7 +8,7 @@ use super::delta::{Indexes, signed};
 use super::layout::{Form, Layout, Role, Stored};
 use super::linear::select_stored;
 use super::{Parts, quote};
-use crate::query::{Scalar, SelectQuery};
+use crate::query::{Output, Scalar, SelectQuery};
 use crate::{Dialect, Phase, Step, facts};
 
 const BRANCH: &str = "__deltamesh_branch";
@@ -24,7 +24,7 @@ pub(crate) fn plan(view: &str, branches: &[SelectQuery], columns: &[Vec<Column>]
     let (mut maintain, mut fill) = (vec![], vec![]);
     for (number, query) in branches.iter().enumerate() {
         let mut exprs: Vec<Scalar> = query.outputs.iter().map(|output| output.expr.clone()).collect();
-        exprs.extend([Scalar::Literal(number.to_string()), row(query)]);
+        exprs.extend(key(number, query).map(|output| output.expr));
         maintain.extend(signed(query, &layout.scratch("delta"), &exprs, &mut indexes));
         let select = select_stored(query, &exprs);
         fill.push(format!("INSERT INTO {} ({}) {select}", quote(&layout.storage()), layout.all("")));
@@ -42,6 +42,12 @@ pub(crate) fn plan(view: &str, branches: &[SelectQuery], columns: &[Vec<Column>]
         notes: vec![],
     };
     (parts, visible)
+}
+
+/// The hidden columns of a branch's rows.
+pub(crate) fn key(number: usize, query: &SelectQuery) -> [Output; 2] {
+    let output = |name: &str, expr| Output { name: name.to_owned(), expr };
+    [output(BRANCH, Scalar::Literal(number.to_string())), output(ROW, row(query))]
 }
 
 /// The key of a row within its branch.

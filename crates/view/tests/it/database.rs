@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use deltamesh_change::{ColumnType, RelationSchema, Value, from_json, to_json};
-use deltamesh_view::{Catalog, Dialect, Phase, Program, Statement, mirror_table, new_table, old_table};
+use deltamesh_view::{
+    Catalog, Dialect, Error, Phase, Program, Statement, Tier, mirror_table, new_table, old_table,
+};
 use rusqlite::functions::FunctionFlags;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, named_params};
@@ -78,20 +80,33 @@ impl Database {
         for statement in
             deltamesh_view::parse_statements(sql).unwrap_or_else(|error| panic!("{error}\n{sql}"))
         {
-            let Statement::Create(view) = statement else { panic!("not a CREATE: {sql}") };
-            let program = deltamesh_view::plan(&view, &self.catalog, Dialect::Sqlite)
-                .unwrap_or_else(|error| panic!("{error}\n{sql}"));
-            for base in &program.definition.bases {
-                self.store(&base.table);
-            }
-            for sql in program.create.iter().chain(&program.connect).chain(&program.fill) {
-                self.run(sql);
-            }
-            self.catalog.add_view(&program.definition);
-            let feed = self.snapshot(&program);
-            self.feeds.push(feed);
-            self.programs.push(program);
+            self.create_view(&statement).unwrap_or_else(|error| panic!("{error}\n{sql}"));
         }
+    }
+
+    /// Creates and fills a view that may be refused; tells its tier, or why it is.
+    pub(crate) fn try_create(&mut self, sql: &str) -> Result<Tier, String> {
+        let reason = |error: Error| error.message;
+        let statements = deltamesh_view::parse_statements(sql).map_err(reason)?;
+        let [statement] = statements.as_slice() else { panic!("one statement: {sql}") };
+        self.create_view(statement).map_err(reason)
+    }
+
+    fn create_view(&mut self, statement: &Statement) -> Result<Tier, Error> {
+        let Statement::Create(view) = statement else { panic!("not a CREATE") };
+        let program = deltamesh_view::plan(view, &self.catalog, Dialect::Sqlite)?;
+        for base in &program.definition.bases {
+            self.store(&base.table);
+        }
+        for sql in program.create.iter().chain(&program.connect).chain(&program.fill) {
+            self.run(sql);
+        }
+        self.catalog.add_view(&program.definition);
+        let feed = self.snapshot(&program);
+        self.feeds.push(feed);
+        let tier = program.explain.tier;
+        self.programs.push(program);
+        Ok(tier)
     }
 
     /// Keeps the rows of a view in a table: another one reads it.
@@ -263,16 +278,11 @@ impl Database {
         while let Some(row) = rows.next().expect("row") {
             let cells: Vec<Value> =
                 (0..width).map(|index| value(row.get_ref(index).expect("value"))).collect();
-            let fields = definition.columns.iter().zip(&cells).map(|(column, cell)| {
-                let json = match (column.column_type, cell) {
-                    (ColumnType::Bool, Value::Int(truth)) => Json::Bool(*truth != 0),
-                    (ColumnType::Json, Value::Text(text)) => {
-                        serde_json::from_str(text).unwrap_or_else(|_| Json::String(text.clone()))
-                    }
-                    _ => to_json(cell),
-                };
-                (column.name.clone(), json)
-            });
+            let fields = definition
+                .columns
+                .iter()
+                .zip(&cells)
+                .map(|(column, cell)| (column.name.clone(), spelled(column.column_type, cell)));
             let object = Json::Object(fields.collect());
             let key: Vec<String> = definition
                 .key
@@ -280,8 +290,10 @@ impl Database {
                 .map(|name| match object.get(name) {
                     Some(value) => value.to_string(),
                     None => {
-                        let hidden = definition.key.iter().position(|key| key == name).expect("key");
-                        to_json(&cells[definition.columns.len() + hidden]).to_string()
+                        let place = definition.key.iter().position(|key| key == name).expect("key");
+                        let hidden = definition.hidden.iter().find(|hidden| hidden.column.name == *name);
+                        let kind = hidden.expect("hidden").column.column_type;
+                        spelled(kind, &cells[definition.columns.len() + place]).to_string()
                     }
                 })
                 .collect();
@@ -369,6 +381,17 @@ impl Database {
             }
         }
         scans
+    }
+}
+
+/// A stored value of a column of that type, as a feed spells it.
+fn spelled(column_type: ColumnType, cell: &Value) -> Json {
+    match (column_type, cell) {
+        (ColumnType::Bool, Value::Int(truth)) => Json::Bool(*truth != 0),
+        (ColumnType::Json, Value::Text(text)) => {
+            serde_json::from_str(text).unwrap_or_else(|_| Json::String(text.clone()))
+        }
+        _ => to_json(cell),
     }
 }
 

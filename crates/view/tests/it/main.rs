@@ -8,6 +8,9 @@ mod functions;
 mod oracle;
 mod postgres;
 mod programs;
+mod random;
+#[path = "../random/query.rs"]
+mod random_query;
 mod tpch;
 #[path = "../../../replica/tests/tpch/schema.rs"]
 mod tpch_schema;
