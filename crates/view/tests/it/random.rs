@@ -1,13 +1,13 @@
 //! Random views over random relations under random batches: each is refused with a reason, or equals its own SQL.
 //!
-//! `DELTAMESH_RANDOM_VIEWS=n` asks for so many row changes in the long run, `PROPTEST_CASES` for so many cases in the short one.
+//! `PROPTEST_CASES` asks for so many cases in the short run, `DELTAMESH_RANDOM_CHANGES` for so many row changes in the long one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use deltamesh_change::{Column, RelationSchema};
 use proptest::prelude::*;
-use proptest::test_runner::TestCaseError;
+use proptest::test_runner::{TestCaseError, TestRunner};
 
 use crate::database::{Database, RowChange};
 use crate::random_query::{Choices, Generator, Query, relations, row};
@@ -104,4 +104,28 @@ proptest! {
     fn random_views_equal_their_own_sql((relations, views, changes) in case()) {
         run(&relations, &views, &changes, &mut Seen::default())?;
     }
+}
+
+/// The long run; tells what it has seen. A failure is shrunk.
+#[test]
+#[ignore = "runs for an hour"]
+fn a_million_random_changes() {
+    let wanted = std::env::var("DELTAMESH_RANDOM_CHANGES").map_or(Ok(1_000_000), |text| text.parse::<u64>());
+    let wanted = wanted.expect("DELTAMESH_RANDOM_CHANGES is a number");
+    let seen = std::cell::RefCell::new(Seen::default());
+    while seen.borrow().changes < wanted {
+        let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(100) };
+        let outcome = TestRunner::new(config).run(&case(), |(relations, views, changes)| {
+            run(&relations, &views, &changes, &mut seen.borrow_mut())
+        });
+        outcome.unwrap_or_else(|failure| panic!("{failure}"));
+        let seen = seen.borrow();
+        eprintln!("{} changes, {} views, by tier {:?}", seen.changes, seen.views, seen.tiers);
+    }
+    let seen = seen.into_inner();
+    let refused: u64 = seen.refused.values().sum();
+    let mut reasons: Vec<_> = seen.refused.into_iter().collect();
+    reasons.sort_by_key(|(_, times)| std::cmp::Reverse(*times));
+    eprintln!("{refused} views refused:");
+    reasons.iter().take(25).for_each(|(reason, times)| eprintln!("{times:8} {reason}"));
 }

@@ -56,7 +56,7 @@ pub(crate) fn row(schema: &RelationSchema, choices: &mut Choices<'_>) -> Vec<Val
         let number = choices.below(5);
         match column.column_type {
             ColumnType::Text => Value::from(["", "a", "b", "5", "x"][number]),
-            ColumnType::Bool => Value::Bool(number % 2 == 0),
+            ColumnType::Bool => Value::Bool(number.is_multiple_of(2)),
             // Sums of quarters are exact.
             ColumnType::Float => Value::Float(f64::from(u8::try_from(number).unwrap_or_default()) * 0.25),
             _ => Value::Int(i64::try_from(number).unwrap_or_default()),
