@@ -5,12 +5,14 @@
 //! transaction; what it appends to the change log is published from there ([`Replica::unpublished`]). [`Reader`]s see a
 //! consistent state beside the writer. SQL is executed nowhere else in the workspace.
 //!
-//! [`SqliteReplica`] keeps it in a file. What it does is in `maintenance/`, once for every database.
+//! [`SqliteReplica`] keeps it in a file, [`PostgresReplica`] in a schema. What they do is in `maintenance/`, once for both.
 
 mod decode;
 mod error;
 mod group;
+mod location;
 mod maintenance;
+mod postgres;
 mod reader;
 mod replica;
 mod spool;
@@ -20,7 +22,9 @@ mod writer;
 pub use decode::Assembler;
 pub use error::{Error, ErrorKind, Result};
 pub use group::{Applied, Checkpoint, Fault, Group, Items, OutboxRow, Relation, Verified};
+pub use location::Location;
 pub use maintenance::Retention;
+pub use postgres::PostgresReplica;
 pub use reader::{Interrupt, Limits, Reader, SnapshotRow, TakePage};
 pub use replica::{Replica, ViewState};
 pub use spool::Spool;

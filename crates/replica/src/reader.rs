@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::ops::ControlFlow;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,11 +10,13 @@ use serde_json::{Map, Value as Json};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::group::{Checkpoint, OutboxRow, Relation, Verified};
+use crate::location::{Kind, Location};
 use crate::maintenance::cell::Cell;
 use crate::maintenance::database::Read;
 use crate::maintenance::mirror::{durable, place, quote};
 use crate::maintenance::rows::{RowReader, parameter};
 use crate::maintenance::{changes, state};
+use crate::postgres::PostgresReader;
 use crate::replica::ViewState;
 use crate::sqlite::SqliteReader;
 
@@ -98,9 +99,13 @@ impl Reader {
     /// Opens a replica that exists.
     ///
     /// # Errors
-    /// The file is missing, or is not a replica.
-    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        Ok(Self { source: Box::new(SqliteReader::open(path.as_ref())?) })
+    /// The file or schema is missing, or is not a replica; the server does not answer.
+    pub fn open(location: impl Into<Location>) -> Result<Self> {
+        let source: Box<dyn Source> = match location.into().0 {
+            Kind::File(path) => Box::new(SqliteReader::open(&path)?),
+            Kind::Postgres(place) => Box::new(PostgresReader::open(place)?),
+        };
+        Ok(Self { source })
     }
 
     /// A handle that ends this reader's running statement.
@@ -109,7 +114,7 @@ impl Reader {
         self.source.interrupt()
     }
 
-    /// Runs one SELECT with parameters (`?1, ?2, …` in SQLite) and gives its rows a page at a time: at least
+    /// Runs one SELECT with parameters (`?1, ?2, …` in SQLite, `$1, $2, …` in PostgreSQL) and gives its rows a page at a time: at least
     /// once, so that the column names arrive even without a row. `each` ends the query with [`ControlFlow::Break`].
     ///
     /// # Errors

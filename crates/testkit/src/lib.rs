@@ -17,11 +17,13 @@ mod genji_host;
 mod nats;
 mod place;
 mod port;
+mod postgres;
 mod proxy;
 
 pub use course::{Random, number};
 pub use genji_host::GenjiHost;
 pub use nats::NatsServer;
-pub use place::{nats_server, reference, tools_dir, workspace_root};
+pub use place::{nats_server, postgres_bin, reference, tools_dir, workspace_root};
 pub use port::free_port;
+pub use postgres::PostgresServer;
 pub use proxy::Proxy;

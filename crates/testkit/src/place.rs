@@ -7,6 +7,8 @@ use anyhow::{Result, bail};
 
 /// Variable that names the nats-server to use.
 const NATS_SERVER: &str = "DELTAMESH_NATS_SERVER";
+/// Variable that names the folder of PostgreSQL's programs.
+const POSTGRES_BIN: &str = "DELTAMESH_POSTGRES_BIN";
 /// Variable that names the folder of the reference programs.
 const REFERENCE_BIN: &str = "DELTAMESH_REFERENCE_BIN";
 
@@ -42,6 +44,30 @@ pub fn nats_server() -> Result<PathBuf> {
     match in_path("nats-server") {
         Some(path) => Ok(path),
         None => bail!("nats-server not found: run `cargo xtask tools`"),
+    }
+}
+
+/// The folder of PostgreSQL's programs: `DELTAMESH_POSTGRES_BIN`, else the workspace's tools, else `PATH`, else where Debian puts
+/// them, newest first.
+///
+/// # Errors
+/// There is none; the text says what to run.
+pub fn postgres_bin() -> Result<PathBuf> {
+    if let Some(named) = std::env::var_os(POSTGRES_BIN) {
+        return Ok(PathBuf::from(named));
+    }
+    // What PATH has may be a link to one program of a folder that has them all.
+    let real = |folder: PathBuf| Some(folder.join("initdb").canonicalize().ok()?.parent()?.to_owned());
+    let has_server = |folder: &PathBuf| folder.join("postgres").is_file() && folder.join("psql").is_file();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let debian = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut debian: Vec<PathBuf> = debian.map(|version| version.path().join("bin")).collect();
+    debian.sort();
+    let tools = tools_dir().with_file_name("postgres").join("bin");
+    let folders = std::iter::once(tools).chain(std::env::split_paths(&path)).chain(debian.into_iter().rev());
+    match folders.filter_map(real).find(has_server) {
+        Some(folder) => Ok(folder),
+        None => bail!("PostgreSQL not found: run `cargo xtask tools`"),
     }
 }
 

@@ -1,44 +1,111 @@
 //! A replica in a temporary folder, and short ways to say what a source did.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use deltamesh_change::{
     ChangeEvent, Column, ColumnType, EnginePosition, Item, Operation, RelationSchema, SchemaChange,
     SourcePosition, Value,
 };
-use deltamesh_replica::{Group, Items, Limits, Reader, Replica as _, Retention, SqliteReplica};
+use deltamesh_replica::{
+    Group, Items, Limits, Location, PostgresReplica, Reader, Replica, Retention, SqliteReplica,
+};
+use deltamesh_testkit::PostgresServer;
+
+/// The server of this test binary. It ends with the process that started it.
+pub(crate) fn server() -> &'static PostgresServer {
+    static SERVER: OnceLock<PostgresServer> = OnceLock::new();
+    SERVER.get_or_init(|| PostgresServer::start().unwrap())
+}
+
+/// Where a replica is kept.
+enum Place {
+    File(tempfile::TempDir),
+    Schema(String),
+}
+
+/// Its writer.
+enum Opened {
+    Sqlite(Box<SqliteReplica>),
+    Postgres(Box<PostgresReplica>),
+}
 
 pub(crate) struct Fixture {
-    dir: tempfile::TempDir,
-    replica: Option<SqliteReplica>,
+    place: Place,
+    replica: Option<Opened>,
     pub(crate) ordinal: u64,
     pub(crate) incarnation: &'static str,
 }
 
 impl Fixture {
     pub(crate) fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let mut fixture = Self { dir, replica: None, ordinal: 0, incarnation: "i1" };
+        Self::at(Place::File(tempfile::tempdir().unwrap()))
+    }
+
+    /// A replica in a new schema of this test binary's server.
+    pub(crate) fn on_postgres() -> Self {
+        Self::at(Place::Schema(server().fresh_schema()))
+    }
+
+    fn at(place: Place) -> Self {
+        let mut fixture = Self { place, replica: None, ordinal: 0, incarnation: "i1" };
         fixture.reopen();
         fixture
     }
 
     pub(crate) fn path(&self) -> PathBuf {
-        self.dir.path().join("replica.db")
+        match &self.place {
+            Place::File(dir) => dir.path().join("replica.db"),
+            Place::Schema(url) => panic!("{url} is no file"),
+        }
+    }
+
+    pub(crate) fn location(&self) -> Location {
+        match &self.place {
+            Place::File(_) => Location::from(self.path()),
+            Place::Schema(url) => Location::parse(url).unwrap(),
+        }
+    }
+
+    pub(crate) fn is_file(&self) -> bool {
+        matches!(self.place, Place::File(_))
     }
 
     pub(crate) fn reopen(&mut self) {
         self.replica = None;
-        self.replica = Some(SqliteReplica::open(self.path(), Retention::default()).unwrap());
+        self.replica = Some(match &self.place {
+            Place::File(_) => let replica = SqliteReplica::open(self.path(), Retention::default()).unwrap();
+                Opened::Sqlite(Box::new(replica)),
+            Place::Schema(url) => let replica = PostgresReplica::open(url, Retention::default()).unwrap();
+                Opened::Postgres(Box::new(replica)),
+        });
     }
 
-    pub(crate) fn replica(&mut self) -> &mut SqliteReplica {
-        self.replica.as_mut().unwrap()
+    pub(crate) fn replica(&mut self) -> &mut dyn Replica {
+        match self.replica.as_mut().unwrap() {
+            Opened::Sqlite(replica) => &mut **replica,
+            Opened::Postgres(replica) => &mut **replica,
+        }
+    }
+
+    /// Ends the connections of a replica that is a schema, as an administrator does.
+    pub(crate) fn terminate(&self) {
+        let Place::Schema(url) = &self.place else { return };
+        let schema = url.split_once("schema=").unwrap().1;
+        let sql = format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'deltamesh {schema}'"
+        );
+        server().psql(&sql).unwrap();
+    }
+
+    pub(crate) fn limit_pages(&mut self, pages: u32) {
+        if let Some(Opened::Sqlite(replica)) = &mut self.replica {
+            replica.limit_pages(pages).unwrap();
+        }
     }
 
     pub(crate) fn reader(&self) -> Reader {
-        Reader::open(self.path()).unwrap()
+        Reader::open(self.location()).unwrap()
     }
 
     /// The source's next transaction.

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use deltamesh_change::Item;
-use deltamesh_replica::{Applied, ErrorKind, Limits, Replica as _, ViewState};
+use deltamesh_replica::{Applied, ErrorKind, Limits, ViewState};
 use proptest::prelude::*;
 use serde_json::Value as Json;
 
@@ -116,8 +116,8 @@ struct History {
 }
 
 impl History {
-    fn new() -> Self {
-        let mut history = Self { fixture: Fixture::new(), model: Model::default(), failed: BTreeSet::new() };
+    fn new(fixture: Fixture) -> Self {
+        let mut history = Self { fixture, model: Model::default(), failed: BTreeSet::new() };
         let created = [(0, 0), (1, 0), (2, 1), (3, 1)].map(|(name, shape)| Change::Create(name, shape));
         let created = history.items(&created);
         history.fixture.apply(created);
@@ -144,7 +144,10 @@ impl History {
                 let applied = self.fixture.replica().apply(&groups).unwrap();
                 self.note(applied);
             }
-            Step::Full(changes, reopen) => self.apply_on_full_disk(changes, *reopen),
+            Step::Full(changes, reopen) if self.fixture.is_file() => {
+                self.apply_on_full_disk(changes, *reopen)
+            }
+            Step::Full(changes, reopen) => self.apply_disturbed(changes, *reopen),
             Step::Snapshot(changes) => {
                 self.items(changes);
                 self.fixture.ordinal += 5;
@@ -166,7 +169,7 @@ impl History {
     }
 
     fn apply_on_full_disk(&mut self, changes: &[Change], reopen: bool) {
-        self.fixture.replica().limit_pages(1).unwrap();
+        self.fixture.limit_pages(1);
         // What is refused must leave the state of before, so it is checked with the model of before.
         let before = (self.model.lines(), self.fixture.ordinal);
         let mut items = self.items(changes);
@@ -179,10 +182,26 @@ impl History {
             if reopen {
                 self.fixture.reopen();
             }
-            self.fixture.replica().limit_pages(1_000_000).unwrap();
+            self.fixture.limit_pages(1_000_000);
             result = self.fixture.replica().apply(&groups);
         }
-        self.fixture.replica().limit_pages(1_000_000).unwrap();
+        self.fixture.limit_pages(1_000_000);
+        self.note(result.unwrap());
+    }
+
+    /// The writer's connection ends before it applies these, and it finds that out itself.
+    fn apply_disturbed(&mut self, changes: &[Change], reopen: bool) {
+        let items = self.items(changes);
+        let groups = [self.fixture.group(items)];
+        self.fixture.terminate();
+        let mut result = self.fixture.replica().apply(&groups);
+        if let Err(error) = &result {
+            assert!(error.kind().is_retryable(), "{error}");
+            if reopen {
+                self.fixture.reopen();
+            }
+            result = self.fixture.replica().apply(&groups);
+        }
         self.note(result.unwrap());
     }
 
@@ -209,7 +228,11 @@ impl History {
 fn check_indexes(fixture: &Fixture, views: &[ViewState]) {
     let indexes = views.iter().filter(|view| view.fault.is_none()).flat_map(|view| &view.definition.indexes);
     let expected = indexes.map(|index| serde_json::json!([index.name, index.table]).to_string());
-    let known = fixture.rows("SELECT name, tbl_name FROM sqlite_schema WHERE type = 'index'");
+    let known = fixture.rows(if fixture.is_file() {
+        "SELECT name, tbl_name FROM sqlite_schema WHERE type = 'index'"
+    } else {
+        "SELECT indexname, tablename FROM pg_indexes WHERE schemaname = current_schema()"
+    });
     let missing = expected.filter(|index| !known.lines().any(|line| line == index));
     assert_eq!(missing.collect::<Vec<_>>(), Vec::<String>::new());
 }
@@ -223,7 +246,7 @@ fn check_mirrors(
     schemas.sort_by(|one, other| one.relation.cmp(&other.relation));
     assert_eq!(schemas, expected.iter().map(|(schema, _)| schema.clone()).collect::<Vec<_>>());
     for (schema, lines) in expected {
-        let rows = fixture.rows(&format!("SELECT * FROM app__{}", schema.relation));
+        let rows = fixture.rows(&format!("SELECT * FROM \"app__{}\"", schema.relation));
         let mut rows = rows.lines().collect::<Vec<_>>();
         rows.sort_unstable();
         assert_eq!(&rows, lines, "{}", schema.relation);
@@ -242,7 +265,48 @@ proptest! {
 
     #[test]
     fn random_histories(steps in proptest::collection::vec(step(), 1..12)) {
-        let mut history = History::new();
+        let mut history = History::new(Fixture::new());
         steps.iter().for_each(|step| history.step(step));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: config().cases.div_ceil(12), ..config() })]
+
+    /// The same history in both replicas: each view that both keep has the same rows.
+    #[test]
+    fn random_histories_on_postgres(steps in proptest::collection::vec(step(), 1..8)) {
+        let mut sqlite = History::new(Fixture::new());
+        let mut postgres = History::new(Fixture::on_postgres());
+        compare(&mut sqlite, &mut postgres);
+        for step in &steps {
+            sqlite.step(step);
+            postgres.step(step);
+            compare(&mut sqlite, &mut postgres);
+        }
+    }
+}
+
+fn compare(sqlite: &mut History, postgres: &mut History) {
+    let rows = |view: &ViewState, history: &mut History| {
+        let mut rows = Vec::new();
+        let name = &view.definition.name;
+        history
+            .fixture
+            .reader()
+            .snapshot(name, &[], Limits::default(), &mut |page| {
+                rows.extend(page.into_iter().map(|row| Json::Object(row.row).to_string()));
+                std::ops::ControlFlow::Continue(())
+            })
+            .unwrap();
+        rows.sort();
+        rows
+    };
+    let views = sqlite.fixture.replica().views();
+    for (view, other) in views.iter().zip(postgres.fixture.replica().views()) {
+        assert_eq!(view.definition.name, other.definition.name);
+        if view.fault.is_none() && other.fault.is_none() {
+            assert_eq!(rows(view, sqlite), rows(&other, postgres), "view {}", view.definition.name);
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Messages of a change stream to groups.
 
 use deltamesh_change::{Item, SchemaChange, Value};
-use deltamesh_replica::{Assembler, ErrorKind, Group, Items, Replica as _};
+use deltamesh_replica::{Assembler, ErrorKind, Group, Items};
 use deltamesh_wire::proto::change::v1::{Changes, TransactionRows};
 use expect_test::expect;
 use prost::Message as _;

@@ -2,7 +2,6 @@
 //! After each batch every view has the rows of its query, as SQLite itself answers it over the mirrors.
 
 use deltamesh_change::{Item, Value};
-use deltamesh_replica::Replica as _;
 
 use crate::fixture::*;
 use crate::tpch_data::{Table, tables};

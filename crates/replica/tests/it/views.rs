@@ -1,7 +1,7 @@
 //! Views: filled, maintained, replaced, faulted, mended, dropped.
 
 use deltamesh_change::{ColumnType, Item, SchemaChange, Value};
-use deltamesh_replica::{ErrorKind, Limits, Replica as _};
+use deltamesh_replica::{ErrorKind, Limits};
 use expect_test::expect;
 
 use crate::fixture::*;

@@ -3,7 +3,7 @@
 
 use std::net::TcpStream;
 
-use deltamesh_testkit::{GenjiHost, NatsServer, free_port};
+use deltamesh_testkit::{GenjiHost, NatsServer, PostgresServer, free_port};
 
 #[test]
 fn a_killed_server_comes_back_at_its_port() {
@@ -37,4 +37,13 @@ fn a_database_outlives_its_killed_host() {
     let mut host = GenjiHost::start(&db).unwrap().unwrap();
     assert_eq!(host.query("SELECT a FROM t").unwrap(), [r#"{"a": 1}"#]);
     host.close().unwrap();
+}
+
+#[test]
+fn postgres_answers_and_comes_back() {
+    let mut server = PostgresServer::start().unwrap();
+    server.psql("CREATE TABLE t(a int); INSERT INTO t VALUES (7)").unwrap();
+    server.restart().unwrap();
+    assert_eq!(server.psql("SELECT a FROM t").unwrap(), "7");
+    assert_ne!(server.fresh_schema(), server.fresh_schema());
 }

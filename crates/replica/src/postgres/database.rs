@@ -1,0 +1,359 @@
+//! What maintenance asks of PostgreSQL.
+
+use std::collections::BTreeMap;
+
+use deltamesh_change::ColumnType;
+use deltamesh_view::{Dialect, Program, Stored, ViewDefinition, new_table, old_table};
+use serde_json::{Map, Value as Json};
+use sqlx::AssertSqlSafe;
+use sqlx::postgres::PgArguments;
+
+use super::cells::{array_type, arrays, unnested};
+use super::link::{Link, failed};
+use super::place::PostgresPlace;
+use crate::error::{Error, ErrorKind, Result};
+use crate::maintenance::cell::Cell;
+use crate::maintenance::changes::{Change, append};
+use crate::maintenance::database::{Database, Object, Read};
+use crate::maintenance::delta::{Key, Stamp, is_true};
+use crate::maintenance::mirror::{Mirror, quote};
+use crate::maintenance::rows::RowReader;
+
+/// Version of the replica's own tables.
+const FORMAT: &str = "1";
+
+const TABLES: &str = "
+CREATE TABLE IF NOT EXISTS __deltamesh_meta(name text PRIMARY KEY, value text);
+CREATE TABLE IF NOT EXISTS __deltamesh_checkpoint(
+    source text PRIMARY KEY, incarnation text NOT NULL, ordinal bigint NOT NULL,
+    engine_sequence bigint NOT NULL, engine_log bigint NOT NULL, engine_offset bigint NOT NULL,
+    stream_sequence bigint NOT NULL);
+CREATE TABLE IF NOT EXISTS __deltamesh_schema(
+    id bigint PRIMARY KEY, source text NOT NULL, relation text NOT NULL, dsid bigint NOT NULL,
+    schema text, diff text NOT NULL);
+CREATE TABLE IF NOT EXISTS __deltamesh_views(
+    name text PRIMARY KEY, position bigint NOT NULL, module text NOT NULL, sql text NOT NULL,
+    definition text NOT NULL, program text NOT NULL, fault text);
+CREATE TABLE IF NOT EXISTS __deltamesh_changes(
+    seq bigint PRIMARY KEY, view text NOT NULL, op text NOT NULL, key text NOT NULL, row text,
+    before text, subject text, position text, dsid bigint, tx_end bigint, captured_us bigint);
+CREATE OR REPLACE VIEW __deltamesh_outbox AS
+    SELECT * FROM __deltamesh_changes
+    WHERE seq > (SELECT CAST(value AS bigint) FROM __deltamesh_meta WHERE name = 'published');
+INSERT INTO __deltamesh_meta VALUES ('published', '0') ON CONFLICT DO NOTHING;
+";
+
+/// The changed rows come first and reach every other table by an index, whatever the statistics say: tables for the rows of a
+/// batch have none, and a plan is kept while tables grow.
+const PLANS: &str = "SET LOCAL join_collapse_limit = 1; SET LOCAL enable_hashjoin = off;
+    SET LOCAL enable_mergejoin = off; SET LOCAL enable_seqscan = off;
+    SET LOCAL plan_cache_mode = force_generic_plan;";
+
+/// The connection that writes a schema.
+#[derive(Debug)]
+pub struct Postgres {
+    link: Link,
+    /// What this writer has put into the replica: another writer's transaction puts its own.
+    token: String,
+}
+
+impl Postgres {
+    pub(super) fn open(place: PostgresPlace) -> Result<Self> {
+        let link = Link::new(place)?;
+        let name = link.place.to_string();
+        let schema = link.place.schema.clone();
+        link.begin("", "", &lock(&schema))?;
+        let prepared = prepare(&link, &name, &schema);
+        let token = match prepared {
+            Ok(token) => link.end("COMMIT").map(|()| token)?,
+            Err(error) => {
+                link.end("ROLLBACK").ok();
+                return Err(error);
+            }
+        };
+        Ok(Self { link, token })
+    }
+
+    fn run(&self, place: &str, sql: &str, arguments: PgArguments) -> Result<u64> {
+        self.link.run(place, async |connection| {
+            let done = sqlx::query_with(AssertSqlSafe(sql), arguments).execute(connection).await;
+            done.map(|done| done.rows_affected()).map_err(failed(place))
+        })
+    }
+}
+
+/// One writer's transaction at a time.
+fn lock(schema: &str) -> String {
+    format!("SELECT pg_advisory_xact_lock(hashtextextended('deltamesh {schema}', 0));")
+}
+
+/// Makes the replica's own tables, and this writer the one that writes them.
+fn prepare(link: &Link, name: &str, schema: &str) -> Result<String> {
+    let there =
+        link.rows(name, "SELECT 1 FROM pg_namespace WHERE nspname = $1", &[Cell::Text(schema.to_owned())])?;
+    if there.is_empty() {
+        link.batch(name, format!("CREATE SCHEMA {}", quote(schema)))?;
+    }
+    let foreign = "SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1
+                   AND NOT EXISTS (SELECT 1 FROM pg_class m WHERE m.relnamespace = n.oid AND m.relname = '__deltamesh_meta')";
+    if !link.rows(name, foreign, &[Cell::Text(schema.to_owned())])?.is_empty() {
+        return Err(Error::new(ErrorKind::Version, name, "schema is not a replica"));
+    }
+    link.batch(name, TABLES.to_owned())?;
+    let fresh = format!(
+        "INSERT INTO __deltamesh_meta VALUES ('incarnation', {0}), ('format', '{FORMAT}') ON CONFLICT DO NOTHING;
+         INSERT INTO __deltamesh_meta VALUES ('writer', {0}) ON CONFLICT (name) DO UPDATE SET value = excluded.value;",
+        Postgres::FRESH
+    );
+    link.batch(name, fresh)?;
+    let meta = |key: &str| -> Result<String> {
+        let sql = "SELECT value FROM __deltamesh_meta WHERE name = $1";
+        let rows = link.rows(name, sql, &[Cell::Text(key.to_owned())])?;
+        Ok(rows.into_iter().flatten().next().and_then(Cell::text).unwrap_or_default())
+    };
+    let format = meta("format")?;
+    if format != FORMAT {
+        return Err(Error::new(ErrorKind::Version, name, format!("replica format {format} is unknown")));
+    }
+    meta("writer")
+}
+
+impl Read for Postgres {
+    fn rows(&self, place: &str, sql: &str, parameters: &[Cell]) -> Result<Vec<Vec<Cell>>> {
+        self.link.rows(place, sql, parameters)
+    }
+}
+
+impl Database for Postgres {
+    const DIALECT: Dialect = Dialect::Postgres;
+    const FRESH: &str = "substr(md5(random()::text || clock_timestamp()::text), 1, 16)";
+    const STORE_PUBLISHED: &str =
+        "UPDATE __deltamesh_meta SET value = CAST($1 AS text) WHERE name = 'published'";
+
+    fn begin(&self) -> Result<()> {
+        let check = format!(
+            "{} SELECT value = '{}' FROM __deltamesh_meta WHERE name = 'writer'",
+            lock(&self.link.place.schema),
+            self.token
+        );
+        let rows = self.link.begin("", PLANS, &check)?;
+        if rows.last().and_then(|row| row.first()) == Some(&Cell::Text("t".to_owned())) {
+            return Ok(());
+        }
+        self.link.end("ROLLBACK")?;
+        let place = self.link.place.to_string();
+        Err(Error::new(ErrorKind::Locked, place, "another view-builder has taken this replica over"))
+    }
+
+    fn commit(&self) -> Result<()> {
+        if !self.link.in_transaction.get() {
+            return Err(Error::new(
+                ErrorKind::Io,
+                self.link.place.to_string(),
+                "connection to the database is lost",
+            ));
+        }
+        self.link.end("COMMIT")
+    }
+
+    fn rollback(&self) -> Result<()> {
+        self.link.end("ROLLBACK")
+    }
+
+    fn execute(&self, place: &str, sql: &str, parameters: &[Cell]) -> Result<u64> {
+        self.run(place, sql, super::cells::arguments(place, parameters)?)
+    }
+
+    fn define(&self, place: &str, statements: &[String]) -> Result<()> {
+        if statements.is_empty() {
+            return Ok(());
+        }
+        if self.link.in_transaction.get() {
+            return self.link.batch(place, statements.join(";\n")).map(|_| ());
+        }
+        self.begin()?;
+        self.link.batch(place, statements.join(";\n"))?;
+        self.commit()
+    }
+
+    fn insert(
+        &self,
+        table: &str,
+        columns: &[(&str, ColumnType)],
+        rows: &[Vec<Cell>],
+        once: bool,
+    ) -> Result<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let names = columns.iter().map(|(name, _)| quote(name)).collect::<Vec<_>>().join(", ");
+        let values = columns.iter().enumerate();
+        let values = values.map(|(index, (_, kind))| unnested(&format!("u.c{index}"), *kind));
+        let values = values.collect::<Vec<_>>().join(", ");
+        let conflict = if once { " ON CONFLICT DO NOTHING" } else { "" };
+        let sql = format!(
+            "INSERT INTO {table} ({names}) SELECT {values} FROM {}{conflict}",
+            unnest(columns, false)
+        );
+        self.run(table, &sql, arrays(table, columns, rows)?).map(|_| ())
+    }
+
+    fn seen_table(mirror: &str) -> String {
+        quote(&format!("seen__{mirror}"))
+    }
+
+    fn images(&self, mirror: &Mirror, keys: &[&Key]) -> Result<Vec<Option<Vec<Cell>>>> {
+        let key: Vec<(&str, ColumnType)> =
+            mirror.schema.key_columns().map(|column| (column.name.as_str(), column.column_type)).collect();
+        let same = key.iter().enumerate().map(|(index, (name, kind))| {
+            format!("m.{} = {}", quote(name), unnested(&format!("u.c{index}"), *kind))
+        });
+        let columns = mirror.schema.columns.iter().map(|column| format!("m.{}", quote(&column.name)));
+        let sql = format!(
+            "SELECT {} FROM {} LEFT JOIN {} AS m ON {} ORDER BY u.number",
+            columns.collect::<Vec<_>>().join(", "),
+            unnest(&key, true),
+            mirror.table_name(),
+            same.collect::<Vec<_>>().join(" AND ")
+        );
+        let place = mirror.table.as_str();
+        let arguments = arrays(place, &key, keys)?;
+        let rows = self.link.run(place, async |connection| {
+            let rows = sqlx::query_with(AssertSqlSafe(sql), arguments).fetch_all(connection).await;
+            rows.map_err(failed(place))?
+                .iter()
+                .map(|row| super::cells::cells(place, row))
+                .collect::<Result<Vec<_>>>()
+        })?;
+        let first = mirror.schema.key.first().copied().unwrap_or_default();
+        let found = |row: Vec<Cell>| (row.get(first) != Some(&Cell::Null)).then_some(row);
+        Ok(rows.into_iter().map(found).collect())
+    }
+
+    /// The images are read and compared here: the rows have to come for the feed anyway, and their spelling is in one place.
+    fn record(&self, program: &Program, stamp: &Stamp) -> Result<u64> {
+        let definition = &program.definition;
+        let reader = RowReader::new(definition);
+        let name = definition.name.as_str();
+        let images = |table: String| -> Result<Vec<Vec<Cell>>> {
+            self.rows(name, &format!("SELECT {} FROM {}", reader.columns(), quote(&table)), &[])
+        };
+        let mut former = BTreeMap::new();
+        for cells in images(old_table(name))? {
+            let (key, row) = reader.read(&cells);
+            let subject = reader.subject(&cells);
+            former.insert(Json::Array(key.clone()).to_string(), Image { key, row, subject });
+        }
+        let mut changes = Vec::new();
+        let mut gone = Vec::new();
+        for cells in images(new_table(name))? {
+            let (key, row) = reader.read(&cells);
+            let subject = reader.subject(&cells);
+            let operation = match former.remove(&Json::Array(key.clone()).to_string()) {
+                // Gone from the old subject and new on the new one: a subscriber of either sees a consistent history.
+                Some(before) if before.subject != subject => {
+                    gone.push(before);
+                    ("insert", None)
+                }
+                Some(before) if before.row == row => continue,
+                Some(before) => ("update", Some(different(before.row, &row))),
+                None => ("insert", None),
+            };
+            let (operation, before) = operation;
+            changes.push(Change { operation, key, row, before, subject });
+        }
+        let gone = gone.into_iter().chain(former.into_values());
+        let deletes = gone.map(|Image { key, row, subject }| Change {
+            operation: "delete",
+            key,
+            row,
+            before: None,
+            subject,
+        });
+        append(self, name, deletes.chain(changes).collect(), stamp)
+    }
+
+    fn append(&self, columns: &[(&str, ColumnType)], rows: &[Vec<Cell>]) -> Result<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let place = "change log";
+        let names = columns.iter().map(|(name, _)| quote(name)).collect::<Vec<_>>().join(", ");
+        let values = (0..columns.len()).map(|index| format!("u.c{index}")).collect::<Vec<_>>().join(", ");
+        // Not a sequence: what is rolled back must leave no gap.
+        let sql = format!(
+            "INSERT INTO __deltamesh_changes (seq, {names}) SELECT
+                 (SELECT coalesce(max(seq), 0) FROM __deltamesh_changes) + u.number, {values} FROM {}",
+            unnest(columns, true)
+        );
+        self.run(place, &sql, arrays(place, columns, rows)?).map(|_| ())
+    }
+
+    fn object(&self, name: &str) -> Result<Option<Object>> {
+        let sql = "SELECT c.relkind = 'v' FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                   WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'v')";
+        let names = [self.link.place.schema.clone(), name.to_owned()].map(Cell::Text);
+        let rows = self.rows(name, sql, &names)?;
+        let object = if is_true(&rows) { Object::View } else { Object::Table };
+        Ok((!rows.is_empty()).then_some(object))
+    }
+
+    fn indexes(&self, table: &str) -> Result<Vec<String>> {
+        let sql = "SELECT i.relname FROM pg_index x JOIN pg_class t ON t.oid = x.indrelid
+                   JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_namespace n ON n.oid = t.relnamespace
+                   WHERE n.nspname = $1 AND t.relname = $2 AND NOT x.indisprimary";
+        let names = [self.link.place.schema.clone(), table.to_owned()].map(Cell::Text);
+        Ok(self.rows(table, sql, &names)?.into_iter().flatten().filter_map(Cell::text).collect())
+    }
+
+    fn order(&self, definition: &ViewDefinition) -> Result<Option<Vec<(String, ColumnType)>>> {
+        let is_table = self.object(&definition.storage)? == Some(Object::Table);
+        if !is_table || definition.options.stored == Stored::Never || definition.key.is_empty() {
+            return Ok(None);
+        }
+        let hidden = definition.hidden.iter().map(|hidden| &hidden.column);
+        let columns: Vec<_> = definition.columns.iter().chain(hidden).collect();
+        let key = definition.key.iter().map(|name| {
+            let column = columns.iter().find(|column| column.name == *name && !column.nullable)?;
+            Some((quote(name), column.column_type))
+        });
+        Ok(key.collect())
+    }
+
+    fn converted(&self, column: &str, from: ColumnType, to: ColumnType) -> Option<String> {
+        use ColumnType::{Any, Decimal, Float, Int, Json, Text};
+        match (from, to) {
+            (Int, Float) | (Text, Decimal) | (Decimal, Text) | (Any, Json) | (Json, Any) => {
+                Some(column.to_owned())
+            }
+            (_, Any) => Some(format!("to_jsonb({column})")),
+            _ => None,
+        }
+    }
+
+    fn rest(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// One image of a row of a view.
+struct Image {
+    key: Vec<Json>,
+    row: Map<String, Json>,
+    subject: String,
+}
+
+/// The former values that are others now.
+fn different(before: Map<String, Json>, now: &Map<String, Json>) -> Map<String, Json> {
+    before.into_iter().filter(|(name, value)| now.get(name) != Some(value)).collect()
+}
+
+/// `unnest` of one bound array for each column, as `u (c0, c1, …[, number])`.
+fn unnest(columns: &[(&str, ColumnType)], numbered: bool) -> String {
+    let arrays = columns.iter().enumerate();
+    let arrays = arrays.map(|(index, (_, kind))| format!("CAST(${} AS {})", index + 1, array_type(*kind)));
+    let names = (0..columns.len()).map(|index| format!("c{index}"));
+    let names = names.chain(numbered.then(|| "number".to_owned())).collect::<Vec<_>>().join(", ");
+    let ordinality = if numbered { " WITH ORDINALITY" } else { "" };
+    format!("unnest({}){ordinality} AS u ({names})", arrays.collect::<Vec<_>>().join(", "))
+}

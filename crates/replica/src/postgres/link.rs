@@ -1,0 +1,203 @@
+//! A connection to PostgreSQL that is opened when it is needed, and again when it was lost.
+//!
+//! Nothing outlives a transaction: not the search path, not a setting, not a lock. So any pooler may stand between.
+
+use std::cell::{Cell as Flag, RefCell};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Notify;
+
+use super::cells::{arguments, cells};
+use super::place::PostgresPlace;
+use crate::error::{Error, ErrorKind, Result};
+use crate::maintenance::cell::Cell;
+use crate::maintenance::mirror::quote;
+
+/// Pauses between attempts to connect; behind the last the caller tries again.
+const PAUSES: [Duration; 4] = [
+    Duration::from_millis(50),
+    Duration::from_millis(200),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+];
+/// A server that does not answer is as good as none.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+
+/// See the module. Calls block.
+pub(super) struct Link {
+    runtime: Runtime,
+    options: PgConnectOptions,
+    pub(super) place: PostgresPlace,
+    connection: RefCell<Option<PgConnection>>,
+    pub(super) in_transaction: Flag<bool>,
+    /// Told when what runs is to end.
+    pub(super) interrupted: Arc<Notify>,
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").field("place", &self.place).finish_non_exhaustive()
+    }
+}
+
+impl Link {
+    pub(super) fn new(place: PostgresPlace) -> Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| Error::io("start runtime", error))?;
+        let name = format!("deltamesh {}", place.schema);
+        let options = place.options()?.application_name(&name).disable_statement_logging();
+        Ok(Self {
+            runtime,
+            options,
+            place,
+            connection: RefCell::new(None),
+            in_transaction: Flag::new(false),
+            interrupted: Arc::new(Notify::new()),
+        })
+    }
+
+    /// Runs `work` on the connection. One that is lost, or whose statement was interrupted, is given up.
+    pub(super) fn run<T>(
+        &self,
+        place: &str,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T>,
+    ) -> Result<T> {
+        let mut held = self.connection.borrow_mut();
+        if held.is_none() && self.in_transaction.get() {
+            return Err(Error::new(ErrorKind::Io, place, "connection to the database is lost"));
+        }
+        let result = self.runtime.block_on(async {
+            let connection = match held.as_mut() {
+                Some(connection) => connection,
+                None => held.insert(self.connect().await?),
+            };
+            tokio::select! {
+                result = work(connection) => result,
+                () = self.interrupted.notified() => Err(Error::new(ErrorKind::Interrupted, place, "interrupted")),
+            }
+        });
+        if result.as_ref().is_err_and(|error| matches!(error.kind(), ErrorKind::Io | ErrorKind::Interrupted))
+        {
+            *held = None;
+        }
+        result
+    }
+
+    async fn connect(&self) -> Result<PgConnection> {
+        let place = self.place.to_string();
+        let mut pauses = PAUSES.iter();
+        loop {
+            let connecting = PgConnection::connect_with(&self.options);
+            let error = match tokio::time::timeout(CONNECT_WITHIN, connecting).await {
+                Ok(Ok(connection)) => return Ok(connection),
+                Ok(Err(error)) => failed(&place)(error),
+                Err(_) => Error::new(ErrorKind::Io, &place, "server does not answer"),
+            };
+            match pauses.next() {
+                Some(pause) if error.kind() == ErrorKind::Io => tokio::time::sleep(*pause).await,
+                _ => return Err(error),
+            }
+        }
+    }
+
+    /// Runs statements as one message, without parameters; gives the rows of all.
+    pub(super) fn batch(&self, place: &str, sql: String) -> Result<Vec<Vec<Cell>>> {
+        self.run(place, async |connection| {
+            let rows =
+                sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(connection).await.map_err(failed(place))?;
+            rows.iter().map(|row| cells(place, row)).collect()
+        })
+    }
+
+    /// The statements that a transaction begins with.
+    pub(super) fn begin(&self, mode: &str, settings: &str, last: &str) -> Result<Vec<Vec<Cell>>> {
+        let schema = quote(&self.place.schema);
+        let sql = format!(
+            "BEGIN {mode}; SET LOCAL search_path = {schema}, pg_catalog; SET LOCAL client_min_messages = warning; {settings} {last}"
+        );
+        let begun = self.batch("begin", sql);
+        self.in_transaction.set(begun.is_ok());
+        if begun.is_err() {
+            self.abandon();
+        }
+        begun
+    }
+
+    pub(super) fn end(&self, how: &str) -> Result<()> {
+        if !self.in_transaction.replace(false) || self.connection.borrow().is_none() {
+            return Ok(());
+        }
+        let ended = self.batch(how, how.to_owned()).map(|_| ());
+        if ended.is_err() {
+            self.abandon();
+        }
+        ended
+    }
+
+    /// Gives the connection up: nobody knows what state it is in.
+    fn abandon(&self) {
+        self.in_transaction.set(false);
+        if let Some(connection) = self.connection.borrow_mut().take() {
+            drop(connection);
+        }
+    }
+
+    /// Rows of a statement; in a transaction of its own where none is open.
+    pub(super) fn rows(&self, place: &str, sql: &str, parameters: &[Cell]) -> Result<Vec<Vec<Cell>>> {
+        if self.in_transaction.get() {
+            return self.rows_within(place, sql, parameters);
+        }
+        self.begin("READ ONLY", "", "")?;
+        let rows = self.rows_within(place, sql, parameters);
+        let ended = self.end("ROLLBACK");
+        let rows = rows?;
+        ended.map(|()| rows)
+    }
+
+    fn rows_within(&self, place: &str, sql: &str, parameters: &[Cell]) -> Result<Vec<Vec<Cell>>> {
+        let arguments = arguments(place, parameters)?;
+        self.run(place, async |connection| {
+            let rows = sqlx::query_with(AssertSqlSafe(sql), arguments).fetch_all(connection).await;
+            rows.map_err(failed(place))?.iter().map(|row| cells(place, row)).collect()
+        })
+    }
+}
+
+/// What a failed statement means.
+pub(super) fn failed(place: &str) -> impl FnOnce(sqlx::Error) -> Error + '_ {
+    move |error| {
+        let (kind, reason) = match &error {
+            sqlx::Error::Database(failure) => {
+                let code = failure.code().unwrap_or_default().into_owned();
+                // These name the value that does not fit.
+                let is_told = !code.starts_with("22") || matches!(code.as_str(), "22003" | "22012");
+                let reason =
+                    if is_told { failure.message().to_owned() } else { format!("data exception {code}") };
+                (kind_of(&code), reason)
+            }
+            sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => {
+                (ErrorKind::Io, error.to_string())
+            }
+            other => (ErrorKind::Sql, other.to_string()),
+        };
+        Error::new(kind, place, reason).caused_by(error)
+    }
+}
+
+/// By SQLSTATE.
+fn kind_of(code: &str) -> ErrorKind {
+    match code {
+        "53100" => ErrorKind::Full,
+        "57014" => ErrorKind::Interrupted,
+        "25006" | "42501" => ErrorKind::Denied,
+        "55P03" | "40001" | "40P01" | "53200" | "53300" => ErrorKind::Busy,
+        "57P01" | "57P02" | "57P03" | "58030" => ErrorKind::Io,
+        code if code.starts_with("08") => ErrorKind::Io,
+        _ => ErrorKind::Sql,
+    }
+}

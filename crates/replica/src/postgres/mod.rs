@@ -1,0 +1,32 @@
+//! The replica as a schema of a PostgreSQL database.
+
+mod cells;
+mod database;
+mod link;
+mod place;
+mod reader;
+
+pub(crate) use place::PostgresPlace;
+pub(crate) use reader::PostgresReader;
+
+use crate::error::Result;
+use crate::maintenance::{Maintainer, Retention};
+use database::Postgres;
+
+/// The writer of a PostgreSQL replica. A later one takes the replica over; the former one's next transaction is refused.
+pub type PostgresReplica = Maintainer<Postgres>;
+
+impl PostgresReplica {
+    /// Opens the replica, and creates it where it is missing: `postgres://user@host/database?schema=name`.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Io`] where the server does not answer; [`crate::ErrorKind::Version`] where the schema is not a replica;
+    /// [`crate::ErrorKind::Denied`] where a right is missing.
+    pub fn open(url: &str, retention: Retention) -> Result<Self> {
+        Self::at(PostgresPlace::parse(url)?, retention)
+    }
+
+    pub(crate) fn at(place: PostgresPlace, retention: Retention) -> Result<Self> {
+        Self::load(Postgres::open(place)?, retention)
+    }
+}

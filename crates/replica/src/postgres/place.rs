@@ -1,0 +1,67 @@
+//! Where a PostgreSQL replica is.
+
+use std::fmt;
+use std::str::FromStr as _;
+
+use sqlx::postgres::PgConnectOptions;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Schema of a replica where the URL names none.
+const SCHEMA: &str = "deltamesh";
+
+/// A URL and a schema. Shown without user and password.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct PostgresPlace {
+    url: String,
+    pub(super) schema: String,
+}
+
+impl PostgresPlace {
+    /// Reads `postgres://user:password@host/database?schema=name`; what else stands behind `?` is the driver's.
+    pub(crate) fn parse(url: &str) -> Result<Self> {
+        let (base, parameters) = url.split_once('?').unwrap_or((url, ""));
+        let (own, others): (Vec<&str>, Vec<&str>) = parameters
+            .split('&')
+            .filter(|parameter| !parameter.is_empty())
+            .partition(|parameter| parameter.starts_with("schema="));
+        let schema = own.first().and_then(|parameter| parameter.strip_prefix("schema=")).unwrap_or(SCHEMA);
+        let is_plain = |character: char| {
+            character.is_ascii_lowercase() || character.is_ascii_digit() || character == '_'
+        };
+        let is_name = !schema.is_empty() && schema.len() <= 63 && schema.chars().all(is_plain);
+        if !is_name || schema.starts_with("pg_") {
+            let reason = "schema is made of small letters, digits and _";
+            return Err(Error::new(ErrorKind::Denied, "replica", reason));
+        }
+        let others = if others.is_empty() { String::new() } else { format!("?{}", others.join("&")) };
+        let place = Self { url: format!("{base}{others}"), schema: schema.to_owned() };
+        place.options()?;
+        Ok(place)
+    }
+
+    pub(super) fn options(&self) -> Result<PgConnectOptions> {
+        PgConnectOptions::from_str(&self.url)
+            .map_err(|error| Error::new(ErrorKind::Denied, "replica", "not a Postgres URL").caused_by(error))
+    }
+}
+
+impl fmt::Display for PostgresPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = self.options().map(|options| {
+            format!(
+                "{}:{}/{}",
+                options.get_host(),
+                options.get_port(),
+                options.get_database().unwrap_or_default()
+            )
+        });
+        write!(f, "postgres://{}?schema={}", shown.unwrap_or_default(), self.schema)
+    }
+}
+
+impl fmt::Debug for PostgresPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
