@@ -74,10 +74,14 @@ impl Fixture {
     pub(crate) fn reopen(&mut self) {
         self.replica = None;
         self.replica = Some(match &self.place {
-            Place::File(_) => let replica = SqliteReplica::open(self.path(), Retention::default()).unwrap();
-                Opened::Sqlite(Box::new(replica)),
-            Place::Schema(url) => let replica = PostgresReplica::open(url, Retention::default()).unwrap();
-                Opened::Postgres(Box::new(replica)),
+            Place::File(_) => {
+                let replica = SqliteReplica::open(self.path(), Retention::default()).unwrap();
+                Opened::Sqlite(Box::new(replica))
+            }
+            Place::Schema(url) => {
+                let replica = PostgresReplica::open(url, Retention::default()).unwrap();
+                Opened::Postgres(Box::new(replica))
+            }
         });
     }
 
