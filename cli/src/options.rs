@@ -57,7 +57,8 @@ pub(crate) struct Up {
     /// program has open, mode=host owns it and serves writes
     #[arg(long = "source", value_name = "NAME=genji:PATH[?mode=tap|host]")]
     pub(crate) sources: Vec<String>,
-    /// Replica to maintain [default: sqlite:DIR/replica.db]
+    /// Replica to maintain: `[NAME=]sqlite:PATH` or `[NAME=]postgres://HOST/DATABASE?schema=NAME`; a password comes from PGPASSWORD
+    /// or .pgpass [default: sqlite:DIR/replica.db]
     #[arg(long, value_name = "[NAME=]sqlite:PATH")]
     pub(crate) replica: Option<String>,
     /// Module to apply at the start; may be repeated. One that is refused ends `up` with exit code 1

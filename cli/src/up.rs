@@ -92,7 +92,7 @@ async fn start(
         nats,
         http: format!("http://{http}"),
         nid: plan.nid.clone(),
-        replica: plan.replica_url.clone(),
+        replica: without_user(&plan.replica_url),
         sources: plan.source_names(),
         replica_name: plan.replica_name.clone(),
         pid: std::process::id(),
@@ -103,4 +103,12 @@ async fn start(
         "ready": true, "nats": nats, "http": http, "nid": nid, "replica": replica, "sources": sources,
     });
     output::line(&line.to_string())
+}
+
+/// A URL as it may be shown: a database's user and password are left out.
+fn without_user(url: &str) -> String {
+    match (url.split_once("//"), url.split_once('@')) {
+        (Some((scheme, _)), Some((_, host))) if url.starts_with("postgres") => format!("{scheme}//{host}"),
+        _ => url.to_owned(),
+    }
 }

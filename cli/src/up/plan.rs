@@ -148,7 +148,10 @@ fn replica(place: &Place, text: Option<&str>) -> Result<(String, String)> {
     let url = match url.strip_prefix("sqlite:") {
         Some("") => return Err(refused(format!("--replica {text}: the path is missing"))),
         Some(path) => format!("sqlite:{}", absolute(path).context("find the replica")?.display()),
-        None => url.to_owned(),
+        None if url.starts_with("postgres://") || url.starts_with("postgresql://") => url.to_owned(),
+        None => {
+            return Err(refused(format!("--replica {text}: write sqlite:PATH or postgres://HOST/DATABASE")));
+        }
     };
     Ok((name.to_owned(), url))
 }
@@ -183,7 +186,10 @@ mod tests {
         check(None, "main", "sqlite:/state/replica.db");
         check(Some("sqlite:/a=b.db"), "main", "sqlite:/a=b.db");
         check(Some("eu=sqlite:/r.db"), "eu", "sqlite:/r.db");
+        check(Some("postgres://h/d?schema=s"), "main", "postgres://h/d?schema=s");
+        check(Some("eu=postgres://h/d"), "eu", "postgres://h/d");
         assert!(replica(&place(), Some("sqlite:")).is_err());
+        assert!(replica(&place(), Some("mysql://h/d")).is_err());
         assert!(replica(&place(), Some("EU=sqlite:/r.db")).is_err());
     }
 }

@@ -23,7 +23,7 @@ fn bad_configuration_is_one_sentence_and_64() {
     refused(&["up", "--source", "app=genji:db?mode=both"], 64, "mode=both");
     refused(&["up", "--source", "a=genji:x", "--source", "a=genji:y"], 64, "is taken by another source");
     refused(&["up", "--http", "nowhere"], 64, "--http nowhere: write ADDRESS:PORT");
-    refused(&["up", "--replica", "postgres://localhost/x"], 64, "postgres");
+    refused(&["up", "--replica", "mysql://localhost/x"], 64, "write sqlite:PATH or postgres://HOST/DATABASE");
     refused(&["up", "--nid", "a.b"], 64, "--nid a.b");
     refused(&["fly"], 64, "unrecognized subcommand");
 }

@@ -7,28 +7,28 @@ use tokio::sync::{mpsc, oneshot};
 use crate::error::{Error, ErrorKind, Result};
 use crate::replica::Replica;
 
-type Job<R> = Box<dyn FnOnce(&mut R) + Send>;
+type Job = Box<dyn FnOnce(&mut dyn Replica) + Send>;
 
 /// Calls that wait for the thread; the loop of a service makes one at a time.
 const WAITING: usize = 4;
 
 /// A replica on its own thread: calls block there and are awaited here.
 #[derive(Debug)]
-pub struct Writer<R> {
-    jobs: mpsc::Sender<Job<R>>,
+pub struct Writer {
+    jobs: mpsc::Sender<Job>,
     thread: thread::JoinHandle<()>,
 }
 
-impl<R: Replica> Writer<R> {
+impl Writer {
     /// Moves the replica to its thread.
     ///
     /// # Errors
     /// The system cannot start a thread.
-    pub fn spawn(mut replica: R) -> Result<Self> {
-        let (jobs, mut waiting) = mpsc::channel::<Job<R>>(WAITING);
+    pub fn spawn(mut replica: Box<dyn Replica>) -> Result<Self> {
+        let (jobs, mut waiting) = mpsc::channel::<Job>(WAITING);
         let work = move || {
             while let Some(job) = waiting.blocking_recv() {
-                job(&mut replica);
+                job(&mut *replica);
             }
         };
         let thread = thread::Builder::new().name("replica".to_owned()).spawn(work);
@@ -42,11 +42,11 @@ impl<R: Replica> Writer<R> {
     /// What `work` returns; [`ErrorKind::Stopped`] where the thread has ended.
     pub async fn call<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut R) -> Result<T> + Send + 'static,
+        work: impl FnOnce(&mut dyn Replica) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let stopped = || Error::new(ErrorKind::Stopped, "replica thread", "has ended");
         let (answer, answered) = oneshot::channel();
-        let job: Job<R> = Box::new(move |replica| {
+        let job: Job = Box::new(move |replica| {
             answer.send(work(replica)).ok();
         });
         self.jobs.send(job).await.map_err(|_| stopped())?;

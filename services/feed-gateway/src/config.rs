@@ -2,18 +2,18 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Parser;
+use deltamesh_replica::Location;
 use deltamesh_wire::subject;
 
 /// Serves view feeds and module methods: nats-grpc, gRPC, server-sent events, JSON.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "feed-gateway", version)]
 pub struct Options {
-    /// Replica to serve: `sqlite:PATH`, with its name in front where that is not `main`.
-    #[arg(long, value_name = "[NAME=]sqlite:PATH")]
+    /// Replica to serve: `sqlite:PATH` or `postgres://HOST/DATABASE?schema=NAME`, with its name in front where that is not `main`.
+    #[arg(long, value_name = "[NAME=]URL")]
     pub replica: ReplicaUrl,
     /// Servers, comma-separated.
     #[arg(long, env = "DELTAMESH_NATS", default_value = "nats://127.0.0.1:4222", value_name = "URL")]
@@ -41,15 +41,15 @@ pub struct Options {
 pub struct ReplicaUrl {
     /// Name: `[a-z0-9_]+`, at most 32 bytes.
     pub name: String,
-    /// Database file.
-    pub path: PathBuf,
+    /// Where it is.
+    pub location: Location,
 }
 
 /// Why a text names no replica.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReplicaUrlError {
-    /// There is no `sqlite:` with a path behind it.
-    #[error("a replica is [NAME=]sqlite:PATH, not {0:?}")]
+    /// What stands there is not a place.
+    #[error("a replica is [NAME=]sqlite:PATH or [NAME=]postgres://…: {0}")]
     Form(String),
     /// The name has other characters.
     #[error("replica name {0:?} must be lower-case letters, digits and _, at most 32")]
@@ -64,18 +64,18 @@ impl FromStr for ReplicaUrl {
             Some((name, url)) if !name.contains(':') => (name, url),
             _ => ("main", text),
         };
-        let path = url.strip_prefix("sqlite:").filter(|path| !path.is_empty());
-        let path = path.ok_or_else(|| ReplicaUrlError::Form(text.to_owned()))?;
         if !subject::is_valid_name(name) {
             return Err(ReplicaUrlError::Name(name.to_owned()));
         }
-        Ok(Self { name: name.to_owned(), path: path.into() })
+        let location =
+            Location::parse(url).map_err(|error| ReplicaUrlError::Form(error.reason().to_owned()))?;
+        Ok(Self { name: name.to_owned(), location })
     }
 }
 
 impl fmt::Display for ReplicaUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}=sqlite:{}", self.name, self.path.display())
+        write!(f, "{}={}", self.name, self.location)
     }
 }
 
@@ -92,7 +92,7 @@ impl Options {
     #[must_use]
     pub fn to_json(&self) -> serde_json::Value {
         serde_json::json!({
-            "replica": { "name": self.replica.name, "path": self.replica.path },
+            "replica": { "name": self.replica.name, "url": self.replica.location.to_string() },
             "nats": self.nats,
             "monitor": self.monitor,
             "http": self.http.to_string(),
@@ -108,10 +108,11 @@ mod tests {
 
     #[test]
     fn replicas() {
-        let replica = |name: &str, path: &str| Ok(ReplicaUrl { name: name.into(), path: path.into() });
+        let replica = |name: &str, path: &str| Ok(ReplicaUrl { name: name.into(), location: path.into() });
         assert_eq!("sqlite:a=b.db".parse(), replica("main", "a=b.db"));
         assert_eq!("east=sqlite:/x/a.db".parse(), replica("east", "/x/a.db"));
-        for bad in ["", "a.db", "sqlite:", "x=postgres://h/db", "East=sqlite:a"] {
+        assert!("x=postgres://h/db?schema=s".parse::<ReplicaUrl>().is_ok());
+        for bad in ["", "a.db", "sqlite:", "x=postgres://h/db?schema=S", "East=sqlite:a"] {
             assert!(bad.parse::<ReplicaUrl>().is_err(), "{bad}");
         }
     }

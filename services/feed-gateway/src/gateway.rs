@@ -110,7 +110,7 @@ impl Gateway {
 }
 
 fn context(options: &Options, board: StatusBoard, client: &Client) -> Context {
-    let replica = Replica::new(&options.replica.path);
+    let replica = Replica::new(options.replica.location.clone());
     let queue = usize::try_from(options.subscriber_queue).unwrap_or(usize::MAX);
     Context {
         nid: options.nid.clone(),

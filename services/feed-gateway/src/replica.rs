@@ -5,14 +5,13 @@ mod reading;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use deltamesh_change::{Value, to_json};
 use deltamesh_module::Filter;
 use deltamesh_nats_grpc::{Code, Status};
-use deltamesh_replica::{Error, ErrorKind, Limits, Reader, ViewState};
+use deltamesh_replica::{Error, ErrorKind, Limits, Location, Reader, ViewState};
 use serde_json::Value as Json;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
@@ -30,12 +29,12 @@ const QUERY_WITHIN: Duration = Duration::from_secs(30);
 /// The replica that this gateway serves.
 #[derive(Debug, Clone)]
 pub struct Replica {
-    path: Arc<Path>,
+    location: Arc<Location>,
     idle: Arc<Mutex<Vec<Open>>>,
     reads: Arc<Semaphore>,
 }
 
-/// An open connection, and the file that it was opened on.
+/// An open connection, and the file that it was opened on, if it is one.
 #[derive(Debug)]
 struct Open {
     reader: Reader,
@@ -44,13 +43,14 @@ struct Open {
 
 impl Open {
     /// Takes a kept connection, unless another file has come in the place of its own.
-    fn take(path: &Path, idle: &Mutex<Vec<Self>>) -> Result<Self, Error> {
-        let file = std::fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()));
+    fn take(location: &Location, idle: &Mutex<Vec<Self>>) -> Result<Self, Error> {
+        let metadata = location.file().and_then(|path| std::fs::metadata(path).ok());
+        let file = metadata.map(|metadata| (metadata.dev(), metadata.ino()));
         let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.retain(|kept| kept.file == file);
         match idle.pop() {
             Some(kept) => Ok(kept),
-            None => Ok(Self { reader: Reader::open(path)?, file }),
+            None => Ok(Self { reader: Reader::open(location.clone())?, file }),
         }
     }
 }
@@ -102,11 +102,14 @@ pub(crate) struct ReadFrom {
 }
 
 impl Replica {
-    /// A replica in that file, which need not be there yet.
+    /// A replica at that place, which need not be there yet.
     #[must_use]
-    pub fn new(path: impl Into<PathBuf>) -> Self {
-        let path: PathBuf = path.into();
-        Self { path: path.into(), idle: Arc::default(), reads: Arc::new(Semaphore::new(READS)) }
+    pub fn new(location: impl Into<Location>) -> Self {
+        Self {
+            location: Arc::new(location.into()),
+            idle: Arc::default(),
+            reads: Arc::new(Semaphore::new(READS)),
+        }
     }
 
     /// Runs `work` on a blocking thread with a connection of its own.
@@ -116,10 +119,10 @@ impl Replica {
         work: impl FnOnce(&mut Reader) -> Result<(), Error> + Send + 'static,
         failed: impl FnOnce(Status) + Send + 'static,
     ) {
-        let (path, idle) = (Arc::clone(&self.path), Arc::clone(&self.idle));
+        let (location, idle) = (Arc::clone(&self.location), Arc::clone(&self.idle));
         tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            let result = Open::take(&path, &idle).and_then(|mut open| {
+            let result = Open::take(&location, &idle).and_then(|mut open| {
                 work(&mut open.reader)?;
                 let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
                 if idle.len() < KEPT {

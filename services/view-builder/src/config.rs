@@ -2,18 +2,18 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Parser;
+use deltamesh_replica::Location;
 use deltamesh_wire::subject;
 
 /// Maintains materialised views in a replica and publishes their changes to the stream FEED_<REPLICA>.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "view-builder", version)]
 pub struct Options {
-    /// Replica: `[NAME=]sqlite:PATH`; the name defaults to `main`.
-    #[arg(long, value_name = "[NAME=]sqlite:PATH")]
+    /// Replica: `[NAME=]sqlite:PATH` or `[NAME=]postgres://HOST/DATABASE?schema=NAME`; the name defaults to `main`.
+    #[arg(long, value_name = "[NAME=]URL")]
     pub replica: ReplicaOption,
     /// Source to apply; may be given several times.
     #[arg(long, value_name = "NAME", required = true, value_parser = source_name)]
@@ -37,25 +37,19 @@ pub struct Options {
 pub struct ReplicaOption {
     /// Name: `[a-z0-9_]+`, at most 32 bytes.
     pub name: String,
-    /// File of the SQLite database.
-    pub path: PathBuf,
+    /// Where it is.
+    pub location: Location,
 }
 
 /// Why a text names no replica.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReplicaError {
-    /// Neither `sqlite:` nor `postgres:` stands where it should.
-    #[error("a replica is [NAME=]sqlite:PATH, not {0:?}")]
+    /// What stands there is not a place.
+    #[error("a replica is [NAME=]sqlite:PATH or [NAME=]postgres://…: {0}")]
     Form(String),
     /// The name has other characters.
     #[error("replica name {0:?} must be lower-case letters, digits and _, at most 32")]
     Name(String),
-    /// The path is empty.
-    #[error("replica {0} has an empty path")]
-    Path(String),
-    /// A Postgres replica.
-    #[error("replica {0} is a Postgres replica, which this version cannot write: use sqlite:PATH")]
-    Postgres(String),
 }
 
 impl FromStr for ReplicaOption {
@@ -65,29 +59,22 @@ impl FromStr for ReplicaOption {
         let is_location = |text: &str| {
             ["sqlite:", "postgres:", "postgresql:"].iter().any(|scheme| text.starts_with(scheme))
         };
-        let (name, location) = if is_location(text) {
-            ("main", text)
-        } else {
-            text.split_once('=').ok_or_else(|| ReplicaError::Form(text.to_owned()))?
+        let (name, location) = match text.split_once('=') {
+            Some((name, location)) if !is_location(text) => (name, location),
+            _ => ("main", text),
         };
         if !subject::is_valid_name(name) {
             return Err(ReplicaError::Name(name.to_owned()));
         }
-        if location.starts_with("postgres") && is_location(location) {
-            return Err(ReplicaError::Postgres(name.to_owned()));
-        }
-        let path = location.strip_prefix("sqlite:").ok_or_else(|| ReplicaError::Form(text.to_owned()))?;
-        let path = path.strip_prefix("//").unwrap_or(path);
-        if path.is_empty() {
-            return Err(ReplicaError::Path(name.to_owned()));
-        }
-        Ok(Self { name: name.to_owned(), path: path.into() })
+        let location =
+            Location::parse(location).map_err(|error| ReplicaError::Form(error.reason().to_owned()))?;
+        Ok(Self { name: name.to_owned(), location })
     }
 }
 
 impl fmt::Display for ReplicaOption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}=sqlite:{}", self.name, self.path.display())
+        write!(f, "{}={}", self.name, self.location)
     }
 }
 
@@ -105,7 +92,7 @@ impl Options {
         serde_json::json!({
             "nats": self.nats,
             "monitor": self.monitor,
-            "replica": { "name": self.replica.name, "path": self.replica.path },
+            "replica": { "name": self.replica.name, "url": self.replica.location.to_string() },
             "retain": self.retain,
             "sources": self.source,
         })
@@ -118,19 +105,18 @@ mod tests {
 
     #[test]
     fn replicas() {
-        let replica = |name: &str, path: &str| ReplicaOption { name: name.into(), path: path.into() };
+        let replica = |name: &str, path: &str| ReplicaOption { name: name.into(), location: path.into() };
         assert_eq!("sqlite:a/b.db".parse(), Ok(replica("main", "a/b.db")));
         assert_eq!("sqlite:///a/b=c.db".parse(), Ok(replica("main", "/a/b=c.db")));
         assert_eq!("eu=sqlite:/a.db".parse(), Ok(replica("eu", "/a.db")));
         let check = |text: &str, expected: &str| {
             assert_eq!(text.parse::<ReplicaOption>().unwrap_err().to_string(), expected);
         };
-        check("a.db", "a replica is [NAME=]sqlite:PATH, not \"a.db\"");
+        let form = "a replica is [NAME=]sqlite:PATH or [NAME=]postgres://…: ";
+        check("a.db", &format!("{form}is neither sqlite:PATH nor postgres://…"));
         check("EU=sqlite:a", "replica name \"EU\" must be lower-case letters, digits and _, at most 32");
-        check("sqlite:", "replica main has an empty path");
-        check(
-            "postgres://h/d",
-            "replica main is a Postgres replica, which this version cannot write: use sqlite:PATH",
-        );
+        check("sqlite:", &format!("{form}path is empty"));
+        let postgres: ReplicaOption = "eu=postgres://u:p@h/d?schema=s".parse().unwrap();
+        assert_eq!(postgres.to_string(), "eu=postgres://h:5432/d?schema=s");
     }
 }

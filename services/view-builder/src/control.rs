@@ -1,14 +1,11 @@
 //! Requests about the replica: views, SQL, verification.
 
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use deltamesh_jetstream::{Code, Request, ServiceError};
-use deltamesh_replica::{
-    Error, ErrorKind, Limits, Reader, Replica as _, Result, SqliteReplica, ViewState, Writer,
-};
+use deltamesh_replica::{Error, ErrorKind, Limits, Location, Reader, Result, ViewState, Writer};
 use serde_json::{Value as Json, json};
 use tokio::sync::{Semaphore, mpsc};
 
@@ -24,14 +21,14 @@ const READERS: usize = 4;
 /// Answers requests that only read, beside the loop.
 #[derive(Debug, Clone)]
 pub(crate) struct Control {
-    path: PathBuf,
-    writer: Arc<Writer<SqliteReplica>>,
+    location: Location,
+    writer: Arc<Writer>,
     reading: Arc<Semaphore>,
 }
 
 impl Control {
-    pub(crate) fn new(path: &Path, writer: Arc<Writer<SqliteReplica>>) -> Self {
-        Self { path: path.to_owned(), writer, reading: Arc::new(Semaphore::new(READERS)) }
+    pub(crate) fn new(location: &Location, writer: Arc<Writer>) -> Self {
+        Self { location: location.clone(), writer, reading: Arc::new(Semaphore::new(READERS)) }
     }
 
     /// Answers everything except what changes views.
@@ -80,7 +77,7 @@ impl Control {
     ) -> Result<T> {
         let ended = || Error::new(ErrorKind::Stopped, "read replica", "has ended");
         let _permit = self.reading.acquire().await.map_err(|_| ended())?;
-        crate::reading::Reading::new(&self.path).read(work).await
+        crate::reading::Reading::new(&self.location).read(work).await
     }
 
     /// Replies with pages of rows, then with an empty message.

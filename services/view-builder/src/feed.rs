@@ -8,14 +8,13 @@
 //! - it ends before what it had acknowledged: the changes are published again from there, where they are still retained.
 
 use std::collections::HashSet;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use deltamesh_jetstream::{
     Client, ErrorKind, FeedPublisher, Headers, Hop, Message, StatusBoard, backoff, ensure_feed,
 };
-use deltamesh_replica::{OutboxRow, Reader, Replica as _, SqliteReplica, Writer};
+use deltamesh_replica::{Location, OutboxRow, Reader, Replica, Writer};
 use deltamesh_wire::{header, subject};
 use tokio::sync::watch;
 
@@ -41,7 +40,7 @@ pub(crate) struct Committed {
 pub(crate) struct Feed {
     client: Client,
     replica: String,
-    writer: Arc<Writer<SqliteReplica>>,
+    writer: Arc<Writer>,
     reading: Reading,
     board: StatusBoard,
     /// Every change up to here is in the stream.
@@ -55,11 +54,11 @@ impl Feed {
     pub(crate) fn new(
         client: Client,
         replica: &str,
-        path: &Path,
-        writer: Arc<Writer<SqliteReplica>>,
+        location: &Location,
+        writer: Arc<Writer>,
         board: StatusBoard,
     ) -> Self {
-        let (replica, reading) = (replica.to_owned(), Reading::new(path));
+        let (replica, reading) = (replica.to_owned(), Reading::new(location));
         let (captured, rate) = (HashSet::new(), Rate::default());
         Self { client, replica, writer, reading, board, published: 0, captured, rate }
     }
@@ -128,7 +127,7 @@ impl Feed {
 
     /// Makes stream and replica continue each other.
     async fn open(&mut self) -> Result<FeedPublisher, Error> {
-        let numbers = |replica: &mut SqliteReplica| Ok((replica.published(), replica.last_sequence()));
+        let numbers = |replica: &mut dyn Replica| Ok((replica.published(), replica.last_sequence()));
         let (published, last) = self.writer.call(numbers).await?;
         self.published = published;
         self.ensure_stream().await?;
@@ -165,7 +164,7 @@ impl Feed {
         };
         self.published = published;
         self.rate.add(count);
-        let mark = move |replica: &mut SqliteReplica| {
+        let mark = move |replica: &mut dyn Replica| {
             replica.mark_published(published);
             Ok(())
         };

@@ -1,6 +1,5 @@
 //! The loop of the service: what arrives from the sources becomes the replica's next transaction.
 
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +8,7 @@ use deltamesh_jetstream::{
     Bucket, BucketEvent, BucketName, Client, Disposition, Request, Requests, StatusBoard, Watch,
     answer_status, backoff, connect,
 };
-use deltamesh_replica::{Replica as _, Retention, SqliteReplica, Writer};
+use deltamesh_replica::{Location, Replica, Retention, Writer};
 use deltamesh_wire::subject;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
@@ -48,11 +47,11 @@ enum Event {
 /// The replica cannot be opened, or NATS refuses what the service cannot do without. Everything that can be mended while the
 /// service runs is a fault in its status instead.
 pub async fn run(options: Options, board: StatusBoard, stop: impl Future<Output = ()>) -> Result<(), Error> {
-    let path = std::path::absolute(&options.replica.path).unwrap_or_else(|_| options.replica.path.clone());
+    let location = options.replica.location.clone().absolute()?;
     let retention = Retention { changes: options.retain };
     let replica = {
-        let path = path.clone();
-        tokio::task::spawn_blocking(move || SqliteReplica::open(path, retention)).await
+        let location = location.clone();
+        tokio::task::spawn_blocking(move || location.open(retention)).await
     };
     let replica = replica.map_err(|error| {
         let kind = deltamesh_replica::ErrorKind::Stopped;
@@ -61,7 +60,7 @@ pub async fn run(options: Options, board: StatusBoard, stop: impl Future<Output 
     let mut stop = std::pin::pin!(stop);
     let start = async {
         let client = connect(&options.nats, SERVICE).await?;
-        Pipeline::start(client, &options, board, &path, replica).await
+        Pipeline::start(client, &options, board, location, replica).await
     };
     let pipeline = tokio::select! {
         () = &mut stop => return Ok(()),
@@ -89,8 +88,8 @@ async fn open_bucket(client: &Client, name: BucketName) -> Result<Bucket, Error>
 struct Pipeline {
     client: Client,
     replica: String,
-    path: std::path::PathBuf,
-    writer: Arc<Writer<SqliteReplica>>,
+    location: Location,
+    writer: Arc<Writer>,
     board: StatusBoard,
     arrivals: BoxStream<'static, Arrival>,
     requests: Requests,
@@ -119,16 +118,17 @@ impl Pipeline {
         client: Client,
         options: &Options,
         board: StatusBoard,
-        path: &Path,
-        replica: SqliteReplica,
+        location: Location,
+        replica: Box<dyn Replica>,
     ) -> Result<Self, Error> {
         let name = options.replica.name.clone();
-        let folder = path.parent().unwrap_or(Path::new("."));
-        let sources = Sources::new(&client, &board, &options.source, &replica, folder);
+        let beside = location.file().and_then(|path| path.parent()).map(ToOwned::to_owned);
+        let folder = beside.unwrap_or_else(std::env::temp_dir);
+        let sources = Sources::new(&client, &board, &options.source, &*replica, &folder);
         let committed = Committed { last_sequence: replica.last_sequence(), views: 0 };
         let writer = Arc::new(Writer::spawn(replica)?);
         let (committed, follow) = watch::channel(committed);
-        let feed = Feed::new(client.clone(), &name, path, writer.clone(), board.clone());
+        let feed = Feed::new(client.clone(), &name, &location, writer.clone(), board.clone());
         let requests =
             Requests::subscribe(&client, &subject::replica_request(&name, ">"), Some(SERVICE)).await?;
         let status = {
@@ -138,7 +138,7 @@ impl Pipeline {
         Ok(Self {
             arrivals: arrivals(&client, &sources, &board),
             requests,
-            control: Control::new(path, writer.clone()),
+            control: Control::new(&location, writer.clone()),
             modules: Modules::default(),
             modules_watch: open_bucket(&client, BucketName::Modules).await?.watch(),
             outcomes: open_bucket(&client, BucketName::ModuleStatus).await?,
@@ -151,7 +151,7 @@ impl Pipeline {
             ticks: 0,
             busy: false,
             replica: name,
-            path: path.to_owned(),
+            location,
             client,
             writer,
             board,
@@ -384,7 +384,7 @@ impl Pipeline {
             return;
         }
         let value = serde_json::json!({
-            "url": format!("sqlite:{}", self.path.display()),
+            "url": self.location.to_string(),
             "incarnation": incarnation,
             "feed": subject::feed_stream(&self.replica),
         });

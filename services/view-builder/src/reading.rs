@@ -1,28 +1,26 @@
 //! Reading the replica without holding up the loop.
 
-use std::path::{Path, PathBuf};
-
-use deltamesh_replica::{Error, ErrorKind, Reader, Result};
+use deltamesh_replica::{Error, ErrorKind, Location, Reader, Result};
 
 /// A reading connection that lives on blocking threads. Opened when first needed, and again after an error.
 #[derive(Debug)]
 pub(crate) struct Reading {
-    path: PathBuf,
+    location: Location,
     reader: Option<Reader>,
 }
 
 impl Reading {
-    pub(crate) fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), reader: None }
+    pub(crate) fn new(location: &Location) -> Self {
+        Self { location: location.clone(), reader: None }
     }
 
     pub(crate) async fn read<T: Send + 'static>(
         &mut self,
         work: impl FnOnce(&mut Reader) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let (kept, path) = (self.reader.take(), self.path.clone());
+        let (kept, location) = (self.reader.take(), self.location.clone());
         let reading = tokio::task::spawn_blocking(move || {
-            let mut reader = kept.map_or_else(|| Reader::open(&path), Ok)?;
+            let mut reader = kept.map_or_else(|| Reader::open(location), Ok)?;
             let value = work(&mut reader)?;
             Ok((reader, value))
         });

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use deltamesh_jetstream::{Client, Hop, StatusBoard};
-use deltamesh_replica::{Applied, Assembler, Error, ErrorKind, Group, Replica as _, SqliteReplica};
+use deltamesh_replica::{Applied, Assembler, Error, ErrorKind, Group, Replica};
 use deltamesh_wire::subject;
 use tokio::time::Instant;
 
@@ -65,7 +65,7 @@ impl Sources {
         client: &Client,
         board: &StatusBoard,
         names: &[String],
-        replica: &SqliteReplica,
+        replica: &dyn Replica,
         folder: &Path,
     ) -> Self {
         let checkpoints = replica.checkpoints();

@@ -30,7 +30,8 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
 /// See the module. Calls block.
 pub(super) struct Link {
-    runtime: Runtime,
+    /// Until the end.
+    runtime: Option<Runtime>,
     options: PgConnectOptions,
     pub(super) place: PostgresPlace,
     connection: RefCell<Option<PgConnection>>,
@@ -45,6 +46,15 @@ impl fmt::Debug for Link {
     }
 }
 
+impl Drop for Link {
+    /// Does not block, so that it may happen anywhere.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
 impl Link {
     pub(super) fn new(place: PostgresPlace) -> Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build();
@@ -52,7 +62,7 @@ impl Link {
         let name = format!("deltamesh {}", place.schema);
         let options = place.options()?.application_name(&name).disable_statement_logging();
         Ok(Self {
-            runtime,
+            runtime: Some(runtime),
             options,
             place,
             connection: RefCell::new(None),
@@ -67,11 +77,13 @@ impl Link {
         place: &str,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T>,
     ) -> Result<T> {
+        let ended = || Error::new(ErrorKind::Stopped, place, "connection has ended");
+        let runtime = self.runtime.as_ref().ok_or_else(ended)?;
         let mut held = self.connection.borrow_mut();
         if held.is_none() && self.in_transaction.get() {
             return Err(Error::new(ErrorKind::Io, place, "connection to the database is lost"));
         }
-        let result = self.runtime.block_on(async {
+        let result = runtime.block_on(async {
             let connection = match held.as_mut() {
                 Some(connection) => connection,
                 None => held.insert(self.connect().await?),
@@ -157,6 +169,16 @@ impl Link {
         let ended = self.end("ROLLBACK");
         let rows = rows?;
         ended.map(|()| rows)
+    }
+
+    /// Runs a statement whose answer has another form every time, within the transaction.
+    pub(super) fn once(&self, place: &str, sql: &str, parameters: &[Cell]) -> Result<Vec<Vec<Cell>>> {
+        let arguments = arguments(place, parameters)?;
+        self.run(place, async |connection| {
+            let statement = sqlx::query_with(AssertSqlSafe(sql), arguments).persistent(false);
+            let rows = statement.fetch_all(connection).await.map_err(failed(place))?;
+            rows.iter().map(|row| cells(place, row)).collect()
+        })
     }
 
     fn rows_within(&self, place: &str, sql: &str, parameters: &[Cell]) -> Result<Vec<Vec<Cell>>> {

@@ -1,15 +1,11 @@
 //! A reading connection to a PostgreSQL replica.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use deltamesh_change::ColumnType;
 use deltamesh_view::Dialect;
-use futures::TryStreamExt as _;
-use sqlx::postgres::PgArguments;
-use sqlx::{AssertSqlSafe, Column as _, Executor as _, Row as _, SqlSafeStr as _, Statement as _};
+use sqlx::{AssertSqlSafe, Column as _, Executor as _, SqlSafeStr as _, Statement as _};
 
-use super::cells::{arguments, cells};
 use super::link::{Link, failed};
 use super::place::PostgresPlace;
 use crate::error::{Error, ErrorKind, Result};
@@ -61,25 +57,26 @@ impl Source for PostgresReader {
     }
 
     fn pages(&self, place: &str, sql: &str, parameters: &[Cell], each: &mut TakeCells<'_>) -> Result<()> {
-        let arguments = arguments(place, parameters)?;
-        self.link.run(place, async |connection| {
-            let mut rows = sqlx::query_with(AssertSqlSafe(sql), arguments).fetch(connection);
-            let mut page = Vec::new();
-            while let Some(row) = rows.try_next().await.map_err(failed(place))? {
-                page.push(cells(place, &row)?);
-                if page.len() == PAGE && each(std::mem::take(&mut page))?.is_break() {
-                    return Ok(());
-                }
+        // Nothing runs on the connection while a page is taken: that may take long, and wait for other tasks.
+        self.link.once(place, &format!("DECLARE page NO SCROLL CURSOR FOR {sql}"), parameters)?;
+        loop {
+            let page = self.link.once(place, &format!("FETCH {PAGE} FROM page"), &[])?;
+            let is_last = page.len() < PAGE;
+            if each(page)?.is_break() || is_last {
+                return Ok(());
             }
-            let _complete: ControlFlow<()> = each(page)?;
-            Ok(())
-        })
+        }
     }
 
     fn query(&self, sql: &str, parameters: &[Cell], limits: Limits, each: &mut TakePage<'_>) -> Result<()> {
         self.start(limits)?;
-        let arguments = arguments("query", parameters);
-        let result = arguments.and_then(|arguments| self.checked_query(sql, arguments, each));
+        let result = self.described(sql).and_then(|(names, kinds)| {
+            self.pages("query", sql, parameters, &mut |page| {
+                let json =
+                    |row: Vec<Cell>| row.iter().zip(&kinds).map(|(cell, kind)| cell.json(*kind)).collect();
+                Ok(each(&names, page.into_iter().map(json).collect()))
+            })
+        });
         let ended = self.end();
         result.and(ended)
     }
@@ -91,29 +88,18 @@ impl Source for PostgresReader {
 }
 
 impl PostgresReader {
-    fn checked_query(&self, sql: &str, arguments: PgArguments, each: &mut TakePage<'_>) -> Result<()> {
+    /// Names and types of the columns of a SELECT.
+    fn described(&self, sql: &str) -> Result<(Vec<String>, Vec<ColumnType>)> {
         let place = "query";
         self.link.run(place, async |connection| {
             let statement = connection.prepare(AssertSqlSafe(sql.to_owned()).into_sql_str()).await;
             let statement = statement.map_err(failed(place))?;
-            let names: Vec<String> =
-                statement.columns().iter().map(|column| column.name().to_owned()).collect();
-            if names.is_empty() {
+            let columns = statement.columns();
+            if columns.is_empty() {
                 return Err(Error::new(ErrorKind::Denied, place, "not a SELECT"));
             }
-            let kinds: Vec<ColumnType> = statement.columns().iter().map(kind).collect();
-            let mut rows = statement.query_with(arguments).fetch(&mut *connection);
-            let mut page = Vec::new();
-            while let Some(row) = rows.try_next().await.map_err(failed(place))? {
-                debug_assert_eq!(row.len(), kinds.len());
-                let values = cells(place, &row)?;
-                page.push(values.iter().zip(&kinds).map(|(cell, kind)| cell.json(*kind)).collect());
-                if page.len() == PAGE && each(&names, std::mem::take(&mut page)).is_break() {
-                    return Ok(());
-                }
-            }
-            let _complete = each(&names, page);
-            Ok(())
+            let names = columns.iter().map(|column| column.name().to_owned()).collect();
+            Ok((names, columns.iter().map(kind).collect()))
         })
     }
 }

@@ -191,7 +191,9 @@ impl History {
 
     /// The writer's connection ends before it applies these, and it finds that out itself.
     fn apply_disturbed(&mut self, changes: &[Change], reopen: bool) {
-        let items = self.items(changes);
+        let mut items = self.items(changes);
+        // As on a full disk, so that both replicas hold the same.
+        items.extend((0..60).flat_map(|number| self.model.take(&Change::Put(0, number * 7_919))));
         let groups = [self.fixture.group(items)];
         self.fixture.terminate();
         let mut result = self.fixture.replica().apply(&groups);

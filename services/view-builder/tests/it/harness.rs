@@ -12,7 +12,7 @@ use deltamesh_change::{
 use deltamesh_jetstream::{
     Client, Consumer, Headers, Message, Publisher, StatusBoard, StreamJournal, connect, ensure_changes,
 };
-use deltamesh_testkit::NatsServer;
+use deltamesh_testkit::{NatsServer, PostgresServer};
 use deltamesh_view_builder::{Error, Options, SERVICE, run};
 use deltamesh_wire::proto::change::v1::{Changes, TransactionRows};
 use deltamesh_wire::{header, subject};
@@ -33,6 +33,8 @@ pub(crate) struct Harness {
     pub(crate) nats: NatsServer,
     pub(crate) client: Client,
     dir: tempfile::TempDir,
+    /// Where the replica is, if it is no file.
+    pub(crate) postgres: Option<PostgresServer>,
     publisher: Publisher,
     pub(crate) ordinal: u64,
     service: Option<Service>,
@@ -51,7 +53,11 @@ impl Harness {
         let journal = StreamJournal::open(&client, "CHANGES_APP").await.unwrap();
         let publisher = Publisher::open(journal).await.unwrap();
         let dir = tempfile::tempdir().unwrap();
-        Self { nats, client, dir, publisher, ordinal: 0, service: None }
+        Self { nats, client, dir, postgres: None, publisher, ordinal: 0, service: None }
+    }
+
+    pub(crate) async fn on_postgres() -> Self {
+        Self { postgres: Some(PostgresServer::start().unwrap()), ..Self::new().await }
     }
 
     pub(crate) fn path(&self) -> PathBuf {
@@ -61,7 +67,10 @@ impl Harness {
     fn options(&self) -> Options {
         Options::parse_from([
             "view-builder".to_owned(),
-            format!("--replica=sqlite:{}", self.path().display()),
+            match &self.postgres {
+                Some(server) => format!("--replica={}?schema=app", server.url()),
+                None => format!("--replica=sqlite:{}", self.path().display()),
+            },
             "--source=app".to_owned(),
             format!("--nats={}", self.nats.url()),
         ])

@@ -12,7 +12,40 @@ const COUNTS: &str =
 
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_become_feed_messages() {
-    let mut harness = Harness::new().await;
+    check_feed_messages(Harness::new().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_become_feed_messages_from_postgres() {
+    check_feed_messages(Harness::on_postgres().await).await;
+}
+
+/// The database goes away and comes back, and a second view-builder takes the replica over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_postgres_server_is_waited_for() {
+    let mut harness = Harness::on_postgres().await;
+    harness.publish(true, &[Row::Put(1, 7, "a")]).await;
+    harness.start();
+    harness.ask("view.create", COUNTS).await.ok();
+    harness.wait_rows("SELECT count(*) FROM app__message", "[1]").await;
+    if harness.rows("SELECT * FROM counts").await.is_err() {
+        harness.ask("view.create", COUNTS).await.unwrap();
+    }
+    harness.postgres.as_mut().unwrap().kill().unwrap();
+    harness.publish(false, &[Row::Put(2, 7, "b")]).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    harness.postgres.as_mut().unwrap().restart().unwrap();
+    harness.wait_rows("SELECT * FROM counts", "[7,2]").await;
+    harness.stop().await;
+    harness.start();
+    harness.publish(false, &[Row::Put(3, 8, "c")]).await;
+    harness.wait_rows("SELECT * FROM counts ORDER BY chat", "[7,2]\n[8,1]").await;
+    expect![[r#"[{"view":"counts","missing":0,"extra":0}]"#]]
+        .assert_eq(&harness.ask("verify", "").await.unwrap());
+    harness.stop().await;
+}
+
+async fn check_feed_messages(mut harness: Harness) {
     harness.publish(true, &[Row::Put(1, 7, "a")]).await;
     harness.start();
     harness.wait_rows("SELECT count(*) FROM app__message", "[1]").await;
