@@ -44,10 +44,14 @@ INSERT INTO __deltamesh_meta VALUES ('published', '0') ON CONFLICT DO NOTHING;
 ";
 
 /// The changed rows come first and reach every other table by an index, whatever the statistics say: tables for the rows of a
-/// batch have none, and a plan is kept while tables grow.
+/// batch have none, and a plan is kept while tables grow. What is switched off costs so much in the planner's eyes that it would
+/// compile every statement to machine code.
 const PLANS: &str = "SET LOCAL join_collapse_limit = 1; SET LOCAL enable_hashjoin = off;
-    SET LOCAL enable_mergejoin = off; SET LOCAL enable_seqscan = off;
+    SET LOCAL enable_mergejoin = off; SET LOCAL enable_seqscan = off; SET LOCAL jit = off;
     SET LOCAL plan_cache_mode = force_generic_plan;";
+/// A view is filled, and rows are compared, by plans for whole tables.
+const WHOLE: &str = "SET LOCAL join_collapse_limit = 8; SET LOCAL enable_hashjoin = on;
+    SET LOCAL enable_mergejoin = on; SET LOCAL enable_seqscan = on;";
 
 /// The connection that writes a schema.
 #[derive(Debug)]
@@ -168,11 +172,12 @@ impl Database for Postgres {
         if statements.is_empty() {
             return Ok(());
         }
+        let together = format!("{WHOLE}\n{};\n{PLANS}", statements.join(";\n"));
         if self.link.in_transaction.get() {
-            return self.link.batch(place, statements.join(";\n")).map(|_| ());
+            return self.link.batch(place, together).map(|_| ());
         }
         self.begin()?;
-        self.link.batch(place, statements.join(";\n"))?;
+        self.link.batch(place, together)?;
         self.commit()
     }
 

@@ -273,7 +273,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: config().cases.div_ceil(12), ..config() })]
+    #![proptest_config(ProptestConfig { cases: config().cases.div_ceil(6), ..config() })]
 
     /// The same history in both replicas: each view that both keep has the same rows.
     #[test]
