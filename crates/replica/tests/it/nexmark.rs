@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use deltamesh_change::{ColumnType, Item, RelationSchema, Value};
-use deltamesh_replica::Replica as _;
 
 use crate::fixture::*;
 use crate::written::{Numbers, Written};

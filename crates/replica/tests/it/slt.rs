@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use deltamesh_change::{Column, ColumnType, Item, RelationSchema, Value};
-use deltamesh_replica::Replica as _;
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 
