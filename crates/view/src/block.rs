@@ -10,6 +10,7 @@ mod having;
 mod layer;
 pub(crate) mod membership;
 mod outer;
+mod pushdown;
 mod scalar;
 mod set;
 mod subquery;
@@ -110,6 +111,7 @@ impl<'a> Planner<'a> {
     /// Makes a `SELECT` a plain block: parts stand for its subqueries.
     fn flatten(&mut self, select: &mut Select) -> Result<(), Error> {
         self.split_having(select)?;
+        pushdown::push_row_numbers(select);
         self.read_parts(select)?;
         self.join_subqueries(select)
     }

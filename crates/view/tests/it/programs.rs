@@ -305,3 +305,31 @@ fn recomputed_as_a_whole() {
     let names: Vec<&str> = whole.map(|program| program.definition.name.as_str()).collect();
     expect!["window_all outer_either"].assert_eq(&names.join(" "));
 }
+
+/// The first rows of each partition are found by an index, whether a condition on their number stands in QUALIFY or around.
+#[test]
+fn row_numbers() {
+    let mut database = Database::new(relations());
+    database.create(
+        "CREATE MATERIALIZED VIEW latest AS SELECT t.chat, t.body FROM
+           (SELECT chat, body, row_number() OVER (PARTITION BY chat ORDER BY id DESC) AS place FROM message) AS t WHERE t.place <= 3",
+    );
+    let explained = database.programs[0].explain.to_string();
+    let outline: Vec<&str> = explained.lines().take_while(|line| !line.starts_with("before")).collect();
+    expect![[r#"
+        view latest (tier E)
+          project chat, body  [A]
+            filter ("t"."place" <= 3)  [A]
+              read __deltamesh_part1_latest as t
+                project chat, body, place  [E]
+                  first 3 of each "message"."chat" by "message"."id" DESC  [E]
+                    window row_number() OVER (PARTITION BY "message"."chat" ORDER BY "message"."id" DESC)  [E]
+                      read main__message as message
+        base main__message (relation message of source main)
+        index main__message (chat, id)
+        note key (__deltamesh_key_0___deltamesh_key_0_id), derived
+        note rows in __deltamesh_rows_latest with hidden columns __deltamesh_key_0___deltamesh_key_0_id
+        note __deltamesh_part1_latest: key (__deltamesh_key_0_id), derived
+        note __deltamesh_part1_latest: rows in __deltamesh_rows___deltamesh_part1_latest with hidden columns __deltamesh_key_0_id
+        note __deltamesh_part1_latest: each batch reads the first 3 rows of each partition that it touches"#]].assert_eq(&outline.join("\n"));
+}
