@@ -1,6 +1,7 @@
 //! Who takes the batches: the replica, and what it is measured against.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use deltamesh_replica::{Limits, Reader, Replica as _, Retention, SqliteReplica};
@@ -29,6 +30,11 @@ pub(crate) trait Rival {
     /// Compares the views with their SQL.
     fn check(&mut self) -> Result<()> {
         Ok(())
+    }
+
+    /// How long it takes from opening the files, as a killed process leaves them, until the batch is committed.
+    fn restart(&mut self, _batch: &Batch) -> Result<Option<Duration>> {
+        Ok(None)
     }
 }
 
@@ -66,8 +72,20 @@ impl Rival for Generated {
         Ok(())
     }
 
+    fn restart(&mut self, batch: &Batch) -> Result<Option<Duration>> {
+        let killed = self.0.path().with_extension("killed");
+        for suffix in ["", "-wal"] {
+            let of = |path: &Path| format!("{}{suffix}", path.display());
+            std::fs::copy(of(self.0.path()), of(&killed))?;
+        }
+        let started = Instant::now();
+        let mut replica = SqliteReplica::open(&killed, Retention::default())?;
+        replica.apply(std::slice::from_ref(&batch.group))?;
+        Ok(Some(started.elapsed()))
+    }
+
     fn check(&mut self) -> Result<()> {
-        let limits = Limits { time: std::time::Duration::from_secs(600) };
+        let limits = Limits { time: Duration::from_secs(600) };
         for verified in Reader::open(self.0.path())?.verify(&self.0.views(), limits)? {
             ensure!((verified.missing, verified.extra) == (0, 0), "{verified:?}");
         }
