@@ -141,8 +141,9 @@ impl<D: Database> Maintainer<D> {
         if last == before || self.published.saturating_sub(self.state.published) >= STORE_PUBLISHED {
             self.store_published()?;
         }
-        // A busy replica trims about as fast as it appends: what is left over is for idle times.
-        self.trim(if last > before { 16 + 2 * (last - before) } else { TRIM_ROWS })
+        // A busy replica trims a little faster than it appends: what is left over is for idle times.
+        let appended = last.saturating_sub(before);
+        self.trim(if appended > 0 { 16 + appended + appended / 4 } else { TRIM_ROWS })
     }
 
     fn store_published(&mut self) -> Result<()> {
