@@ -111,6 +111,7 @@ impl<'a> Planner<'a> {
     /// Makes a `SELECT` a plain block: parts stand for its subqueries.
     fn flatten(&mut self, select: &mut Select) -> Result<(), Error> {
         self.split_having(select)?;
+        self.split_distinct(select)?;
         pushdown::push_row_numbers(select);
         self.read_parts(select)?;
         self.join_subqueries(select)

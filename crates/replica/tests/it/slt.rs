@@ -153,8 +153,16 @@ fn create(fixture: &mut Fixture, source: &Connection, name: &str, sql: &str) -> 
     for form in [sql.to_owned(), named(sql), unordered.to_owned(), named(unordered)] {
         let create = format!("CREATE MATERIALIZED VIEW {name} AS {form}");
         match fixture.replica().execute(&create) {
-            Ok(_) => return Ok(()),
-            Err(error) if refused.is_empty() => {
+            Ok(_) => {
+                let views = fixture.replica().views();
+                let made = views.iter().find(|view| view.definition.name == name);
+                if made.is_some_and(|view| view.definition.columns.len() == width) {
+                    return Ok(());
+                }
+                fixture.replica().execute(&format!("DROP MATERIALIZED VIEW {name}")).unwrap();
+                return Err("* of a table without primary key has its hidden one".to_owned());
+            }
+            Err(error) => {
                 // Without the view and the place in it.
                 let reason = error.to_string();
                 let is_place = |part: &&str| {
@@ -163,7 +171,6 @@ fn create(fixture: &mut Fixture, source: &Connection, name: &str, sql: &str) -> 
                 };
                 refused = reason.split(": ").skip_while(is_place).collect::<Vec<_>>().join(": ");
             }
-            Err(_) => {}
         }
         let is_form = ["name", "two columns", "ORDER BY"].iter().any(|word| refused.contains(word));
         if !is_form {

@@ -258,6 +258,8 @@ pub(crate) const VIEWS: &[&str] = &[
     "CREATE MATERIALIZED VIEW functions_ansi AS SELECT id, concat(body, '-', n, chat) AS c, greatest(n, chat, user_id) AS g, least(n, chat) AS l, iif(n > 1, 'x', body) AS i,
        left(body, 1) AS b, mod(id, 3) AS m, sign(n - 2) AS s, strpos(body, 'a') AS p, extra ->> 'b' AS eb, extra -> 'a' ->> 0 AS ea FROM message WHERE body ILIKE 'A%' OR n IS NULL OR chat > 1",
     "CREATE MATERIALIZED VIEW document_group_ansi AS SELECT extra ->> 'b' AS b, count(*) AS c FROM message GROUP BY extra ->> 'b'",
+    "CREATE MATERIALIZED VIEW distinct_counts AS SELECT DISTINCT count(*) AS c, max(n) AS m FROM message GROUP BY chat, user_id HAVING count(*) > 0",
+    "CREATE MATERIALIZED VIEW distinct_next AS SELECT DISTINCT chat % 2 AS odd FROM message GROUP BY chat ORDER BY odd",
     "CREATE MATERIALIZED VIEW cut AS SELECT substr(body, 1, 1) AS first, count(*) AS c FROM message GROUP BY 1",
     "CREATE MATERIALIZED VIEW dates_ansi AS SELECT id, extract(quarter FROM body) AS q, date_trunc('month', body) AS m, date_trunc('day', body) AS d, substring(body FROM 1 FOR 2) AS two
        FROM message WHERE body > date '2024-01-31' - interval '1' month OR extract(day FROM body) < 9",
