@@ -81,7 +81,7 @@ async fn life_of_one_update() {
     assert_eq!(mesh.stop().code(), Some(0));
 }
 
-async fn execute(client: &Client, statement: &str) -> MutateResponse {
+pub(crate) async fn execute(client: &Client, statement: &str) -> MutateResponse {
     let request = ExecuteRequest { statement: statement.to_owned(), ..ExecuteRequest::default() };
     let subject = subject::source_request("app", "execute");
     let answer = client.request(&subject, request.encode_to_vec(), WITHIN).await.unwrap();

@@ -7,6 +7,7 @@ mod demo;
 mod life;
 mod mesh;
 mod refusal;
+mod replicas;
 mod soak;
 mod stock_client;
 mod subscriber;

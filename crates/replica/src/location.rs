@@ -4,9 +4,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::maintenance::Retention;
 use crate::postgres::{PostgresPlace, PostgresReplica};
 use crate::replica::Replica;
+use crate::retention::Retention;
 use crate::sqlite::SqliteReplica;
 
 /// A file, or a schema of a PostgreSQL database. Shown without user and password.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 
 use clap::Parser;
-use deltamesh_replica::Location;
+use deltamesh_replica::{Location, Retention};
 use deltamesh_wire::subject;
 
 /// Maintains materialised views in a replica and publishes their changes to the stream FEED_<REPLICA>.
@@ -21,9 +21,13 @@ pub struct Options {
     /// Servers, comma-separated.
     #[arg(long, env = "DELTAMESH_NATS", default_value = "nats://127.0.0.1:4222", value_name = "URL")]
     pub nats: String,
-    /// View changes that are kept in the replica for subscribers that resume.
-    #[arg(long, default_value_t = 1_000_000, value_name = "CHANGES")]
-    pub retain: u64,
+    /// Module whose views this replica keeps; may be given several times. Without it: those of every module.
+    #[arg(long, value_name = "NAME")]
+    pub module: Vec<String>,
+    /// View changes that are kept in the replica for subscribers that resume: a number of them, a time (`12h`, `7d`), both
+    /// (whichever is reached first), or `forever`.
+    #[arg(long, default_value = "1000000", value_name = "CHANGES,TIME")]
+    pub retain: Retention,
     /// Address of `/metrics` (OpenMetrics, for Prometheus) and `/healthz`; port 0 takes a free one. Not served by default.
     #[arg(long, env = "DELTAMESH_MONITOR", value_name = "ADDR")]
     pub monitor: Option<SocketAddr>,
@@ -93,7 +97,8 @@ impl Options {
             "nats": self.nats,
             "monitor": self.monitor,
             "replica": { "name": self.replica.name, "url": self.replica.location.to_string() },
-            "retain": self.retain,
+            "modules": self.module,
+            "retain": self.retain.to_string(),
             "sources": self.source,
         })
     }

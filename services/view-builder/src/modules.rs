@@ -8,8 +8,10 @@ use deltamesh_wire::proto::module::v1::{Module, Outcome, SourceFile};
 use prost::Message as _;
 
 /// The modules as last seen in the bucket, and what became of each.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Modules {
+    /// Only these have views here; without any: all.
+    kept: Vec<String>,
     known: BTreeMap<String, Known>,
 }
 
@@ -30,7 +32,13 @@ pub(crate) struct Wanted {
 }
 
 impl Modules {
-    /// Takes an entry of the bucket; gives the module to apply. A value that is no module is an outcome by itself.
+    /// The modules of a replica that keeps the views of these, or of all.
+    pub(crate) fn new(kept: Vec<String>) -> Self {
+        Self { kept, known: BTreeMap::new() }
+    }
+
+    /// Takes an entry of the bucket; gives the module to apply. A value that is no module is an outcome by itself. One whose
+    /// views are kept elsewhere counts as without views.
     pub(crate) fn take(&mut self, entry: Entry) -> Result<Wanted, (String, Outcome)> {
         let name = entry.key;
         let Some(value) = entry.value else {
@@ -39,7 +47,9 @@ impl Modules {
         };
         match Module::decode(value) {
             Ok(module) => {
-                let known = Known { version: module.version, sql: module.sql, refusal: None };
+                let is_kept = self.kept.is_empty() || self.kept.contains(&name);
+                let sql = if is_kept { module.sql } else { vec![] };
+                let known = Known { version: module.version, sql, refusal: None };
                 let sql = known.text();
                 self.known.insert(name.clone(), known);
                 Ok(Wanted { name, sql })
@@ -128,6 +138,21 @@ mod tests {
     use deltamesh_replica::ErrorKind;
 
     use super::*;
+
+    #[test]
+    fn a_module_of_another_replica_has_no_views_here() {
+        let entry = |name: &str| {
+            let sql = vec![SourceFile { path: "a.sql".into(), text: "one".into() }];
+            let module = Module { name: name.into(), version: 3, sql, ..Module::default() };
+            Entry { key: name.into(), value: Some(module.encode_to_vec().into()), revision: 1 }
+        };
+        let mut modules = Modules::new(vec!["mine".into()]);
+        assert!(modules.take(entry("mine")).unwrap().sql.contains("one"));
+        assert_eq!(modules.take(entry("other")), Ok(Wanted { name: "other".into(), sql: String::new() }));
+        let outcome = modules.settle("other", None, true).unwrap();
+        assert_eq!((outcome.version, outcome.accepted), (3, true));
+        assert!(Modules::new(vec![]).take(entry("other")).unwrap().sql.contains("one"));
+    }
 
     #[test]
     fn an_error_is_placed_in_its_file() {

@@ -8,7 +8,7 @@ use deltamesh_jetstream::{
     Bucket, BucketEvent, BucketName, Client, Disposition, Request, Requests, StatusBoard, Watch,
     answer_status, backoff, connect,
 };
-use deltamesh_replica::{Location, Replica, Retention, Writer};
+use deltamesh_replica::{Location, Replica, Writer};
 use deltamesh_wire::subject;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
@@ -48,9 +48,8 @@ enum Event {
 /// service runs is a fault in its status instead.
 pub async fn run(options: Options, board: StatusBoard, stop: impl Future<Output = ()>) -> Result<(), Error> {
     let location = options.replica.location.clone().absolute()?;
-    let retention = Retention { changes: options.retain };
     let replica = {
-        let location = location.clone();
+        let (location, retention) = (location.clone(), options.retain);
         tokio::task::spawn_blocking(move || location.open(retention)).await
     };
     let replica = replica.map_err(|error| {
@@ -139,7 +138,7 @@ impl Pipeline {
             arrivals: arrivals(&client, &sources, &board),
             requests,
             control: Control::new(&location, writer.clone()),
-            modules: Modules::default(),
+            modules: Modules::new(options.module.clone()),
             modules_watch: open_bucket(&client, BucketName::Modules).await?.watch(),
             outcomes: open_bucket(&client, BucketName::ModuleStatus).await?,
             replicas: open_bucket(&client, BucketName::Replicas).await?,

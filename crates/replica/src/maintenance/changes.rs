@@ -22,19 +22,6 @@ const STORE_PUBLISHED: u64 = 1_000;
 
 const COLUMNS: &str = "seq, view, op, key, row, before, subject, position, dsid, tx_end, captured_us";
 
-/// How much of the change log is kept behind the published position.
-#[derive(Debug, Clone, Copy)]
-pub struct Retention {
-    /// Newest changes that are kept.
-    pub changes: u64,
-}
-
-impl Default for Retention {
-    fn default() -> Self {
-        Self { changes: 1_000_000 }
-    }
-}
-
 /// Changes behind `sequence`, oldest first; of one view, or of all.
 pub(crate) fn changes_after(
     read: &dyn Read,
@@ -157,20 +144,48 @@ impl<D: Database> Maintainer<D> {
         Ok(())
     }
 
-    /// Removes up to about that many of the oldest changes that are published and beyond retention. The newest one always
-    /// stays: it carries the numbering on.
+    /// Removes up to about that many of the oldest changes that are published and beyond retention.
     fn trim(&mut self, rows: u64) -> Result<()> {
-        let keep = self.retention.changes.max(1);
-        let boundary = self.state.published.min(self.state.last_sequence.saturating_sub(keep));
-        if boundary < self.retained_from {
+        let until = self.beyond_retention(rows)?;
+        if until < self.retained_from {
             return Ok(());
         }
-        let until = boundary.min(self.retained_from.saturating_add(rows));
-        let sql = "DELETE FROM __deltamesh_changes WHERE seq <= $1 AND seq < $2";
-        let bounds = [until, self.state.last_sequence].map(|bound| Cell::Integer(bound.cast_signed()));
-        self.database.execute("trim changes", sql, &bounds)?;
+        let sql = "DELETE FROM __deltamesh_changes WHERE seq <= $1";
+        self.database.execute("trim changes", sql, &[Cell::Integer(until.cast_signed())])?;
         self.retained_from = until + 1;
         Ok(())
+    }
+
+    /// Whether there is something to trim.
+    pub(super) fn is_beyond_retention(&self) -> Result<bool> {
+        Ok(self.beyond_retention(TRIM_ROWS)? >= self.retained_from)
+    }
+
+    /// The last change that may go, within about that many of the oldest. What is not published stays, and so does the newest
+    /// one: it carries the numbering on.
+    fn beyond_retention(&self, rows: u64) -> Result<u64> {
+        let last = self.state.last_sequence;
+        let most = self.retained_from.saturating_add(rows);
+        let most = most.min(self.state.published).min(last.saturating_sub(1));
+        let too_many = self.retention.changes.map_or(0, |changes| last.saturating_sub(changes.get()));
+        let too_old = match self.retention.oldest_us() {
+            Some(oldest) if most >= self.retained_from => self.captured_before(oldest, most)?,
+            _ => 0,
+        };
+        Ok(too_many.max(too_old).min(most))
+    }
+
+    /// The last change up to `most` that is older and has no younger one before it. One without time (a view was filled) is as
+    /// old as the next that has one.
+    fn captured_before(&self, oldest_us: i64, most: u64) -> Result<u64> {
+        let [first, most, oldest] =
+            [self.retained_from.cast_signed(), most.cast_signed(), oldest_us].map(Cell::Integer);
+        let sql = "SELECT coalesce(max(seq), 0) FROM __deltamesh_changes
+             WHERE seq >= $1 AND seq <= $2 AND captured_us > 0 AND seq < coalesce(
+               (SELECT seq FROM __deltamesh_changes WHERE seq >= $1 AND seq <= $2 AND captured_us >= $3 ORDER BY seq LIMIT 1),
+               $2 + 1)";
+        let rows = self.database.rows("trim changes", sql, &[first, most, oldest])?;
+        Ok(Columns::new(rows.into_iter().next().unwrap_or_default()).unsigned())
     }
 
     /// See [`crate::Replica::continue_after`].

@@ -24,11 +24,10 @@ use std::collections::HashSet;
 
 use deltamesh_view::parse_statements;
 
-pub use changes::Retention;
-
 use crate::error::{Error, ErrorKind, Result};
 use crate::group::{Applied, Checkpoint, Fault, Group, OutboxRow, Relation};
 use crate::replica::{Replica, ViewState};
+use crate::retention::Retention;
 use database::Database;
 use delta::Failure;
 use state::State;
@@ -225,13 +224,7 @@ impl<D: Database> Replica for Maintainer<D> {
 
     fn rest(&mut self) -> Result<bool> {
         let trimmed = self.retained_from;
-        if self.published != self.state.published
-            || self
-                .state
-                .published
-                .min(self.state.last_sequence.saturating_sub(self.retention.changes.max(1)))
-                >= self.retained_from
-        {
+        if self.published != self.state.published || self.is_beyond_retention()? {
             self.transact(|_| Ok(())).map_err(plain)?;
         }
         self.database.rest()?;

@@ -10,7 +10,8 @@ pub(crate) use place::PostgresPlace;
 pub(crate) use reader::PostgresReader;
 
 use crate::error::Result;
-use crate::maintenance::{Maintainer, Retention};
+use crate::maintenance::Maintainer;
+use crate::retention::Retention;
 use database::Postgres;
 
 /// The writer of a PostgreSQL replica. A later one takes the replica over; the former one's next transaction is refused.

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 pub(crate) use reader::SqliteReader;
 
 use crate::error::{At, Result};
-use crate::maintenance::{Maintainer, Retention};
+use crate::maintenance::Maintainer;
+use crate::retention::Retention;
 use connection::Lock;
 use database::Sqlite;
 

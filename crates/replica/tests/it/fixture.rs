@@ -1,14 +1,15 @@
 //! A replica in a temporary folder, and short ways to say what a source did.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use deltamesh_change::{
     ChangeEvent, Column, ColumnType, EnginePosition, Item, Operation, RelationSchema, SchemaChange,
     SourcePosition, Value,
 };
 use deltamesh_replica::{
-    Group, Items, Limits, Location, PostgresReplica, Reader, Replica, Retention, SqliteReplica,
+    ErrorKind, Group, Items, Limits, Location, PostgresReplica, Reader, Replica, Retention, SqliteReplica,
 };
 use deltamesh_testkit::PostgresServer;
 
@@ -72,14 +73,15 @@ impl Fixture {
     }
 
     pub(crate) fn reopen(&mut self) {
+        self.reopen_keeping(Retention::default());
+    }
+
+    pub(crate) fn reopen_keeping(&mut self, retention: Retention) {
         self.replica = None;
         self.replica = Some(match &self.place {
-            Place::File(_) => {
-                let replica = SqliteReplica::open(self.path(), Retention::default()).unwrap();
-                Opened::Sqlite(Box::new(replica))
-            }
+            Place::File(_) => Opened::Sqlite(Box::new(reopened(&self.path(), retention))),
             Place::Schema(url) => {
-                let replica = PostgresReplica::open(url, Retention::default()).unwrap();
+                let replica = PostgresReplica::open(url, retention).unwrap();
                 Opened::Postgres(Box::new(replica))
             }
         });
@@ -243,4 +245,15 @@ pub(crate) fn message(id: i64, chat: i64, sender: i64, body: &str) -> Item {
 
 pub(crate) fn user(id: i64, login: &str) -> Item {
     upsert(&user_schema(), vec![id.into(), login.into()])
+}
+
+/// Opens a file whose lock was just given up. A process that another test starts has it too until it runs its own program.
+fn reopened(path: &Path, retention: Retention) -> SqliteReplica {
+    for _ in 0..200 {
+        match SqliteReplica::open(path, retention) {
+            Err(error) if error.kind() == ErrorKind::Locked => std::thread::sleep(Duration::from_millis(10)),
+            opened => return opened.unwrap(),
+        }
+    }
+    panic!("{} stays locked", path.display());
 }

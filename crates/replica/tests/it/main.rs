@@ -6,6 +6,7 @@ mod fixture;
 mod model;
 mod nexmark;
 mod oracle;
+mod retention;
 mod slt;
 mod stream;
 mod tpch;

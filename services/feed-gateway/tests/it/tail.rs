@@ -1,7 +1,6 @@
 //! Cursors through the query methods.
 
 use deltamesh_feed_gateway::replica::Replica;
-use deltamesh_replica::Retention;
 use serde_json::{Value as Json, json};
 
 use crate::browser::{EventSource, json, request};
@@ -109,7 +108,7 @@ async fn a_name_lives_as_long_as_its_request() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn past_retention_a_snapshot_says_so() {
-    let mut world = World::keeping(Retention { changes: 2 }).await;
+    let mut world = World::keeping("2".parse().unwrap()).await;
     world.items().await;
     world.put(1, "a", "0").await;
     let mut cursor = declare(&world, "items AS OF NOW", "").await;
