@@ -3,6 +3,7 @@
 //! Operators are always parenthesised, so that no database's precedence decides. In SQLite, tables that hold results declare a type
 //! only for columns that repeat a base column of that type: any other declared type would change values by affinity.
 
+mod affected;
 mod aggregate;
 mod delta;
 mod distinct;

@@ -3,62 +3,36 @@
 //! The steps around each base collect the values of the affected expressions from changed rows, old and new. At the end the
 //! stored rows with these values go and the freshly computed ones come; netting leaves what really differs.
 
-use deltamesh_change::ColumnType;
-
+use super::affected::{AFFECTED, Affected};
 use super::delta::{Image, Indexes, bases, from_changed, join_order, occurrences, same_value};
-use super::keys::stored_index;
 use super::layout::Layout;
 use super::linear::{fill, select_stored, stored_exprs};
 use super::select::{Render, conjunction};
 use super::{Parts, quote, render};
 use crate::query::{ColumnRef, Scalar, SelectQuery};
-use crate::{Phase, Step, kinds, strategy};
-
-/// Alias of the affected values; no relation of a query may have it.
-pub(crate) const AFFECTED: &str = "__deltamesh_affected";
+use crate::{Phase, Step, strategy};
 
 /// Only the rows that share values of the `affected` expressions.
 pub(crate) fn plan(query: &SelectQuery, mut layout: Layout, affected: &[Scalar]) -> Parts {
     let mut indexes = Indexes::default();
-    let positions: Vec<usize> = affected
-        .iter()
-        .enumerate()
-        .map(|(place, expr)| stored_index(&mut layout, query, expr, place))
-        .collect();
-    layout.look_up(&positions);
-    let target = layout.scratch("affected");
-    let mut maintain = collect(query, &target, affected, &mut indexes);
+    let values = Affected::new(query, affected, &mut layout);
+    let mut maintain = collect(query, &values.table, affected, &mut indexes);
     let exprs = stored_exprs(&layout);
     let delta = layout.scratch("delta");
-    let names: Vec<String> = (0..affected.len()).map(|index| format!("e{index}")).collect();
-    let distinct = format!("(SELECT DISTINCT {} FROM {target})", names.join(", "));
-    let lookup: Vec<String> = positions
-        .iter()
-        .zip(&names)
-        .zip(affected)
-        .map(|((position, name), expr)| {
-            let stored = format!("s.{}", layout.name(*position));
-            same_value(query, expr, &stored, &format!("{AFFECTED}.{name}"))
-        })
-        .collect();
     let finish = [
+        format!("INSERT INTO {delta} {}", values.stored(&layout)),
         format!(
-            "INSERT INTO {delta} SELECT -1, {} FROM {distinct} AS {AFFECTED} CROSS JOIN {} AS s WHERE {}",
-            layout.all("s."),
-            quote(&layout.storage()),
-            lookup.join(" AND ")
+            "INSERT INTO {delta} {}",
+            restricted(query, &exprs, affected, &values.distinct(), &mut indexes)
         ),
-        format!("INSERT INTO {delta} {}", restricted(query, &exprs, affected, &distinct, &mut indexes)),
     ];
     maintain.extend(finish.into_iter().chain(layout.net()).map(|sql| Step { phase: Phase::Finish, sql }));
     let mut connect = layout.connect();
     connect.push(layout.connect_delta());
-    let kinds = affected.iter().map(|expr| kinds::known(query, expr).unwrap_or(ColumnType::Text));
-    let columns: Vec<(String, ColumnType)> = names.into_iter().zip(kinds).collect();
-    connect.push(query.dialect.create_scratch(&target, &columns));
+    connect.push(values.create());
     Parts {
         fill: fill(query, &layout, &exprs),
-        scratch: vec![delta, target],
+        scratch: vec![delta, values.table],
         layout,
         connect,
         maintain,

@@ -3,17 +3,15 @@
 //! An index has the order, so that what is kept costs the same to compute again whatever stands behind it. A batch computes
 //! the first rows of the partitions that it touches; netting leaves what differs.
 
-use deltamesh_change::ColumnType;
-
+use super::affected::{AFFECTED, Affected};
 use super::delta::{Indexes, same_value};
-use super::keys::stored_index;
 use super::layout::Layout;
 use super::linear::stored_exprs;
-use super::recompute::{AFFECTED, collect};
+use super::recompute::collect;
 use super::select::{Render, sorted};
 use super::{Parts, quote, render};
 use crate::query::{ColumnRef, Scalar, SelectQuery, Top};
-use crate::{Dialect, Phase, Step, kinds};
+use crate::{Dialect, Phase, Step};
 
 /// Alias of the relation where the first rows of a partition are found.
 const RANKED: &str = "__deltamesh_ranked";
@@ -25,14 +23,8 @@ const FIRST: &str = "__deltamesh_first";
 pub(crate) fn plan(query: &SelectQuery, top: &Top, mut layout: Layout) -> Parts {
     let mut indexes = Indexes::default();
     index(query, top, &mut indexes);
-    let positions: Vec<usize> = top
-        .partition
-        .iter()
-        .enumerate()
-        .map(|(place, expr)| stored_index(&mut layout, query, expr, place))
-        .collect();
-    layout.look_up(&positions);
-    let (delta, target) = (layout.scratch("delta"), layout.scratch("affected"));
+    let partitions = Affected::new(query, &top.partition, &mut layout);
+    let delta = layout.scratch("delta");
     let mut maintain = vec![];
     let mut connect = layout.connect();
     connect.push(layout.connect_delta());
@@ -43,31 +35,13 @@ pub(crate) fn plan(query: &SelectQuery, top: &Top, mut layout: Layout) -> Parts 
         let gone = format!("SELECT -1, {} FROM {}", layout.all(""), quote(&layout.storage()));
         (fill + &rows, gone, format!("SELECT 1, {FIRST}.* FROM ({rows}) AS {FIRST}"))
     } else {
-        maintain = collect(query, &target, &top.partition, &mut indexes);
-        let names: Vec<String> = (0..top.partition.len()).map(|index| format!("e{index}")).collect();
-        let kinds = top.partition.iter().map(|expr| kinds::known(query, expr).unwrap_or(ColumnType::Text));
-        let columns: Vec<(String, ColumnType)> = names.iter().cloned().zip(kinds).collect();
-        connect.push(query.dialect.create_scratch(&target, &columns));
-        let touched = format!("(SELECT DISTINCT {} FROM {target})", names.join(", "));
-        let lookup: Vec<String> = positions
-            .iter()
-            .zip(&top.partition)
-            .zip(&names)
-            .map(|((position, expr), name)| {
-                let stored = format!("s.{}", layout.name(*position));
-                same_value(query, expr, &stored, &format!("{AFFECTED}.{name}"))
-            })
-            .collect();
-        let gone = format!(
-            "SELECT -1, {} FROM {touched} AS {AFFECTED} CROSS JOIN {} AS s WHERE {}",
-            layout.all("s."),
-            quote(&layout.storage()),
-            lookup.join(" AND ")
-        );
-        let came = first_of_partitions(query, top, &layout, &touched);
-        let all = first_of_partitions(query, top, &layout, &partitions(query, top));
-        scratch.push(target);
-        (fill + &all, gone, format!("SELECT 1, {FIRST}.* FROM ({came}) AS {FIRST}"))
+        maintain = collect(query, &partitions.table, &top.partition, &mut indexes);
+        connect.push(partitions.create());
+        scratch.push(partitions.table.clone());
+        let came = first_of_partitions(query, top, &layout, &partitions.distinct());
+        let all = first_of_partitions(query, top, &layout, &every_partition(query, top));
+        let came = format!("SELECT 1, {FIRST}.* FROM ({came}) AS {FIRST}");
+        (fill + &all, partitions.stored(&layout), came)
     };
     let finish = [format!("INSERT INTO {delta} {gone}"), format!("INSERT INTO {delta} {came}")];
     maintain.extend(finish.into_iter().chain(layout.net()).map(|sql| Step { phase: Phase::Finish, sql }));
@@ -123,7 +97,7 @@ fn first(query: &SelectQuery, top: &Top, layout: &Layout) -> String {
 }
 
 /// Every partition.
-fn partitions(query: &SelectQuery, top: &Top) -> String {
+fn every_partition(query: &SelectQuery, top: &Top) -> String {
     let names = Render(query);
     let partition: Vec<String> = top
         .partition
