@@ -226,6 +226,8 @@ impl Source {
         let Some(first) = rows.first().map(|row| row.sequence) else { return };
         let published = self.publisher.publish(first, rows.into_iter().map(message).collect()).await.unwrap();
         self.replica.mark_published(published);
+        // Nothing else is waiting.
+        self.replica.rest().unwrap();
     }
 
     /// Only upserts and deletes.

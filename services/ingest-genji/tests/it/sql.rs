@@ -93,7 +93,7 @@ impl Sql {
 
     /// All rows that a statement returns.
     pub(crate) async fn rows(&self, session: &str, statement: &str) -> Vec<String> {
-        let mut answer = self.run(session, statement).await.expect("rows");
+        let mut answer = self.insist(session, statement).await.expect("rows");
         let mut rows = answer.documents;
         while !answer.next.is_empty() {
             answer = self.fetch(&answer.next).await.expect("page");
