@@ -165,11 +165,8 @@ const WORDS: &[(&str, &str, &[&str])] = &[
     ("lineitem", "l_partkey", &["1", "2", "3", "4", "5", "6"]),
 ];
 
-#[test]
-fn every_query_is_kept() {
-    let mut shop = Shop::new();
-    let mut fixture = Fixture::new();
-    fixture.apply(shop.everything());
+/// Makes every query a view, none of which is computed as a whole.
+fn create(fixture: &mut Fixture) {
     for (name, sql) in QUERIES {
         fixture
             .replica()
@@ -179,33 +176,51 @@ fn every_query_is_kept() {
         let full = explained.lines().find(|line| line.contains("(tier F)") || line.ends_with("[F]"));
         assert_eq!(full, None, "{name} is computed as a whole");
     }
+}
+
+/// Refreshes and updates, and a check after each.
+fn shop_around(fixture: &mut Fixture, shop: &mut Shop, check: &mut dyn FnMut(&mut Fixture, &str)) {
+    check(fixture, "filling");
+    for round in 0..ROUNDS {
+        fixture.apply(shop.refresh());
+        check(fixture, &format!("new orders {round}"));
+        fixture.apply(shop.retire());
+        check(fixture, &format!("orders gone {round}"));
+        for table in 0..shop.tables.len() {
+            fixture.apply(shop.update(table));
+            check(fixture, &format!("update {round} of {}", shop.tables[table].schema.relation));
+        }
+        let all = (0..shop.tables.len()).flat_map(|table| shop.update(table)).collect();
+        fixture.apply(all);
+        check(fixture, &format!("update {round} of all"));
+    }
+}
+
+#[test]
+fn every_query_is_kept() {
+    let mut shop = Shop::new();
+    let mut fixture = Fixture::new();
+    fixture.apply(shop.everything());
+    create(&mut fixture);
     let names = shop.tables.iter().map(|table| table.schema.relation.as_str());
     let written = Written::open(&fixture, names, &SPELLINGS);
     let mut seen = [0; QUERIES.len()];
-    let mut check = |fixture: &mut Fixture, what: &str| {
+    shop_around(&mut fixture, &mut shop, &mut |fixture, what| {
         fixture.verify();
         for (number, (name, sql)) in QUERIES.iter().enumerate() {
             seen[number] = seen[number].max(written.check(name, sql, what));
         }
-    };
-    check(&mut fixture, "filling");
-    for round in 0..ROUNDS {
-        let refresh = shop.refresh();
-        fixture.apply(refresh);
-        check(&mut fixture, &format!("new orders {round}"));
-        let retire = shop.retire();
-        fixture.apply(retire);
-        check(&mut fixture, &format!("orders gone {round}"));
-        for table in 0..shop.tables.len() {
-            let update = shop.update(table);
-            fixture.apply(update);
-            check(&mut fixture, &format!("update {round} of {}", shop.tables[table].schema.relation));
-        }
-        let all = (0..shop.tables.len()).flat_map(|table| shop.update(table)).collect();
-        fixture.apply(all);
-        check(&mut fixture, &format!("update {round} of all"));
-    }
+    });
     let empty: Vec<&str> =
         QUERIES.iter().zip(seen).filter(|(_, rows)| *rows == 0).map(|((name, _), _)| *name).collect();
     assert_eq!(empty, [""; 0], "had rows");
+}
+
+#[test]
+fn every_query_is_kept_on_postgres() {
+    let mut shop = Shop::new();
+    let mut fixture = Fixture::on_postgres();
+    fixture.apply(shop.everything());
+    create(&mut fixture);
+    shop_around(&mut fixture, &mut shop, &mut |fixture, _| fixture.verify());
 }
