@@ -41,8 +41,8 @@ impl PostgresServer {
     /// # Errors
     /// There is no PostgreSQL, or it does not answer; the text holds the end of its log.
     pub fn start() -> Result<Self> {
-        let bin = postgres_bin()?;
         let dir = tempfile::Builder::new().prefix("deltamesh-postgres-").tempdir()?;
+        let bin = reachable(postgres_bin()?, dir.path())?;
         let data = dir.path().join("data");
         fs::create_dir(&data)?;
         if is_root()? {
@@ -130,6 +130,24 @@ impl Drop for PostgresServer {
 
 fn is_root() -> Result<bool> {
     Ok(fs::metadata("/proc/self")?.uid() == 0)
+}
+
+/// The programs where that other user may run them: in a copy, if the way to them is root's alone.
+fn reachable(bin: PathBuf, dir: &Path) -> Result<PathBuf> {
+    let mut is_open = true;
+    for folder in bin.ancestors() {
+        is_open &= fs::metadata(folder)?.mode() & 0o001 != 0;
+    }
+    if is_open || !is_root()? {
+        return Ok(bin);
+    }
+    let tree = bin.ancestors().find(|folder| folder.ends_with("postgres")).unwrap_or(&bin);
+    let copy = dir.join("server");
+    let copied = Command::new("cp").arg("-a").args([tree, &copy]).status().context("start cp")?;
+    if !copied.success() {
+        bail!("cannot copy {} to {}", tree.display(), copy.display());
+    }
+    Ok(copy.join(bin.strip_prefix(tree)?))
 }
 
 /// A program of PostgreSQL, as another user where this one is root.
