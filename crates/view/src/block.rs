@@ -111,7 +111,6 @@ impl<'a> Planner<'a> {
     /// Makes a `SELECT` a plain block: parts stand for its subqueries.
     fn flatten(&mut self, select: &mut Select) -> Result<(), Error> {
         self.split_having(select)?;
-        self.split_distinct(select)?;
         pushdown::push_row_numbers(select);
         self.read_parts(select)?;
         self.join_subqueries(select)
@@ -255,9 +254,14 @@ fn table_alias(name: Ident) -> TableAlias {
     TableAlias { explicit: true, name, columns: vec![], at: None }
 }
 
-fn table(name: &str, alias: TableAlias) -> TableFactor {
+/// A part in `FROM`.
+fn table(part: &str, alias: TableAlias) -> TableFactor {
+    relation(object_name(part), alias)
+}
+
+fn relation(name: ObjectName, alias: TableAlias) -> TableFactor {
     TableFactor::Table {
-        name: object_name(name),
+        name,
         alias: Some(alias),
         args: None,
         with_hints: vec![],

@@ -186,11 +186,7 @@ impl Planner<'_> {
         };
         let alias = table_alias(Ident::new(outer_alias(relation)));
         if repeated == Repeated::Harmless {
-            let mut factor = table("", alias);
-            if let TableFactor::Table { name: of_factor, .. } = &mut factor {
-                *of_factor = name;
-            }
-            return Ok(factor);
+            return Ok(super::relation(name, alias));
         }
         let columns: Vec<String> = columns.iter().map(|column| quote(&column.value)).collect();
         let part = self.part(parse_query(&format!("SELECT DISTINCT {} FROM {name}", columns.join(", ")))?)?;

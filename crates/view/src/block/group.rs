@@ -1,7 +1,7 @@
 //! Layers of a grouped block: what a single rule would have to compute as a whole, two keep by changes.
 
 use super::layer::{Below, reading};
-use crate::query::{Aggregate, AggregateFunction, Scalar, SelectQuery};
+use crate::query::{Aggregate, AggregateFunction, Output, Scalar, SelectQuery};
 use crate::{facts, strategy};
 
 /// Groups over rows of outer joins that do not follow from the preserved side: the rows are a part.
@@ -90,10 +90,8 @@ pub(super) fn below_having(query: &SelectQuery) -> Option<(SelectQuery, SelectQu
 fn over(query: &SelectQuery, lift: &mut dyn FnMut(&Scalar) -> Scalar) -> SelectQuery {
     let group = query.group.as_ref().map(|group| group.iter().map(&mut *lift).collect());
     let having = query.having.as_ref().map(&mut *lift);
-    let outputs = query
-        .outputs
-        .iter()
-        .map(|output| crate::query::Output { name: output.name.clone(), expr: lift(&output.expr) });
+    let outputs =
+        query.outputs.iter().map(|output| Output { name: output.name.clone(), expr: lift(&output.expr) });
     let outputs = outputs.collect();
     SelectQuery { group, having, distinct: query.distinct, ..reading(query, outputs) }
 }

@@ -1,11 +1,10 @@
-//! `HAVING` with subqueries, and `DISTINCT` over groups that are not selected: the groups become a part, and the condition is the
-//! `WHERE`, the `DISTINCT` that of a block over it.
+//! `HAVING` with subqueries: the groups become a part, and the condition is the `WHERE` of a block over it.
 
 use std::ops::ControlFlow;
 
 use datafusion_sql::sqlparser::ast::{
-    Distinct, Expr, GroupByExpr, Ident, Query, Select, SelectItem, SetExpr, Spanned, TableWithJoins, Visit,
-    VisitMut, Visitor, VisitorMut,
+    Expr, GroupByExpr, Ident, Query, Select, SelectItem, SetExpr, Spanned, TableWithJoins, Visit, VisitMut,
+    Visitor, VisitorMut,
 };
 
 use super::set::query_of;
@@ -36,50 +35,19 @@ impl Planner<'_> {
         select
             .projection
             .extend(columns.map(|(number, expr)| SelectItem::ExprWithAlias { expr, alias: value(number) }));
-        self.over_groups(select, selected)?;
-        select.selection = Some(condition);
-        Ok(())
-    }
-
-    /// Splits a block with DISTINCT over groups that are not all selected: several may give the same row.
-    pub(super) fn split_distinct(&mut self, select: &mut Select) -> Result<(), Error> {
-        let GroupByExpr::Expressions(group, _) = &select.group_by else { return Ok(()) };
-        let is_distinct = select.distinct == Some(Distinct::Distinct);
-        if !is_distinct || has_window(select) || group.iter().all(|group| is_selected(select, group)) {
-            return Ok(());
-        }
-        select.distinct = None;
-        self.over_groups(select, select.projection.len())?;
-        select.distinct = Some(Distinct::Distinct);
-        Ok(())
-    }
-
-    /// Makes the block a part, and in its place the one that selects that many of its columns.
-    fn over_groups(&mut self, select: &mut Select, columns: usize) -> Result<(), Error> {
+        // What the condition reads would keep rows apart.
+        let distinct = select.distinct.take();
         let groups = self.part(query_of(SetExpr::Select(Box::new(select.clone()))))?;
-        let names = self.names(&groups).into_iter().take(columns);
+        let names = self.names(&groups).into_iter().take(selected);
         select.projection =
             names.map(|name| SelectItem::UnnamedExpr(membership::column(GROUPS, &name))).collect();
         let relation = table(&groups, table_alias(Ident::new(GROUPS)));
         select.from = vec![TableWithJoins { relation, joins: vec![] }];
         select.group_by = GroupByExpr::Expressions(vec![], vec![]);
-        select.distinct = None;
-        select.selection = None;
-        select.having = None;
+        select.distinct = distinct;
+        select.selection = Some(condition);
         Ok(())
     }
-}
-
-/// Whether a group expression is an item of the select list, or its name or number.
-fn is_selected(select: &Select, group: &Expr) -> bool {
-    let is_item = |item: &SelectItem| match item {
-        SelectItem::UnnamedExpr(expr) => expr == group,
-        SelectItem::ExprWithAlias { expr, alias } => {
-            expr == group || matches!(group, Expr::Identifier(name) if name == alias)
-        }
-        _ => false,
-    };
-    matches!(group, Expr::Value(_)) || select.projection.iter().any(is_item)
 }
 
 fn value(number: usize) -> Ident {

@@ -21,7 +21,7 @@ impl Planner<'_> {
             let (lower, upper) = below_top(query);
             return self.over(view, lower, upper);
         }
-        if query.qualify.is_some() || query.distinct && query.windows().next().is_some() {
+        if query.qualify.is_some() || query.distinct && gives_rows_twice(&query) {
             let (lower, upper) = below_qualify(query);
             let Some(upper) = upper else { return self.layers(view, lower) };
             return self.over(view, lower, upper);
@@ -56,6 +56,12 @@ impl Planner<'_> {
         upper.relations = vec![Joined { alias, base, kind: JoinKind::Inner, on: vec![] }];
         self.layers(view, upper)
     }
+}
+
+/// Whether window functions, or groups that are not all selected, may give the same row twice.
+fn gives_rows_twice(query: &SelectQuery) -> bool {
+    let is_selected = |group: &Scalar| query.outputs.iter().any(|output| output.expr == *group);
+    query.windows().next().is_some() || !query.group.iter().flatten().all(is_selected)
 }
 
 /// Whether the first rows are those of a relation, by columns of it, so that an index has their order.

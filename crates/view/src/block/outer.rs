@@ -39,7 +39,7 @@ impl Planner<'_> {
         }
         self.read_parts(select)?;
         self.spell_stars(select)?;
-        match joins_of(select, place).first().and_then(turned) {
+        match select.from[place].joins.first().and_then(turned) {
             Some((Side::Right, on)) => swap(&mut select.from[place], on),
             Some((Side::Both, on)) => self.join_fully(select, order_by, place, on)?,
             None => {}
@@ -134,10 +134,6 @@ fn turned(join: &Join) -> Option<(Side, Expr)> {
         JoinOperator::FullOuter(JoinConstraint::On(on)) => Some((Side::Both, on.clone())),
         _ => None,
     }
-}
-
-fn joins_of(select: &Select, place: usize) -> &[Join] {
-    &select.from[place].joins
 }
 
 fn swap(tables: &mut TableWithJoins, on: Expr) {

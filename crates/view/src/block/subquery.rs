@@ -51,12 +51,15 @@ struct Joining<'r, 'p> {
 impl Joining<'_, '_> {
     /// A condition of `WHERE`: neither unknown nor false keeps a row.
     fn conjunct(&mut self, condition: &mut Expr) -> Result<(), Error> {
-        if let Some((values, _, false)) = self.membership(condition, IN)? {
+        if !matches!(condition, Expr::InSubquery { negated: false, .. } | Expr::Exists { negated: false, .. })
+        {
+            return self.alternative(condition);
+        }
+        if let Some((values, ..)) = self.membership(condition, ALIAS)? {
             let alias = self.alias(ALIAS);
             *condition = join_first_partner(self.select, values, &alias);
-            return Ok(());
         }
-        self.alternative(condition)
+        Ok(())
     }
 
     /// A part of such a condition that only `AND` and `OR` connect with it.

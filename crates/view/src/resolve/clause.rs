@@ -221,14 +221,6 @@ pub(super) fn check_grouping(query: &SelectQuery) -> Result<(), Error> {
             return Err(Error::unsupported(message, query.location));
         }
     }
-    if query.distinct
-        && query.windows().next().is_none()
-        && group.iter().any(|group| !query.outputs.iter().any(|output| output.expr == *group))
-    {
-        let message =
-            "DISTINCT over groups that are not all selected: select the group columns, or leave DISTINCT out";
-        return Err(Error::unsupported(message, query.location));
-    }
     Ok(())
 }
 

@@ -242,6 +242,7 @@ pub(crate) const VIEWS: &[&str] = &[
     "CREATE MATERIALIZED VIEW full_group AS SELECT login, count(*) AS c, count(m.id) AS messages FROM user FULL OUTER JOIN message m ON m.user_id = user.user_id AND m.n > user.user_id
        WHERE m.n IS NULL OR m.n < 4 GROUP BY login ORDER BY count(m.id), login LIMIT 4",
     "CREATE MATERIALIZED VIEW full_more AS SELECT x.*, u.login FROM member x FULL JOIN message y ON y.id = x.chat JOIN user u ON u.user_id = coalesce(y.n, x.user_id)",
+    "CREATE MATERIALIZED VIEW distinct_having AS SELECT DISTINCT chat FROM message GROUP BY chat, user_id HAVING count(*) > (SELECT min(n) FROM message)",
     "CREATE MATERIALIZED VIEW over_window AS SELECT w.r, count(*) AS c FROM window_ w GROUP BY w.r",
     "CREATE MATERIALIZED VIEW having_scalar AS SELECT chat, sum(n) AS s FROM message GROUP BY chat HAVING count(*) * 2 > (SELECT avg(n) * 0.5 FROM message) AND s > 0",
     "CREATE MATERIALIZED VIEW having_in AS SELECT count(*) AS c FROM message WHERE n IS NOT NULL GROUP BY chat HAVING chat IN (SELECT chat FROM member WHERE role = 'a') AND max(n) > 1",

@@ -286,6 +286,7 @@ fn steps_seek() {
             "in_computed",
             "full_more",
             "having_scalar",
+            "distinct_having",
             "scalar_first_all",
         ]
         .contains(&definition.name.as_str())

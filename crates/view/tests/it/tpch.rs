@@ -62,8 +62,8 @@ fn steps_seek() {
             SCAN customer: temp."old____deltamesh_part2_q22" AS "__deltamesh_sub_one1" CROSS JOIN "main__customer" AS "customer"
             SCAN __deltamesh_rows___deltamesh_part2_q22: "__deltamesh_rows___deltamesh_part2_q22"
             SCAN customer: temp."new____deltamesh_part2_q22" AS "__deltamesh_sub_one1" CROSS JOIN "main__customer" AS "customer"
-            SCAN __deltamesh_sub_one1: temp."old____deltamesh_part4_q22" AS "__deltamesh_sub2" CROSS JOIN "main__customer" AS "customer" CROSS JOIN "__deltamesh_rows___deltamesh_part2_q22" AS "__deltamesh_sub_one1"
-            SCAN __deltamesh_sub_one1: temp."new____deltamesh_part4_q22" AS "__deltamesh_sub2" CROSS JOIN "main__customer" AS "customer" CROSS JOIN "__deltamesh_rows___deltamesh_part2_q22" AS "__deltamesh_sub_one1"
+            SCAN __deltamesh_sub_one1: temp."old____deltamesh_part3_q22" AS "__deltamesh_sub2" CROSS JOIN "main__customer" AS "customer" CROSS JOIN "__deltamesh_rows___deltamesh_part2_q22" AS "__deltamesh_sub_one1"
+            SCAN __deltamesh_sub_one1: temp."new____deltamesh_part3_q22" AS "__deltamesh_sub2" CROSS JOIN "main__customer" AS "customer" CROSS JOIN "__deltamesh_rows___deltamesh_part2_q22" AS "__deltamesh_sub_one1"
             SCAN __deltamesh_sub_one1: (SELECT DISTINCT e0
     "#]].assert_eq(&found);
 }
