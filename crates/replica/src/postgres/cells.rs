@@ -198,8 +198,7 @@ fn numeric(bytes: &[u8]) -> Option<String> {
     };
     let group = |place: i16| {
         let index = weight - place;
-        let known =
-            (0..groups).contains(&index).then(|| field(4 + usize::try_from(index).ok()?).filter(|_| true));
+        let known = (0..groups).contains(&index).then(|| field(4 + usize::try_from(index).ok()?));
         known.flatten().unwrap_or(0)
     };
     let whole: String = (0..=weight.max(0)).rev().map(|place| format!("{:04}", group(place))).collect();

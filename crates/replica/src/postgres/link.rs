@@ -154,18 +154,16 @@ impl Link {
     /// Gives the connection up: nobody knows what state it is in.
     fn abandon(&self) {
         self.in_transaction.set(false);
-        if let Some(connection) = self.connection.borrow_mut().take() {
-            drop(connection);
-        }
+        *self.connection.borrow_mut() = None;
     }
 
     /// Rows of a statement; in a transaction of its own where none is open.
     pub(super) fn rows(&self, place: &str, sql: &str, parameters: &[Cell]) -> Result<Vec<Vec<Cell>>> {
         if self.in_transaction.get() {
-            return self.rows_within(place, sql, parameters);
+            return self.rows_within(place, sql, parameters, true);
         }
         self.begin("READ ONLY", "", "")?;
-        let rows = self.rows_within(place, sql, parameters);
+        let rows = self.rows_within(place, sql, parameters, true);
         let ended = self.end("ROLLBACK");
         let rows = rows?;
         ended.map(|()| rows)
@@ -173,19 +171,16 @@ impl Link {
 
     /// Runs a statement whose answer has another form every time, within the transaction.
     pub(super) fn once(&self, place: &str, sql: &str, parameters: &[Cell]) -> Result<Vec<Vec<Cell>>> {
-        let arguments = arguments(place, parameters)?;
-        self.run(place, async |connection| {
-            let statement = sqlx::query_with(AssertSqlSafe(sql), arguments).persistent(false);
-            let rows = statement.fetch_all(connection).await.map_err(failed(place))?;
-            rows.iter().map(|row| cells(place, row)).collect()
-        })
+        self.rows_within(place, sql, parameters, false)
     }
 
-    fn rows_within(&self, place: &str, sql: &str, parameters: &[Cell]) -> Result<Vec<Vec<Cell>>> {
+    /// Rows of a statement, which stays prepared if `kept` says so.
+    fn rows_within(&self, place: &str, sql: &str, parameters: &[Cell], kept: bool) -> Result<Vec<Vec<Cell>>> {
         let arguments = arguments(place, parameters)?;
         self.run(place, async |connection| {
-            let rows = sqlx::query_with(AssertSqlSafe(sql), arguments).fetch_all(connection).await;
-            rows.map_err(failed(place))?.iter().map(|row| cells(place, row)).collect()
+            let statement = sqlx::query_with(AssertSqlSafe(sql), arguments).persistent(kept);
+            let rows = statement.fetch_all(connection).await.map_err(failed(place))?;
+            rows.iter().map(|row| cells(place, row)).collect()
         })
     }
 }
