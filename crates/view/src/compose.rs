@@ -5,10 +5,10 @@
 
 use crate::explain::{Operator, Sections, statements};
 use crate::sql::{in_order, quote};
-use crate::{Phase, Program, Step};
+use crate::{Dialect, Index, Phase, Program, Step};
 
 /// Adds the programs of parts, each behind those that it reads, to the program of the view. What nobody reads is left out.
-pub(crate) fn compose(parts: Vec<Program>, main: Program) -> Program {
+pub(crate) fn compose(parts: Vec<Program>, main: Program, dialect: Dialect) -> Program {
     let parts = read(parts, &main);
     if parts.is_empty() {
         return main;
@@ -23,10 +23,15 @@ pub(crate) fn compose(parts: Vec<Program>, main: Program) -> Program {
     definition.bases = in_order(bases);
     definition.indexes.extend(parts.iter().flat_map(|part| part.definition.indexes.iter().cloned()));
     let storages: Vec<&str> = parts.iter().map(|part| part.definition.storage.as_str()).collect();
-    definition.indexes.retain(|index| !storages.contains(&index.table.as_str()));
+    let indexes = std::mem::take(&mut definition.indexes).into_iter();
+    let (own, on_bases): (Vec<Index>, Vec<Index>) =
+        indexes.partition(|index| storages.contains(&index.table.as_str()));
+    definition.indexes = on_bases;
     let all = |list: fn(&Program) -> &Vec<String>, last: &[String]| -> Vec<String> {
         parts.iter().flat_map(list).chain(last).cloned().collect()
     };
+    let own = Index::serving(&own).into_iter().map(|index| index.create(dialect));
+    whole.create = own.chain(whole.create).collect();
     whole.create = all(|part| &part.create, &whole.create);
     whole.connect = all(|part| &part.connect, &whole.connect);
     whole.fill = all(|part| &part.fill, &whole.fill);

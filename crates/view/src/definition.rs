@@ -3,6 +3,9 @@
 use deltamesh_change::Column;
 use serde::{Deserialize, Serialize};
 
+use crate::Dialect;
+use crate::sql::quote;
+
 /// A planned view: what it shows, under which key, and where its rows live.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ViewDefinition {
@@ -71,7 +74,7 @@ pub struct BaseRelation {
     pub table: String,
 }
 
-/// An index that a program made on a base table; several views may share it.
+/// An index that a program reads a base table by; several views may share it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Index {
     /// Name of the index.
@@ -83,6 +86,42 @@ pub struct Index {
     /// Those of them that descend.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub descending: Vec<String>,
+}
+
+impl Index {
+    /// Its `CREATE INDEX`.
+    #[must_use]
+    pub fn create(&self, dialect: Dialect) -> String {
+        let column = |column: &String| {
+            let direction = dialect.index_order(self.descending.contains(column));
+            format!("{}{direction}", quote(column))
+        };
+        let columns: Vec<String> = self.columns.iter().map(column).collect();
+        let (name, table) = (quote(&self.name), quote(&self.table));
+        format!("CREATE INDEX IF NOT EXISTS {name} ON {table} ({})", columns.join(", "))
+    }
+
+    /// The indexes that serve all of these, each once: whoever reads by one that begins a longer one can read by that.
+    #[must_use]
+    pub fn serving<'a>(all: impl IntoIterator<Item = &'a Self>) -> Vec<&'a Self> {
+        let mut indexes: Vec<&Self> = vec![];
+        for index in all {
+            if !indexes.iter().any(|known| *known == index || known.replaces(index)) {
+                indexes.retain(|known| !index.replaces(known));
+                indexes.push(index);
+            }
+        }
+        indexes
+    }
+
+    fn replaces(&self, other: &Self) -> bool {
+        let same_order =
+            |column: &String| self.descending.contains(column) == other.descending.contains(column);
+        self.table == other.table
+            && self.columns.len() > other.columns.len()
+            && self.columns.starts_with(&other.columns)
+            && other.columns.iter().all(same_order)
+    }
 }
 
 /// The `WITH (…)` clause of a view.

@@ -79,7 +79,7 @@ pub fn plan(statement: &CreateView, catalog: &Catalog, dialect: Dialect) -> Resu
         main.options.stored = Stored::Always;
     }
     let main = planner.program(main)?;
-    let mut program = compose::compose(planner.parts, main);
+    let mut program = compose::compose(planner.parts, main, dialect);
     program.definition.options.stored = statement.options.stored;
     if program.definition.bases.iter().any(|base| base.table.eq_ignore_ascii_case(&statement.name)) {
         let message = format!("{} would read itself", statement.name);

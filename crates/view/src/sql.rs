@@ -140,9 +140,7 @@ fn assemble(
     let subject = subject(statement, &parts.layout)?;
     let oracle = of.oracle.clone();
     let definition = definition(statement, of, &parts, &subject);
-    let mut create: Vec<String> =
-        parts.indexes.iter().map(|index| create_index(index, parts.layout.dialect)).collect();
-    create.extend(parts.layout.create(&oracle));
+    let create = parts.layout.create(&oracle);
     check_names(statement, &parts)?;
     let (apply, record) = (parts.layout.apply(), parts.layout.record(&subject));
     let temporary: Vec<String> = [parts.layout.old_images(), parts.layout.new_images()]
@@ -295,18 +293,4 @@ fn definition(statement: &CreateView, of: Of, parts: &Parts, subject: &[usize]) 
         indexes: parts.indexes.clone(),
         options: statement.options.clone(),
     }
-}
-
-fn create_index(index: &Index, dialect: Dialect) -> String {
-    let column = |column: &String| {
-        let direction = dialect.index_order(index.descending.contains(column));
-        format!("{}{direction}", quote(column))
-    };
-    let columns: Vec<String> = index.columns.iter().map(column).collect();
-    format!(
-        "CREATE INDEX IF NOT EXISTS {} ON {} ({})",
-        quote(&index.name),
-        quote(&index.table),
-        columns.join(", ")
-    )
 }

@@ -77,6 +77,7 @@ impl<D: Database> Maintainer<D> {
         let before = self.state.last_sequence;
         self.database.begin()?;
         let result = work(self).and_then(|value| {
+            self.settle_indexes()?;
             self.finish_changes(before)?;
             self.database.commit()?;
             Ok(value)

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use deltamesh_change::{EnginePosition, RelationSchema, SourcePosition};
 use deltamesh_view::{
-    Catalog, CreateView, Dialect, Program, Statement, ViewDefinition, mirror_table, parse_statements, plan,
+    Catalog, CreateView, Dialect, Index, Program, Statement, ViewDefinition, mirror_table, parse_statements,
+    plan,
 };
 
 use super::cell::Cell;
@@ -36,6 +37,8 @@ pub(crate) struct State {
     pub(crate) mirrors: BTreeMap<String, Mirror>,
     /// In order of creation.
     pub(crate) views: Vec<View>,
+    /// Indexes on bases of views that came, changed or went in this transaction.
+    pub(crate) unsettled: Vec<Index>,
     /// Every change up to here is in the feed stream, as far as the replica knows.
     pub(crate) published: u64,
     /// Sequence of the newest change.

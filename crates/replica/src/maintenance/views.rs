@@ -1,6 +1,6 @@
 //! Views come, change and go; each in one transaction, with the difference in the change log.
 
-use deltamesh_view::{CreateView, Program, Statement, ViewDefinition, old_table, parse_statements};
+use deltamesh_view::{CreateView, Index, Program, Statement, ViewDefinition, old_table, parse_statements};
 
 use super::Maintainer;
 use super::cell::Cell;
@@ -142,7 +142,7 @@ impl<D: Database> Maintainer<D> {
         self.database.execute(&place(), sql, &[Cell::Text(name.clone())])?;
         if let Some(index) = self.state.views.iter().position(|view| view.name == name) {
             let view = self.state.views.remove(index);
-            self.drop_unused_indexes(&view.definition)?;
+            self.state.unsettled.extend(view.definition.indexes);
         }
         Ok(true)
     }
@@ -241,6 +241,7 @@ impl<D: Database> Maintainer<D> {
             tracing::warn!(view = %stopped, %reason, "view is faulted");
             view.fault = Some(reason.clone());
             if let Some(program) = view.program.take() {
+                self.state.unsettled.extend(program.definition.indexes.iter().cloned());
                 self.keep_rows(&stopped, &program)?;
             }
             let sql = "UPDATE __deltamesh_views SET fault = $1 WHERE name = $2";
@@ -283,10 +284,15 @@ impl<D: Database> Maintainer<D> {
     }
 
     fn make_tables(&self, name: &str, program: &Program) -> Result<()> {
-        for statements in [&program.drop, &program.create, &program.connect, &program.fill] {
+        for statements in [&program.drop, &program.create, &program.connect] {
             self.database.define(name, statements)?;
         }
-        Ok(())
+        let known = self.state.views.iter().flat_map(|view| &view.definition.indexes);
+        let own = &program.definition.indexes;
+        for index in Index::serving(known.chain(own)).into_iter().filter(|index| own.contains(index)) {
+            self.database.define(&index.name, &[index.create(D::DIALECT)])?;
+        }
+        self.database.define(name, &program.fill)
     }
 
     /// Sets the rows of a view aside under another table name and removes everything else of it. `Some(true)`: there are
@@ -377,6 +383,7 @@ impl<D: Database> Maintainer<D> {
             Cell::Text(fingerprint(&program)),
         ];
         self.database.execute(&place(), statement, &values)?;
+        let indexes = program.definition.indexes.clone();
         let view = View {
             name: name.to_owned(),
             position,
@@ -390,7 +397,9 @@ impl<D: Database> Maintainer<D> {
         let former = former.map(|index| self.state.views.remove(index));
         let index = self.state.views.partition_point(|other| other.position < position);
         self.state.views.insert(index, view);
-        former.map_or(Ok(()), |former| self.drop_unused_indexes(&former.definition))
+        self.state.unsettled.extend(former.into_iter().flat_map(|former| former.definition.indexes));
+        self.state.unsettled.extend(indexes);
+        Ok(())
     }
 
     /// A view keeps its place in the order unless it now reads one that stands behind it.
@@ -405,14 +414,23 @@ impl<D: Database> Maintainer<D> {
         }
     }
 
-    /// Indexes on bases that no other view needs any more.
-    fn drop_unused_indexes(&self, definition: &ViewDefinition) -> Result<()> {
-        for index in &definition.indexes {
-            let mut needed = self.state.views.iter().flat_map(|view| &view.definition.indexes);
-            if !needed.any(|other| other.name.eq_ignore_ascii_case(&index.name)) {
-                let sql = format!("DROP INDEX IF EXISTS {}", durable(D::DIALECT, &index.name));
-                self.database.define(&index.name, &[sql])?;
-            }
+    /// Where views came, changed or went: gives the tables that they read the indexes that are needed now, and no more.
+    pub(super) fn settle_indexes(&mut self) -> Result<()> {
+        if self.state.unsettled.is_empty() {
+            return Ok(());
+        }
+        let changed = std::mem::take(&mut self.state.unsettled);
+        let is_changed = |index: &&Index| changed.iter().any(|other| other.table == index.table);
+        let maintained = self.state.views.iter().filter(|view| view.program.is_some());
+        let wanted = maintained.flat_map(|view| &view.definition.indexes).filter(is_changed);
+        let wanted: Vec<&Index> = wanted.collect();
+        let kept = Index::serving(wanted.iter().copied());
+        for index in wanted.into_iter().chain(&changed).filter(|index| !kept.contains(index)) {
+            let sql = format!("DROP INDEX IF EXISTS {}", durable(D::DIALECT, &index.name));
+            self.database.define(&index.name, &[sql])?;
+        }
+        for index in kept {
+            self.database.define(&index.name, &[index.create(D::DIALECT)])?;
         }
         Ok(())
     }

@@ -41,15 +41,8 @@ pub(crate) struct Indexes(Vec<Index>);
 
 impl Indexes {
     /// The indexes, without those that a longer one makes superfluous.
-    pub(crate) fn into_vec(mut self) -> Vec<Index> {
-        let all = self.0.clone();
-        let begins = |longer: &Index, index: &Index| {
-            longer.table == index.table
-                && longer.columns.len() > index.columns.len()
-                && longer.columns.starts_with(&index.columns)
-        };
-        self.0.retain(|index| !all.iter().any(|longer| begins(longer, index)));
-        self.0
+    pub(crate) fn into_vec(self) -> Vec<Index> {
+        Index::serving(&self.0).into_iter().cloned().collect()
     }
 
     /// Notes that rows of a relation are looked up by these columns.

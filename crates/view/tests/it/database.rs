@@ -98,6 +98,8 @@ impl Database {
         for base in &program.definition.bases {
             self.store(&base.table);
         }
+        let indexes = program.definition.indexes.iter().map(|index| index.create(Dialect::Sqlite));
+        indexes.for_each(|sql| self.run(&sql));
         for sql in program.create.iter().chain(&program.connect).chain(&program.fill) {
             self.run(sql);
         }

@@ -27,7 +27,6 @@ fn statements() {
         program.create.iter().chain(&program.connect).chain(&program.fill).chain(steps).chain(&program.apply);
     let text: Vec<&str> = all.map(String::as_str).collect();
     expect![[r#"
-        CREATE INDEX IF NOT EXISTS "__deltamesh_ix_main__message_user_id_body" ON "main__message" ("user_id" NULLS FIRST, "body" NULLS FIRST)
         CREATE TABLE IF NOT EXISTS "__deltamesh_rows_totals" ("user_id" bigint, "total" bigint, "last" text COLLATE "C", "__deltamesh_n" bigint, "__deltamesh_c0" bigint)
         CREATE INDEX IF NOT EXISTS "__deltamesh_key_totals" ON "__deltamesh_rows_totals" ("user_id")
         CREATE OR REPLACE VIEW "totals" AS SELECT "user_id", "total", "last" FROM "__deltamesh_rows_totals"
