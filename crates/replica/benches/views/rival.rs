@@ -99,7 +99,7 @@ PRAGMA page_size = 2048;
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = NORMAL;
 PRAGMA temp_store = MEMORY;
-PRAGMA cache_size = -262144;
+PRAGMA cache_size = -16384;
 PRAGMA wal_autocheckpoint = 20000;
 CREATE TABLE msg(id INTEGER PRIMARY KEY, chat INTEGER, usr INTEGER, body TEXT, sent INTEGER, del INTEGER);
 CREATE TABLE usr(id INTEGER PRIMARY KEY, name TEXT);

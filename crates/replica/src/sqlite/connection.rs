@@ -79,14 +79,15 @@ pub(crate) fn open_writer(path: &Path) -> Result<Connection> {
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     // page_size counts only for a new file, and must come before anything is written to it. `synchronous = NORMAL`:
     // a commit survives the process, not a power cut, which leaves an earlier commit whole (ADR 12). Checkpoints of the WAL
-    // are made deliberately (wal.rs). Legacy renaming leaves the text of other SQL views alone; views are built anew instead.
+    // are made deliberately (wal.rs). The cache is small because a commit walks all of it whenever a page was split, and
+    // pages that it does not hold come out of the system's cache. Legacy renaming leaves the text of other SQL views alone; views are built anew instead.
     connection
         .execute_batch(
             "PRAGMA page_size = 2048;
              PRAGMA journal_mode = WAL;
              PRAGMA synchronous = NORMAL;
              PRAGMA temp_store = MEMORY;
-             PRAGMA cache_size = -262144;
+             PRAGMA cache_size = -16384;
              PRAGMA wal_autocheckpoint = 0;
              PRAGMA legacy_alter_table = ON;
              PRAGMA busy_timeout = 5000;",
