@@ -1,5 +1,7 @@
 //! Reading a replica beside its writer: queries, snapshots, changes.
 
+mod count;
+
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! The seam between the view-builder and a SQL database.
 
-use deltamesh_view::ViewDefinition;
+use deltamesh_view::{Explain, ViewDefinition};
 
 use crate::error::Result;
 use crate::group::{Applied, Checkpoint, Group, OutboxRow, Relation};
@@ -58,11 +58,12 @@ pub trait Replica: Send + 'static {
     /// The views, in order of creation.
     fn views(&self) -> Vec<ViewState>;
 
-    /// How a view is maintained, or would be: takes a name or a `CREATE` statement.
+    /// How a view is maintained, or would be: takes a name or a `CREATE` statement. [`crate::Reader::count`] counts what an
+    /// estimate of its cost needs.
     ///
     /// # Errors
     /// [`crate::ErrorKind::Plan`], [`crate::ErrorKind::NotFound`].
-    fn explain(&self, view_or_sql: &str) -> Result<String>;
+    fn explain(&self, view_or_sql: &str) -> Result<Explain>;
 
     /// Tries to build the faulted views again; gives the names of those that are maintained now.
     ///

@@ -100,13 +100,17 @@ fn explain(parts: Vec<Program>, whole: &mut Program) {
     explain.bases.clone_from(&whole.definition.bases);
     explain.statements = shown;
     let mut known: Vec<(String, Operator)> = vec![];
+    let mut costs = vec![];
     for Program { definition, explain: mut part, .. } in parts {
         insert(&mut part.root, &known);
         explain.tier = explain.tier.max(part.tier);
         explain.indexes.extend(part.indexes);
+        costs.extend(part.costs);
         explain.notes.extend(part.notes.into_iter().map(|note| format!("{}: {note}", definition.name)));
         known.push((definition.name, part.root));
     }
+    costs.append(&mut explain.costs);
+    explain.costs = costs;
     explain.indexes.sort_unstable();
     explain.indexes.dedup();
     insert(&mut explain.root, &known);

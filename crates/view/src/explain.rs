@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cost::{self, BlockCost, Counts, Lookup};
 use crate::query::{JoinKind, Scalar, SelectQuery, Top};
 use crate::sql::{Render, render, sorted};
 use crate::strategy::Strategy;
@@ -63,10 +64,41 @@ pub struct Explain {
     pub statements: Vec<Statements>,
     /// What a reader should know: costs, hidden columns, derived key.
     pub notes: Vec<String>,
+    /// What each block does for a changed row, parts first.
+    pub(crate) costs: Vec<BlockCost>,
 }
 
-impl fmt::Display for Explain {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+/// [`Explain`] with the estimated cost of a change.
+#[derive(Debug)]
+pub struct Estimated<'a> {
+    explain: &'a Explain,
+    counts: &'a Counts,
+}
+
+impl Explain {
+    /// What has to be counted for [`Explain::estimated`].
+    #[must_use]
+    pub fn lookups(&self) -> Vec<Lookup> {
+        cost::lookups(&self.costs)
+    }
+
+    /// The text with what a change of one row of each base costs, by these counts.
+    #[must_use]
+    pub fn estimated<'a>(&'a self, counts: &'a Counts) -> Estimated<'a> {
+        Estimated { explain: self, counts }
+    }
+
+    /// How many statements a batch runs that has rows of the base in these phases, at most.
+    pub(crate) fn statements_of(&self, phases: &[&str]) -> usize {
+        let always = ["finish", "apply", "record"];
+        let runs = |statements: &&Statements| {
+            let phase = statements.phase.as_str();
+            always.contains(&phase) || phases.contains(&phase)
+        };
+        self.statements.iter().filter(runs).map(|statements| statements.sql.len()).sum()
+    }
+
+    fn write_outline(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "view {} (tier {:?})", self.view, self.tier)?;
         write_operator(f, &self.root, 1)?;
         for base in &self.bases {
@@ -77,19 +109,31 @@ impl fmt::Display for Explain {
                 None => writeln!(f, "base {} (view)", base.table)?,
             }
         }
-        for index in &self.indexes {
-            writeln!(f, "index {index}")?;
-        }
-        for note in &self.notes {
-            writeln!(f, "note {note}")?;
-        }
+        self.indexes.iter().try_for_each(|index| writeln!(f, "index {index}"))?;
+        self.notes.iter().try_for_each(|note| writeln!(f, "note {note}"))
+    }
+
+    fn write_statements(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for statements in &self.statements {
             writeln!(f, "{}", statements.phase)?;
-            for sql in &statements.sql {
-                writeln!(f, "  {sql}")?;
-            }
+            statements.sql.iter().try_for_each(|sql| writeln!(f, "  {sql}"))?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for Estimated<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.explain.write_outline(f)?;
+        cost::write_costs(f, self.explain, self.counts)?;
+        self.explain.write_statements(f)
+    }
+}
+
+impl fmt::Display for Explain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_outline(f)?;
+        self.write_statements(f)
     }
 }
 
@@ -120,7 +164,8 @@ pub(crate) fn block(
     let columns: Vec<&str> = definition.columns.iter().map(|column| column.name.as_str()).collect();
     let root =
         wrap(format!("project {}", columns.join(", ")), Some(row_tier(strategy)), operators(query, strategy));
-    described(definition, root, strategy.tier(query), notes, sections)
+    let costs = vec![cost::block(definition, query, strategy)];
+    Explain { costs, ..described(definition, root, strategy.tier(query), notes, sections) }
 }
 
 /// Describes how a `UNION ALL` is kept.
@@ -133,7 +178,8 @@ pub(crate) fn union_all(
     let inputs = branches.iter().map(|query| operators(query, &Strategy::Linear)).collect();
     let root = Operator { name: "union all".to_owned(), tier: Some(Tier::A), inputs };
     let tier = branches.iter().map(|query| Strategy::Linear.tier(query)).max().unwrap_or(Tier::A);
-    described(definition, root, tier, notes, sections)
+    let costs = vec![cost::union_all(definition, branches)];
+    Explain { costs, ..described(definition, root, tier, notes, sections) }
 }
 
 fn described(
@@ -155,6 +201,7 @@ fn described(
             .collect(),
         statements: statements(sections),
         notes: describe(definition).into_iter().chain(notes.iter().cloned()).collect(),
+        costs: vec![],
     }
 }
 

@@ -36,6 +36,7 @@
 mod block;
 mod catalog;
 mod compose;
+mod cost;
 mod definition;
 mod dialect;
 mod error;
@@ -52,10 +53,11 @@ mod strategy;
 mod typing;
 
 pub use catalog::{Catalog, mirror_table};
+pub use cost::{Counts, Lookup, Spread};
 pub use definition::{BaseRelation, HiddenColumn, Index, Order, Retain, Stored, ViewDefinition, ViewOptions};
 pub use dialect::Dialect;
 pub use error::{Error, ErrorKind, Location};
-pub use explain::{Explain, Operator, Statements, Tier};
+pub use explain::{Estimated, Explain, Operator, Statements, Tier};
 pub use program::{Phase, Program, Step, new_table, old_table, plan};
 
 pub use statement::{CreateView, DropView, Statement, parse_statements};

@@ -26,7 +26,7 @@ use crate::{
     BaseRelation, CreateView, Dialect, Error, Explain, HiddenColumn, Index, Order, Program, Step, Stored,
     ViewDefinition, block, facts, kinds, old_table,
 };
-pub(crate) use delta::in_order;
+pub(crate) use delta::{in_order, join_order, looked_up};
 use layout::{Layout, Role};
 pub(crate) use select::{Render, render, sorted};
 

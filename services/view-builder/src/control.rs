@@ -11,6 +11,8 @@ use tokio::sync::{Semaphore, mpsc};
 
 /// Longest time that a SELECT may run.
 const QUERY_TIME: Duration = Duration::from_secs(60);
+/// Longest time that counting rows for an estimate may take.
+const COUNT_TIME: Duration = Duration::from_secs(10);
 /// Longest time that the verification of all views may take.
 const VERIFY_TIME: Duration = Duration::from_secs(3600);
 /// Payload bytes of one reply, far enough below the server's limit.
@@ -55,7 +57,9 @@ impl Control {
             "view.explain" => {
                 let text = text(request)?;
                 let explained = self.writer.call(move |replica| replica.explain(&text)).await?;
-                Ok(Some(explained.into_bytes()))
+                let (lookups, limits) = (explained.lookups(), Limits { time: COUNT_TIME });
+                let counts = self.read(move |reader| reader.count(&lookups, limits)).await?;
+                Ok(Some(explained.estimated(&counts).to_string().into_bytes()))
             }
             "sql" => self.select(request).await.map(|()| None),
             "verify" => {

@@ -22,7 +22,7 @@ mod views;
 
 use std::collections::HashSet;
 
-use deltamesh_view::parse_statements;
+use deltamesh_view::{Explain, parse_statements};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::group::{Applied, Checkpoint, Fault, Group, OutboxRow, Relation};
@@ -175,10 +175,10 @@ impl<D: Database> Replica for Maintainer<D> {
         views.map(view).collect()
     }
 
-    fn explain(&self, view_or_sql: &str) -> Result<String> {
+    fn explain(&self, view_or_sql: &str) -> Result<Explain> {
         if let Some(view) = self.state.view(view_or_sql.trim()) {
             return match (&view.program, &view.fault) {
-                (Some(program), _) => Ok(program.explain.to_string()),
+                (Some(program), _) => Ok(program.explain.clone()),
                 (None, fault) => {
                     let reason = fault.clone().unwrap_or_default();
                     Err(Error::new(ErrorKind::Plan, format!("view {}", view.name), reason))
@@ -192,8 +192,7 @@ impl<D: Database> Replica for Maintainer<D> {
                 "does not exist",
             ));
         }
-        state::plan_text(view_or_sql, &self.state.catalog(), D::DIALECT)
-            .map(|program| program.explain.to_string())
+        state::plan_text(view_or_sql, &self.state.catalog(), D::DIALECT).map(|program| program.explain)
     }
 
     fn repair(&mut self) -> Result<Vec<String>> {

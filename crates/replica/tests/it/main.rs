@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod apply;
+mod explain;
 mod fixture;
 mod model;
 mod nexmark;

@@ -172,7 +172,7 @@ fn create(fixture: &mut Fixture) {
             .replica()
             .execute(&format!("CREATE MATERIALIZED VIEW {name} AS {sql}"))
             .unwrap_or_else(|error| panic!("{name}: {error:?}"));
-        let explained = fixture.replica().explain(name).unwrap();
+        let explained = fixture.replica().explain(name).unwrap().to_string();
         let full = explained.lines().find(|line| line.contains("(tier F)") || line.ends_with("[F]"));
         assert_eq!(full, None, "{name} is computed as a whole");
     }

@@ -136,8 +136,8 @@ fn refusals_change_nothing() {
     let error = fixture.replica().execute("DROP MATERIALIZED VIEW nothing").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert_eq!(fixture.replica().views().len(), 1);
-    assert!(fixture.replica().explain("counts").unwrap().contains("counts"));
-    assert!(fixture.replica().explain(FEED).unwrap().contains("app__message"));
+    assert!(fixture.replica().explain("counts").unwrap().to_string().contains("counts"));
+    assert!(fixture.replica().explain(FEED).unwrap().to_string().contains("app__message"));
     assert_eq!(fixture.replica().explain("nothing").unwrap_err().kind(), ErrorKind::NotFound);
     fixture.apply(vec![message(2, 7, 1, "b")]);
     fixture.verify();

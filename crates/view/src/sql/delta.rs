@@ -159,7 +159,7 @@ pub(crate) fn join_order(
 }
 
 /// The column of `relation` that an equality fixes once the `bound` relations are there.
-fn looked_up(condition: &Scalar, relation: usize, bound: &[usize]) -> Option<usize> {
+pub(crate) fn looked_up(condition: &Scalar, relation: usize, bound: &[usize]) -> Option<usize> {
     let Scalar::Binary(left, "=", right) = condition else {
         return None;
     };
