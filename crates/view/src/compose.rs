@@ -5,7 +5,7 @@
 
 use crate::explain::{Operator, Sections, statements};
 use crate::sql::{in_order, quote};
-use crate::{Dialect, Index, Phase, Program, Step};
+use crate::{Action, Dialect, Index, Phase, Program, Step};
 
 /// Adds the programs of parts, each behind those that it reads, to the program of the view. What nobody reads is left out.
 pub(crate) fn compose(parts: Vec<Program>, main: Program, dialect: Dialect) -> Program {
@@ -27,15 +27,15 @@ pub(crate) fn compose(parts: Vec<Program>, main: Program, dialect: Dialect) -> P
     let (own, on_bases): (Vec<Index>, Vec<Index>) =
         indexes.partition(|index| storages.contains(&index.table.as_str()));
     definition.indexes = on_bases;
-    let all = |list: fn(&Program) -> &Vec<String>, last: &[String]| -> Vec<String> {
+    fn all<T: Clone>(parts: &[Program], list: fn(&Program) -> &Vec<T>, last: &[T]) -> Vec<T> {
         parts.iter().flat_map(list).chain(last).cloned().collect()
-    };
+    }
     let own = Index::serving(&own).into_iter().map(|index| index.create(dialect));
     whole.create = own.chain(whole.create).collect();
-    whole.create = all(|part| &part.create, &whole.create);
-    whole.connect = all(|part| &part.connect, &whole.connect);
-    whole.fill = all(|part| &part.fill, &whole.fill);
-    whole.clear = all(|part| &part.clear, &whole.clear);
+    whole.create = all(&parts, |part| &part.create, &whole.create);
+    whole.connect = all(&parts, |part| &part.connect, &whole.connect);
+    whole.fill = all(&parts, |part| &part.fill, &whole.fill);
+    whole.clear = all(&parts, |part| &part.clear, &whole.clear);
     whole.drop.extend(parts.iter().rev().flat_map(|part| part.drop.iter().cloned()));
     explain(parts, &mut whole);
     whole
@@ -67,9 +67,9 @@ fn maintain(parts: &[Program], main: &Program) -> Vec<Step> {
     };
     let steps = blocks.iter().flat_map(|block| &block.maintain);
     let mut maintain: Vec<Step> = steps.filter(|step| !is_inner(&step.phase)).cloned().collect();
-    let of = |blocks: &[&Program], phase: &Phase| -> Vec<String> {
+    let of = |blocks: &[&Program], phase: &Phase| -> Vec<Action> {
         let steps = blocks.iter().flat_map(|block| &block.maintain);
-        steps.filter(|step| step.phase == *phase).map(|step| step.sql.clone()).collect()
+        steps.filter(|step| step.phase == *phase).map(|step| step.action.clone()).collect()
     };
     let mut finish = vec![];
     for (index, block) in blocks.iter().enumerate() {
@@ -82,7 +82,7 @@ fn maintain(parts: &[Program], main: &Program) -> Vec<Step> {
             finish.extend(of(behind, &Phase::After(name.clone())));
         }
     }
-    maintain.extend(finish.into_iter().map(|sql| Step { phase: Phase::Finish, sql }));
+    maintain.extend(finish.into_iter().map(Step::finish));
     maintain
 }
 

@@ -8,7 +8,7 @@ use crate::cost::{self, BlockCost, Counts, Lookup};
 use crate::query::{JoinKind, Scalar, SelectQuery, Top};
 use crate::sql::{Render, render, sorted};
 use crate::strategy::Strategy;
-use crate::{BaseRelation, Phase, Step, ViewDefinition};
+use crate::{Action, BaseRelation, Phase, Step, ViewDefinition};
 
 /// Maintenance rule of an operator, best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -149,8 +149,8 @@ fn write_operator(f: &mut fmt::Formatter<'_>, operator: &Operator, depth: usize)
 /// The statements that are shown.
 pub(crate) struct Sections<'a> {
     pub(crate) maintain: &'a [Step],
-    pub(crate) apply: &'a [String],
-    pub(crate) record: &'a [String],
+    pub(crate) apply: &'a [Action],
+    pub(crate) record: &'a [Action],
 }
 
 /// Describes how a block is kept.
@@ -299,12 +299,13 @@ pub(crate) fn statements(sections: &Sections<'_>) -> Vec<Statements> {
             Phase::Finish => "finish".to_owned(),
         };
         match shown.iter_mut().find(|statements| statements.phase == phase) {
-            Some(statements) => statements.sql.push(step.sql.clone()),
-            None => shown.push(Statements { phase, sql: vec![step.sql.clone()] }),
+            Some(statements) => statements.sql.push(step.action.sql.clone()),
+            None => shown.push(Statements { phase, sql: vec![step.action.sql.clone()] }),
         }
     }
-    for (phase, sql) in [("apply", sections.apply), ("record", sections.record)] {
-        shown.push(Statements { phase: phase.to_owned(), sql: sql.to_vec() });
+    for (phase, actions) in [("apply", sections.apply), ("record", sections.record)] {
+        let sql = actions.iter().map(|action| action.sql.clone()).collect();
+        shown.push(Statements { phase: phase.to_owned(), sql });
     }
     shown
 }

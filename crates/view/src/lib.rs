@@ -22,7 +22,8 @@
 //! 3. [`Program::clear`] of every touched view (empties its TEMP tables), after the last view.
 //!
 //! Steps of one phase run in the order given. Steps of an untouched base may be skipped; so may `Before` steps of a base
-//! without before images, `After` steps of one without after images, and all of an untouched view.
+//! without before images, `After` steps of one without after images, and all of an untouched view. An [`Action`] is left
+//! out where it does not [apply](Action::applies) to the tables of the batch that have rows.
 //!
 //! # What the connection provides
 //! - Three scalar functions, deterministic, of one argument: `deltamesh_token(value)` → the subject token of the value's
@@ -58,6 +59,6 @@ pub use definition::{BaseRelation, HiddenColumn, Index, Order, Retain, Stored, V
 pub use dialect::Dialect;
 pub use error::{Error, ErrorKind, Location};
 pub use explain::{Estimated, Explain, Operator, Statements, Tier};
-pub use program::{Phase, Program, Step, new_table, old_table, plan};
+pub use program::{Action, Phase, Program, Step, new_table, old_table, plan};
 
 pub use statement::{CreateView, DropView, Statement, parse_statements};

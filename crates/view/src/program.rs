@@ -14,13 +14,67 @@ pub enum Phase {
     Finish,
 }
 
-/// One maintenance statement.
+/// One statement of a batch, and when it can be left out: most batches touch a part of what a program provides for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Action {
+    /// A single statement.
+    pub sql: String,
+    /// Lists of tables of the batch: if in one of the lists no table has rows, the statement changes nothing.
+    needs: Vec<Vec<String>>,
+    /// If one of these has rows, another statement does it.
+    unless: Vec<String>,
+    /// The table of the batch that it fills.
+    pub fills: Option<String>,
+}
+
+impl Action {
+    /// A statement that always runs.
+    pub(crate) fn always(sql: String) -> Self {
+        Self { sql, needs: vec![], unless: vec![], fills: None }
+    }
+
+    /// A statement that does nothing where none of these tables has rows.
+    pub(crate) fn over(tables: &[String], sql: String) -> Self {
+        Self::always(sql).and(tables)
+    }
+
+    /// And nothing either where none of these has.
+    pub(crate) fn and(mut self, tables: &[String]) -> Self {
+        self.needs.push(tables.to_vec());
+        self
+    }
+
+    pub(crate) fn unless(mut self, tables: &[String]) -> Self {
+        self.unless = tables.to_vec();
+        self
+    }
+
+    pub(crate) fn filling(mut self, table: &str) -> Self {
+        self.fills = Some(table.to_owned());
+        self
+    }
+
+    /// Whether it has to run, where `has_rows` tells it of a table of the batch.
+    #[must_use]
+    pub fn applies(&self, has_rows: impl Fn(&str) -> bool) -> bool {
+        self.needs.iter().all(|tables| tables.iter().any(|table| has_rows(table)))
+            && !self.unless.iter().any(|table| has_rows(table))
+    }
+}
+
+/// An action and its turn.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
     /// When it runs.
     pub phase: Phase,
-    /// A single statement without parameters.
-    pub sql: String,
+    /// A statement without parameters.
+    pub action: Action,
+}
+
+impl Step {
+    pub(crate) fn finish(action: Action) -> Self {
+        Self { phase: Phase::Finish, action }
+    }
 }
 
 /// Everything a replica runs for one view. Each string is a single statement.
@@ -37,12 +91,12 @@ pub struct Program {
     /// Steps of a batch, in order within each phase.
     pub maintain: Vec<Step>,
     /// Writes the storage from the view's old and new images.
-    pub apply: Vec<String>,
+    pub apply: Vec<Action>,
     /// Appends the view's changes to `__deltamesh_changes`; binds `:position`, `:dsid`, `:captured_us`. Empty for
     /// PostgreSQL: the replica spells the changes from the view's old and new images.
-    pub record: Vec<String>,
+    pub record: Vec<Action>,
     /// Empties the view's tables of a batch at the end of a batch.
-    pub clear: Vec<String>,
+    pub clear: Vec<Action>,
     /// Removes what `create` and `connect` made, except the indexes on bases.
     pub drop: Vec<String>,
     /// The view's own `SELECT` over its bases: at every commit equal to `SELECT * FROM` the view, as a multiset.

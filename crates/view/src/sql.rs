@@ -23,8 +23,8 @@ use crate::explain::{self, Sections};
 use crate::query::{Output, Scalar, SelectQuery};
 use crate::strategy::{Strategy, choose};
 use crate::{
-    BaseRelation, CreateView, Dialect, Error, Explain, HiddenColumn, Index, Order, Program, Step, Stored,
-    ViewDefinition, block, facts, kinds, old_table,
+    Action, BaseRelation, CreateView, Dialect, Error, Explain, HiddenColumn, Index, Order, Program, Step,
+    Stored, ViewDefinition, block, facts, kinds, old_table,
 };
 pub(crate) use delta::{in_order, join_order, looked_up};
 use layout::{Layout, Role};
@@ -159,7 +159,7 @@ fn assemble(
         maintain: parts.maintain,
         apply,
         record,
-        clear: temporary.iter().map(|table| format!("DELETE FROM {table}")).collect(),
+        clear: temporary.into_iter().map(clear).collect(),
         drop,
         oracle,
         explain,
@@ -293,4 +293,10 @@ fn definition(statement: &CreateView, of: Of, parts: &Parts, subject: &[usize]) 
         indexes: parts.indexes.clone(),
         options: statement.options.clone(),
     }
+}
+
+/// Empties a table of the batch.
+fn clear(table: String) -> Action {
+    let sql = format!("DELETE FROM {table}");
+    Action::over(&[table], sql)
 }

@@ -7,7 +7,7 @@ use deltamesh_change::ColumnType;
 use deltamesh_view::{Dialect, Program, ViewDefinition};
 
 use super::cell::Cell;
-use super::delta::{Key, Stamp};
+use super::delta::{Filled, Key, Stamp};
 use super::mirror::Mirror;
 use crate::error::Result;
 
@@ -63,8 +63,8 @@ pub(crate) trait Database: Read + Send + 'static {
     /// The rows of a mirror that have these keys, in the order of the keys.
     fn images(&self, mirror: &Mirror, keys: &[&Key]) -> Result<Vec<Option<Vec<Cell>>>>;
 
-    /// Appends a view's changes to the change log; gives their number.
-    fn record(&self, program: &Program, stamp: &Stamp) -> Result<u64>;
+    /// Appends a view's changes to the change log, from those images that are there; gives their number.
+    fn record(&self, program: &Program, images: &Filled, stamp: &Stamp) -> Result<u64>;
 
     /// Adds rows to the change log, numbered behind the last one.
     fn append(&self, columns: &[(&str, ColumnType)], rows: &[Vec<Cell>]) -> Result<()>;

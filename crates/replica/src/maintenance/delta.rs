@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use deltamesh_change::{ChangeEvent, Operation};
-use deltamesh_view::{Phase, Program, new_table, old_table};
+use deltamesh_view::{Action, Phase, Program, new_table, old_table};
 
 use super::cell::Cell;
 use super::database::Database;
@@ -154,6 +154,40 @@ pub(crate) struct Flushed {
     pub(crate) changes: u64,
 }
 
+/// The tables of a batch that have rows: what reads only others is left out.
+#[derive(Debug, Default)]
+pub(crate) struct Filled(HashSet<String>);
+
+impl<const N: usize> From<[String; N]> for Filled {
+    fn from(tables: [String; N]) -> Self {
+        Self(tables.into())
+    }
+}
+
+impl Filled {
+    /// Whether the table with that quoted name has rows.
+    pub(crate) fn has(&self, table: &str) -> bool {
+        self.0.contains(table)
+    }
+
+    pub(crate) fn let_run(&self, action: &Action) -> bool {
+        action.applies(|table| self.has(table))
+    }
+
+    fn note(&mut self, table: &str) {
+        if !self.has(table) {
+            self.0.insert(table.to_owned());
+        }
+    }
+}
+
+/// One flush: what it reads and writes, and what its tables hold.
+struct Batch<'a, D> {
+    database: &'a D,
+    state: &'a State,
+    filled: Filled,
+}
+
 /// Writes the pending rows: mirrors, views, change log.
 pub(crate) fn flush<D: Database>(
     database: &D,
@@ -163,11 +197,12 @@ pub(crate) fn flush<D: Database>(
 ) -> std::result::Result<Flushed, Failure> {
     let tables = std::mem::take(&mut pending.tables);
     pending.rows = 0;
+    let mut batch = Batch { database, state, filled: Filled::default() };
     let mut flushed = Flushed::default();
     let mut changed: Vec<(&Mirror, Loaded)> = Vec::new();
     for (table, net) in tables {
         let Some(mirror) = state.mirrors.get(&table) else { continue };
-        let loaded = load_images(database, mirror, net)?;
+        let loaded = batch.load_images(mirror, net)?;
         if loaded.rows > 0 {
             flushed.rows += loaded.rows;
             changed.push((mirror, loaded));
@@ -177,148 +212,142 @@ pub(crate) fn flush<D: Database>(
         return Ok(flushed);
     }
     for (mirror, loaded) in &changed {
-        if loaded.old {
-            run_phase(database, state, &Phase::Before(mirror.table.clone()), None)?;
-        }
-        if loaded.gone {
-            database.execute(&mirror.table, &mirror.apply_deletes(), &[])?;
-        }
-        if loaded.new {
-            database.execute(&mirror.table, &mirror.apply_upserts(), &[])?;
-            run_phase(database, state, &Phase::After(mirror.table.clone()), None)?;
-        }
+        batch.write_mirror(mirror, loaded)?;
     }
     let touched = changed.iter().map(|(mirror, _)| mirror.table.clone()).collect();
-    flushed.changes = run_views(database, state, touched, stamp)?;
-    for (mirror, loaded) in &changed {
-        let [old, new] = mirror.clear();
-        for sql in [(old, loaded.old), (new, loaded.new)].into_iter().filter_map(clearing) {
-            database.execute("clear images", &sql, &[])?;
+    flushed.changes = batch.run_views(touched, stamp)?;
+    for (mirror, _) in &changed {
+        for table in [mirror.old(), mirror.new_images()].iter().filter(|table| batch.filled.has(table)) {
+            database.execute("clear images", &format!("DELETE FROM {table}"), &[])?;
         }
     }
     Ok(flushed)
-}
-
-/// The statement, where there is something to clear.
-fn clearing((sql, is_filled): (String, bool)) -> Option<String> {
-    is_filled.then_some(sql)
 }
 
 /// What a mirror's tables of images hold.
 struct Loaded {
     /// Rows that change.
     rows: u64,
-    /// Whether there are before images.
-    old: bool,
-    /// Whether there are after images.
-    new: bool,
     /// Whether rows go.
     gone: bool,
 }
 
-/// Fills a mirror's tables of images with the rows that really change.
-fn load_images<D: Database>(database: &D, mirror: &Mirror, net: Net) -> Result<Loaded> {
-    let keys: Vec<&Key> = net.keys().collect();
-    let images = database.images(mirror, &keys)?;
-    let (mut old, mut new) = (Vec::new(), Vec::new());
-    let (mut rows, mut gone) = (0, false);
-    for (mut after, before) in net.into_values().zip(images) {
-        if let Some(row) = &mut after
-            && row.contains(&Cell::Unchanged)
-        {
-            let missing =
-                || Error::new(ErrorKind::Decode, &mirror.table, "unchanged value of an unknown row");
-            keep_unchanged(row, before.as_ref().ok_or_else(missing)?);
+impl<D: Database> Batch<'_, D> {
+    /// Fills a mirror's tables of images with the rows that really change.
+    fn load_images(&mut self, mirror: &Mirror, net: Net) -> Result<Loaded> {
+        let keys: Vec<&Key> = net.keys().collect();
+        let images = self.database.images(mirror, &keys)?;
+        let (mut old, mut new) = (Vec::new(), Vec::new());
+        let (mut rows, mut gone) = (0, false);
+        for (mut after, before) in net.into_values().zip(images) {
+            if let Some(row) = &mut after
+                && row.contains(&Cell::Unchanged)
+            {
+                let missing =
+                    || Error::new(ErrorKind::Decode, &mirror.table, "unchanged value of an unknown row");
+                keep_unchanged(row, before.as_ref().ok_or_else(missing)?);
+            }
+            if before == after {
+                continue;
+            }
+            rows += 1;
+            gone |= after.is_none();
+            old.extend(before);
+            new.extend(after);
         }
-        if before == after {
-            continue;
+        let columns = mirror.typed_columns();
+        for (table, images) in [(mirror.old(), old), (mirror.new_images(), new)] {
+            if !images.is_empty() {
+                self.database.insert(&table, &columns, &images, false)?;
+                self.filled.note(&table);
+            }
         }
-        rows += 1;
-        gone |= after.is_none();
-        old.extend(before);
-        new.extend(after);
+        Ok(Loaded { rows, gone })
     }
-    let columns = mirror.typed_columns();
-    database.insert(&mirror.old(), &columns, &old, false)?;
-    database.insert(&mirror.new_images(), &columns, &new, false)?;
-    Ok(Loaded { rows, old: !old.is_empty(), new: !new.is_empty(), gone })
-}
 
-/// Runs every program's steps of one phase, except those of one view.
-fn run_phase<D: Database>(
-    database: &D,
-    state: &State,
-    phase: &Phase,
-    except: Option<&str>,
-) -> std::result::Result<(), Failure> {
-    for view in state.views.iter().filter(|view| except != Some(view.name.as_str())) {
-        if let Some(program) = &view.program {
-            run_steps(database, &view.name, program, phase)?;
+    /// Brings a mirror to its after images, and the programs over it along.
+    fn write_mirror(&mut self, mirror: &Mirror, loaded: &Loaded) -> std::result::Result<(), Failure> {
+        if self.filled.has(&mirror.old()) {
+            self.run_phase(&Phase::Before(mirror.table.clone()), None)?;
         }
+        if loaded.gone {
+            self.database.execute(&mirror.table, &mirror.apply_deletes(), &[])?;
+        }
+        if self.filled.has(&mirror.new_images()) {
+            self.database.execute(&mirror.table, &mirror.apply_upserts(), &[])?;
+            self.run_phase(&Phase::After(mirror.table.clone()), None)?;
+        }
+        Ok(())
     }
-    Ok(())
-}
 
-fn run_steps<D: Database>(
-    database: &D,
-    view: &str,
-    program: &Program,
-    phase: &Phase,
-) -> std::result::Result<(), Failure> {
-    for step in program.maintain.iter().filter(|step| step.phase == *phase) {
-        of_view(view, database.execute(view, &step.sql, &[]))?;
+    /// Runs every program's steps of one phase, except those of one view.
+    fn run_phase(&mut self, phase: &Phase, except: Option<&str>) -> std::result::Result<(), Failure> {
+        for view in self.state.views.iter().filter(|view| except != Some(view.name.as_str())) {
+            if let Some(program) = &view.program {
+                self.run_steps(&view.name, program, phase)?;
+            }
+        }
+        Ok(())
     }
-    Ok(())
-}
 
-/// Finishes every view that a changed table touches, in order of creation; gives the number of recorded changes.
-fn run_views<D: Database>(
-    database: &D,
-    state: &State,
-    mut changed: HashSet<String>,
-    stamp: &Stamp,
-) -> std::result::Result<u64, Failure> {
-    let mut changes = 0;
-    let mut touched = Vec::new();
-    for view in &state.views {
-        let Some(program) = &view.program else { continue };
-        if !program.definition.bases.iter().any(|base| changed.contains(&base.table)) {
-            continue;
-        }
-        touched.push((view.name.as_str(), program));
-        run_steps(database, &view.name, program, &Phase::Finish)?;
-        let (old, new) = of_view(&view.name, has_images(database, &view.name))?;
-        if !old && !new {
-            continue;
-        }
-        if old {
-            run_phase(database, state, &Phase::Before(view.name.clone()), Some(&view.name))?;
-        }
-        for sql in &program.apply {
-            of_view(&view.name, database.execute(&view.name, sql, &[]))?;
-        }
-        changes += of_view(&view.name, database.record(program, stamp))?;
-        if new {
-            run_phase(database, state, &Phase::After(view.name.clone()), Some(&view.name))?;
-        }
-        changed.insert(view.name.clone());
+    fn run_steps(
+        &mut self,
+        view: &str,
+        program: &Program,
+        phase: &Phase,
+    ) -> std::result::Result<(), Failure> {
+        let steps = program.maintain.iter().filter(|step| step.phase == *phase);
+        steps.map(|step| &step.action).try_for_each(|action| self.run(view, action))
     }
-    for (name, program) in touched {
-        for sql in &program.clear {
-            of_view(name, database.execute(name, sql, &[]))?;
-        }
-    }
-    Ok(changes)
-}
 
-/// Whether a view has before images, and after images.
-fn has_images<D: Database>(database: &D, view: &str) -> Result<(bool, bool)> {
-    let [old, new] = [old_table(view), new_table(view)].map(|table| D::DIALECT.batch_table(&table));
-    let sql = format!("SELECT EXISTS (SELECT 1 FROM {old}), EXISTS (SELECT 1 FROM {new})");
-    let found = database.rows(view, &sql, &[])?;
-    let is =
-        |column: usize| found.first().and_then(|row| row.get(column)).is_some_and(|cell| cell.integer() != 0);
-    Ok((is(0), is(1)))
+    /// Runs a statement of a view's program, unless it would change nothing.
+    fn run(&mut self, view: &str, action: &Action) -> std::result::Result<(), Failure> {
+        if !self.filled.let_run(action) {
+            return Ok(());
+        }
+        let rows = of_view(view, self.database.execute(view, &action.sql, &[]))?;
+        if let Some(table) = action.fills.as_ref().filter(|_| rows > 0) {
+            self.filled.note(table);
+        }
+        Ok(())
+    }
+
+    /// Finishes every view that a changed table touches, in order of creation; gives the number of recorded changes.
+    fn run_views(
+        &mut self,
+        mut changed: HashSet<String>,
+        stamp: &Stamp,
+    ) -> std::result::Result<u64, Failure> {
+        let mut changes = 0;
+        let mut touched = Vec::new();
+        for view in &self.state.views {
+            let Some(program) = &view.program else { continue };
+            if !program.definition.bases.iter().any(|base| changed.contains(&base.table)) {
+                continue;
+            }
+            let name = view.name.as_str();
+            touched.push((name, program));
+            self.run_steps(name, program, &Phase::Finish)?;
+            let images = [old_table(name), new_table(name)].map(|table| D::DIALECT.batch_table(&table));
+            let [old, new] = images.map(|table| self.filled.has(&table));
+            if !old && !new {
+                continue;
+            }
+            if old {
+                self.run_phase(&Phase::Before(name.to_owned()), Some(name))?;
+            }
+            program.apply.iter().try_for_each(|action| self.run(name, action))?;
+            changes += of_view(name, self.database.record(program, &self.filled, stamp))?;
+            if new {
+                self.run_phase(&Phase::After(name.to_owned()), Some(name))?;
+            }
+            changed.insert(view.name.clone());
+        }
+        for (name, program) in touched {
+            program.clear.iter().try_for_each(|action| self.run(name, action))?;
+        }
+        Ok(changes)
+    }
 }
 
 /// Whether the one value of a result is true.

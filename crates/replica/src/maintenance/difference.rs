@@ -6,7 +6,7 @@ use deltamesh_view::{Program, Stored, ViewDefinition, new_table, old_table};
 use super::Maintainer;
 use super::cell::Cell;
 use super::database::{Database, Object};
-use super::delta::Stamp;
+use super::delta::{Filled, Stamp};
 use super::mirror::{durable, place, quote};
 use super::views::former_table;
 use crate::error::Result;
@@ -37,8 +37,7 @@ impl<D: Database> Maintainer<D> {
             )
         });
         self.database.define(name, &statements)?;
-        self.database.record(program, stamp)?;
-        self.database.define(name, &program.clear)
+        self.record_images(program, stamp)
     }
 
     /// Records all rows of a view as deletes (`images` is its table of before images) or inserts (of after images), a slice
@@ -54,8 +53,7 @@ impl<D: Database> Maintainer<D> {
         );
         let Some(order) = self.database.order(&program.definition)? else {
             self.database.define(name, &[insert])?;
-            self.database.record(program, stamp)?;
-            return self.database.define(name, &program.clear);
+            return self.record_images(program, stamp);
         };
         let columns = names(&order);
         insert.push_str(&format!(" WHERE ({columns}) <= ({})", places::<D>(&order, 1)));
@@ -67,11 +65,20 @@ impl<D: Database> Maintainer<D> {
                 Some(behind) => self.database.execute(name, &insert, &[end.as_slice(), behind].concat())?,
                 None => self.database.execute(name, &all, &end)?,
             };
-            self.database.record(program, stamp)?;
-            self.database.define(name, &program.clear)?;
+            self.record_images(program, stamp)?;
             behind = Some(end);
         }
         Ok(())
+    }
+
+    /// Records the images that a view's tables hold, and empties them.
+    fn record_images(&self, program: &Program, stamp: &Stamp) -> Result<()> {
+        let name = program.definition.name.as_str();
+        let images = [old_table(name), new_table(name)].map(|table| D::DIALECT.batch_table(&table));
+        let images = Filled::from(images);
+        self.database.record(program, &images, stamp)?;
+        let clear = program.clear.iter().filter(|action| images.let_run(action));
+        self.database.define(name, &clear.map(|action| action.sql.clone()).collect::<Vec<_>>())
     }
 
     /// The last row, in the order of an index, of the slice behind a row.

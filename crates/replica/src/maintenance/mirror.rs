@@ -154,10 +154,6 @@ impl Mirror {
         )
     }
 
-    pub(crate) fn clear(&self) -> [String; 2] {
-        [self.old(), self.new_images()].map(|name| format!("DELETE FROM {name}"))
-    }
-
     /// A page of keys in key order, behind the bound key (the first page has nothing bound), that a table of keys seen does
     /// not have.
     pub(crate) fn keys_after(&self, first: bool, seen: Option<&str>) -> String {

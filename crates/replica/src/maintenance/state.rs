@@ -160,7 +160,8 @@ pub(crate) fn plan_error(place: &str, error: &deltamesh_view::Error) -> Error {
 
 /// Names the statements that made a view's durable tables. A program with another fingerprint needs a new build.
 pub(crate) fn fingerprint(program: &Program) -> String {
-    let texts = program.create.iter().chain(&program.fill);
+    let indexes = program.definition.indexes.iter().map(|index| &index.name);
+    let texts = program.create.iter().chain(&program.fill).chain(indexes);
     let hash = texts.flat_map(|text| text.bytes()).fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });

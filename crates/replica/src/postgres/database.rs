@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::maintenance::cell::Cell;
 use crate::maintenance::changes::{Change, append};
 use crate::maintenance::database::{Database, Object, Read};
-use crate::maintenance::delta::{Key, Stamp, is_true};
+use crate::maintenance::delta::{Filled, Key, Stamp, is_true};
 use crate::maintenance::mirror::{Mirror, quote};
 use crate::maintenance::rows::RowReader;
 
@@ -236,11 +236,14 @@ impl Database for Postgres {
     }
 
     /// The images are read and compared here: the rows have to come for the feed anyway, and their spelling is in one place.
-    fn record(&self, program: &Program, stamp: &Stamp) -> Result<u64> {
+    fn record(&self, program: &Program, filled: &Filled, stamp: &Stamp) -> Result<u64> {
         let definition = &program.definition;
         let reader = RowReader::new(definition);
         let name = definition.name.as_str();
         let images = |table: String| -> Result<Vec<Vec<Cell>>> {
+            if !filled.has(&Self::DIALECT.batch_table(&table)) {
+                return Ok(vec![]);
+            }
             self.rows(name, &format!("SELECT {} FROM {}", reader.columns(), quote(&table)), &[])
         };
         let mut former = BTreeMap::new();

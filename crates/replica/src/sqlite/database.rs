@@ -12,7 +12,7 @@ use super::wal::Checkpoints;
 use crate::error::{At, Result};
 use crate::maintenance::cell::Cell;
 use crate::maintenance::database::{Database, Object, Read};
-use crate::maintenance::delta::{Key, Stamp};
+use crate::maintenance::delta::{Filled, Key, Stamp};
 use crate::maintenance::mirror::{Mirror, quote};
 
 /// The connection that writes a SQLite file, and the right to do so.
@@ -153,11 +153,11 @@ impl Database for Sqlite {
         keys.iter().map(&mut image).collect()
     }
 
-    fn record(&self, program: &Program, stamp: &Stamp) -> Result<u64> {
+    fn record(&self, program: &Program, images: &Filled, stamp: &Stamp) -> Result<u64> {
         let place = || program.definition.name.as_str();
         let mut changes = 0;
-        for sql in &program.record {
-            let mut statement = self.connection.prepare_cached(sql).at(place)?;
+        for action in program.record.iter().filter(|action| images.let_run(action)) {
+            let mut statement = self.connection.prepare_cached(&action.sql).at(place)?;
             let parameters = named_params! {
                 ":position": stamp.position,
                 ":dsid": stamp.dsid.cast_signed(),

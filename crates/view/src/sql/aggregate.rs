@@ -7,13 +7,13 @@
 
 use deltamesh_change::ColumnType;
 
-use super::delta::{Indexes, from_group, signed};
+use super::delta::{Indexes, Signed, from_group, signed};
 use super::distinct::Counts;
 use super::layout::{Layout, Role, Stored, affinity};
 use super::select::{Names, Render};
 use super::{Parts, postgres, quote, render};
 use crate::query::{Aggregate, AggregateFunction, ColumnRef, Scalar, SelectQuery};
-use crate::{Dialect, Phase, Step, facts, kinds, strategy};
+use crate::{Action, Dialect, Step, facts, kinds, strategy};
 
 /// A number that is kept per group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,17 +95,18 @@ pub(crate) fn plan(query: &SelectQuery, mut layout: Layout) -> Parts {
     let (delta, groups) = (layout.scratch("delta"), layout.scratch("groups"));
     let mut indexes = Indexes::default();
     let exprs: Vec<Scalar> = rule.group.iter().chain(&rule.arguments).cloned().collect();
-    let mut maintain = signed(query, &delta, &exprs, &mut indexes);
+    let Signed { steps: mut maintain, minus, .. } = signed(query, &delta, &exprs, &mut indexes);
     let counts: Vec<Counts> =
         rule.different().map(|argument| Counts::new(&rule, argument, &mut layout)).collect();
+    let over = |table: &String, sql| Action::over(std::slice::from_ref(table), sql);
     let finish = [
-        rule.sum_groups(&delta, &groups, &counts),
-        rule.old_images(&layout, &groups),
-        rule.new_images(&layout, &groups, &mut indexes),
+        over(&delta, rule.sum_groups(&delta, &groups, &counts)).filling(&groups),
+        over(&groups, rule.old_images(&layout, &groups)).filling(&layout.old_images()),
+        over(&groups, rule.new_images(&layout, &groups, &mut indexes)).filling(&layout.new_images()),
     ];
-    let finish = counts.iter().map(|count| count.net(&delta)).chain(finish).collect::<Vec<_>>();
-    let finish = finish.into_iter().chain(counts.iter().flat_map(Counts::apply));
-    maintain.extend(finish.map(|sql| Step { phase: Phase::Finish, sql }));
+    maintain.extend(counts.iter().map(|count| Step::finish(count.net(&delta))));
+    maintain.extend(finish.map(Step::finish));
+    maintain.extend(counts.iter().flat_map(|count| count.apply(&minus)).map(Step::finish));
     let mut connect = layout.connect();
     connect.push(query.dialect.create_scratch(&delta, &rule.delta_columns()));
     connect.push(query.dialect.create_scratch(&groups, &rule.group_columns()));

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use super::select::{Render, conjunction};
 use super::{quote, render};
 use crate::query::{ColumnRef, Joined, Scalar, SelectQuery};
-use crate::{BaseRelation, Dialect, Index, Phase, Step, dialect, facts, new_table, old_table};
+use crate::{Action, BaseRelation, Dialect, Index, Phase, Step, dialect, facts, new_table, old_table};
 
 /// Most occurrences of one relation in a view; the statements double with each.
 pub(crate) const MAX_OCCURRENCES: usize = 4;
@@ -29,7 +29,7 @@ impl Image {
         }
     }
 
-    fn table(self, joined: &Joined, dialect: Dialect) -> String {
+    pub(crate) fn table(self, joined: &Joined, dialect: Dialect) -> String {
         let table = &joined.base.base.table;
         dialect.batch_table(&if self == Self::Old { old_table(table) } else { new_table(table) })
     }
@@ -227,18 +227,31 @@ pub(crate) fn same_value(query: &SelectQuery, expr: &Scalar, left: &str, right: 
     if facts::nullable(query, expr) { query.dialect.same(left, right) } else { format!("{left} = {right}") }
 }
 
-/// Steps that collect the signed rows of an inner join, as `w` and the given expressions, into a TEMP table.
-pub(crate) fn signed(
-    query: &SelectQuery,
-    target: &str,
-    exprs: &[Scalar],
-    indexes: &mut Indexes,
-) -> Vec<Step> {
+/// Steps that collect signed rows, and the tables of a batch that they come from.
+#[derive(Debug, Default)]
+pub(crate) struct Signed {
+    pub(crate) steps: Vec<Step>,
+    /// If none of these has rows, none goes.
+    pub(crate) minus: Vec<String>,
+    /// If none of these has rows, none comes.
+    pub(crate) plus: Vec<String>,
+}
+
+impl Signed {
+    pub(crate) fn extend(&mut self, other: Self) {
+        self.steps.extend(other.steps);
+        self.minus.extend(other.minus);
+        self.plus.extend(other.plus);
+    }
+}
+
+/// Steps that collect the signed rows of an inner join, as `w` and the given expressions, into a table of the batch.
+pub(crate) fn signed(query: &SelectQuery, target: &str, exprs: &[Scalar], indexes: &mut Indexes) -> Signed {
     let names = Render(query);
     let all: Vec<usize> = (0..query.relations.len()).collect();
     let conditions: Vec<&Scalar> = query.conditions().collect();
     let values: Vec<String> = exprs.iter().map(|expr| render(expr, &names)).collect();
-    let mut steps = vec![];
+    let mut signed = Signed::default();
     for base in bases(query) {
         let occurrences = occurrences(query, &base);
         for image in [Image::Old, Image::New] {
@@ -248,14 +261,16 @@ pub(crate) fn signed(
                 let from = from_changed(query, &changed, image, &all, &conditions, indexes);
                 let mut select = vec![weight.to_owned()];
                 select.extend(values.iter().cloned());
-                steps.push(Step {
-                    phase: image.phase(&base.table),
-                    sql: format!("INSERT INTO {target} SELECT {}{from}", select.join(", ")),
-                });
+                let sql = format!("INSERT INTO {target} SELECT {}{from}", select.join(", "));
+                let images = image.table(&query.relations[changed[0]], query.dialect);
+                let action = Action::over(std::slice::from_ref(&images), sql).filling(target);
+                signed.steps.push(Step { phase: image.phase(&base.table), action });
+                let side = if positive { &mut signed.plus } else { &mut signed.minus };
+                side.push(images);
             }
         }
     }
-    steps
+    signed
 }
 
 /// Every subset but the empty one, small ones first.

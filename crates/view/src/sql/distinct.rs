@@ -5,7 +5,7 @@ use super::aggregate::Rule;
 use super::layout::Layout;
 use super::select::Render;
 use super::{quote, render};
-use crate::{Dialect, dialect};
+use crate::{Action, Dialect, dialect};
 
 /// The tables of one argument.
 pub(super) struct Counts {
@@ -54,26 +54,29 @@ impl Counts {
     }
 
     /// Nets the signed values.
-    pub(super) fn net(&self, delta: &str) -> String {
+    pub(super) fn net(&self, delta: &String) -> Action {
         let group: String = self.group.iter().map(|name| format!("{name}, ")).collect();
         let value = format!("a{}", self.argument);
-        format!(
+        let sql = format!(
             "INSERT INTO {} SELECT {group}{value}, sum(w) FROM {delta} WHERE {value} IS NOT NULL GROUP BY {group}{value} HAVING sum(w) <> 0",
             self.scratch
-        )
+        );
+        Action::over(std::slice::from_ref(delta), sql).filling(&self.scratch)
     }
 
-    /// Writes the netted values into the table.
-    pub(super) fn apply(&self) -> [String; 2] {
+    /// Writes the netted values into the table; `minus` are the tables without whose rows none goes.
+    pub(super) fn apply(&self, minus: &[String]) -> [Action; 2] {
         let Self { table, scratch, .. } = self;
         let key = self.key("");
+        let over = |sql| Action::over(std::slice::from_ref(scratch), sql);
         [
-            format!(
+            over(format!(
                 "INSERT INTO {table} SELECT {key}, n FROM {scratch} WHERE TRUE ON CONFLICT ({key}) DO UPDATE SET n = {table}.n + excluded.n"
-            ),
-            format!(
+            )),
+            over(format!(
                 "DELETE FROM {table} WHERE ({key}) IN (SELECT {key} FROM {scratch} WHERE n < 0) AND n = 0"
-            ),
+            ))
+            .and(minus),
         ]
     }
 

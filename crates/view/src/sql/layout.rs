@@ -2,9 +2,10 @@
 
 use deltamesh_change::{Column, ColumnType};
 
+use super::delta::Signed;
 use crate::query::{AggregateFunction, Scalar, SelectQuery};
 use crate::sql::quote;
-use crate::{Dialect, dialect, facts, new_table, old_table};
+use crate::{Action, Dialect, Step, dialect, facts, new_table, old_table};
 
 /// What a storage column is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -311,33 +312,62 @@ impl Layout {
     }
 
     /// Nets the signed images into before and after images. An image that goes and comes is neither.
-    pub(crate) fn net(&self) -> Vec<String> {
+    pub(crate) fn net(&self) -> [Step; 2] {
+        let delta = [self.scratch("delta")];
+        self.netting().map(|(table, sql)| Step::finish(Action::over(&delta, sql).filling(&table)))
+    }
+
+    /// [`Self::net`], where it is known what signed rows come from. Where none goes, or none comes, the others are the images.
+    pub(crate) fn net_signed(&self, signed: Signed) -> Vec<Step> {
+        let Signed { mut steps, minus, plus } = signed;
+        let copy = |table: &str| {
+            format!(
+                "INSERT INTO {table} ({all}) SELECT {all} FROM {}",
+                self.scratch("delta"),
+                all = self.all("")
+            )
+        };
+        for ((table, sql), [of, other]) in self.netting().into_iter().zip([[&minus, &plus], [&plus, &minus]])
+        {
+            let alone = Action::over(of, copy(&table)).unless(other);
+            let actions = [alone, Action::over(of, sql).and(other)];
+            steps.extend(actions.map(|action| Step::finish(action.filling(&table))));
+        }
+        steps
+    }
+
+    /// The tables of before and after images, and what fills each from the signed images.
+    fn netting(&self) -> [(String, String); 2] {
         // Key first: rows then differ in their first columns, which makes the sort cheap.
         let mut order = self.key.clone();
         order.extend((0..self.columns.len()).filter(|index| !self.key.contains(index)));
         let group: Vec<String> = order.into_iter().map(|index| self.name(index)).collect();
-        [(self.old_images(), "<"), (self.new_images(), ">")]
-            .into_iter()
-            .map(|(table, sign)| {
-                format!(
-                    "INSERT INTO {table} ({all}) SELECT {all} FROM {} GROUP BY {} HAVING sum(\"__deltamesh_w\") {sign} 0",
-                    self.scratch("delta"),
-                    group.join(", "),
-                    all = self.all(""),
-                )
-            })
-            .collect()
+        [(self.old_images(), "<"), (self.new_images(), ">")].map(|(table, sign)| {
+            let sql = format!(
+                "INSERT INTO {table} ({all}) SELECT {all} FROM {} GROUP BY {} HAVING sum(\"__deltamesh_w\") {sign} 0",
+                self.scratch("delta"),
+                group.join(", "),
+                all = self.all(""),
+            );
+            (table, sql)
+        })
     }
 
     /// Writes the images into the storage.
-    pub(crate) fn apply(&self) -> Vec<String> {
+    pub(crate) fn apply(&self) -> Vec<Action> {
         if !self.stored {
             return vec![];
         }
+        let [goes, comes] = self.writes();
+        vec![Action::over(&[self.old_images()], goes), Action::over(&[self.new_images()], comes)]
+    }
+
+    /// What removes the rows that go, and what writes those that come.
+    fn writes(&self) -> [String; 2] {
         let (storage, old, new, all) =
             (quote(&self.storage()), self.old_images(), self.new_images(), self.all(""));
         if self.key.is_empty() {
-            return vec![
+            return [
                 format!("DELETE FROM {storage} WHERE EXISTS (SELECT 1 FROM {old})"),
                 format!("INSERT INTO {storage} ({all}) SELECT {all} FROM {new}"),
             ];
@@ -346,9 +376,9 @@ impl Layout {
             let insert = format!("INSERT INTO {storage} ({all}) SELECT {all} FROM {new}");
             if self.dialect == Dialect::Postgres {
                 let same = self.same_key("s", "o");
-                return vec![format!("DELETE FROM {storage} AS s USING {old} AS o WHERE {same}"), insert];
+                return [format!("DELETE FROM {storage} AS s USING {old} AS o WHERE {same}"), insert];
             }
-            return vec![
+            return [
                 format!(
                     "DELETE FROM {storage} WHERE rowid IN (SELECT s.rowid FROM {old} AS o CROSS JOIN {storage} AS s WHERE {})",
                     self.same_key("s", "o")
@@ -377,7 +407,7 @@ impl Layout {
                 format!("DELETE FROM {storage} AS s USING {old} AS o WHERE {same} AND {gone}")
             }
         };
-        vec![
+        [
             delete,
             format!(
                 "INSERT INTO {storage} ({all}) SELECT {all} FROM {new} WHERE TRUE ON CONFLICT ({}) DO {conflict}",

@@ -5,13 +5,11 @@ use super::layout::Layout;
 use super::select::Render;
 use super::{Parts, quote, render};
 use crate::query::{Scalar, SelectQuery};
-use crate::{Phase, Step};
 
 pub(crate) fn plan(query: &SelectQuery, layout: Layout) -> Parts {
     let mut indexes = Indexes::default();
     let exprs = stored_exprs(&layout);
-    let mut maintain = signed(query, &layout.scratch("delta"), &exprs, &mut indexes);
-    maintain.extend(layout.net().into_iter().map(|sql| Step { phase: Phase::Finish, sql }));
+    let maintain = layout.net_signed(signed(query, &layout.scratch("delta"), &exprs, &mut indexes));
     let mut connect = layout.connect();
     connect.push(layout.connect_delta());
     Parts {

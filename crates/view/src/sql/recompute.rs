@@ -10,7 +10,7 @@ use super::linear::{fill, select_stored, stored_exprs};
 use super::select::{Render, conjunction};
 use super::{Parts, quote, render};
 use crate::query::{ColumnRef, Scalar, SelectQuery};
-use crate::{Phase, Step, strategy};
+use crate::{Action, Step, strategy};
 
 /// Only the rows that share values of the `affected` expressions.
 pub(crate) fn plan(query: &SelectQuery, mut layout: Layout, affected: &[Scalar]) -> Parts {
@@ -26,7 +26,9 @@ pub(crate) fn plan(query: &SelectQuery, mut layout: Layout, affected: &[Scalar])
             restricted(query, &exprs, affected, &values.distinct(), &mut indexes)
         ),
     ];
-    maintain.extend(finish.into_iter().chain(layout.net()).map(|sql| Step { phase: Phase::Finish, sql }));
+    let over = std::slice::from_ref(&values.table);
+    maintain.extend(finish.map(|sql| Step::finish(Action::over(over, sql).filling(&delta))));
+    maintain.extend(layout.net());
     let mut connect = layout.connect();
     connect.push(layout.connect_delta());
     connect.push(values.create());
@@ -51,8 +53,8 @@ pub(crate) fn plan_full(query: &SelectQuery, layout: Layout) -> Parts {
         format!("INSERT INTO {delta} SELECT -1, {} FROM {}", layout.all(""), quote(&layout.storage())),
         format!("INSERT INTO {delta} SELECT 1, {}{from}{}", names.join(", "), query.grouping_clause()),
     ];
-    let maintain =
-        finish.into_iter().chain(layout.net()).map(|sql| Step { phase: Phase::Finish, sql }).collect();
+    let finish = finish.map(|sql| Step::finish(Action::always(sql).filling(&delta)));
+    let maintain = finish.into_iter().chain(layout.net()).collect();
     let mut connect = layout.connect();
     connect.push(layout.connect_delta());
     Parts {
@@ -93,10 +95,10 @@ pub(crate) fn collect(
                     conditions.extend(&query.relations[relation].on);
                 }
                 let from = from_changed(query, &[changed], image, &among, &conditions, indexes);
-                steps.push(Step {
-                    phase: image.phase(&base.table),
-                    sql: format!("INSERT INTO {target} SELECT DISTINCT {}{from}", values.join(", ")),
-                });
+                let sql = format!("INSERT INTO {target} SELECT DISTINCT {}{from}", values.join(", "));
+                let images = image.table(&query.relations[changed], query.dialect);
+                let action = Action::over(&[images], sql).filling(target);
+                steps.push(Step { phase: image.phase(&base.table), action });
             }
         }
     }

@@ -1,15 +1,15 @@
 //! The view's changes as rows of `__deltamesh_changes`, with key, row and former values in canonical JSON.
 
 use super::layout::{Form, Layout, Role, Stored};
-use crate::Dialect;
 use crate::sql::{quote, quote_text};
+use crate::{Action, Dialect};
 
 impl Layout {
     /// Statements that append the changes: what is gone first, then what is new or different.
     ///
     /// A row whose subject changes is gone from the old subject and new on the new one, so that a subscriber of either
     /// sees a consistent history.
-    pub(crate) fn record(&self, subject: &[usize]) -> Vec<String> {
+    pub(crate) fn record(&self, subject: &[usize]) -> Vec<Action> {
         if self.dialect == Dialect::Postgres {
             return vec![];
         }
@@ -26,23 +26,22 @@ impl Layout {
         let view = quote_text(&self.view);
         let bound = ":position, :dsid, :captured_us";
         let (old, new) = (self.old_images(), self.new_images());
-        vec![
-            format!(
-                "{insert} SELECT {view}, 'delete', {key}, {row}, NULL, {subject}, {bound} FROM {old} AS o WHERE NOT EXISTS (SELECT 1 FROM {new} AS n WHERE {same})",
-                key = self.key_json("o"),
-                row = self.row_json("o"),
-                subject = self.subject(subject, "o"),
-            ),
-            format!(
-                "{insert} SELECT {view}, CASE WHEN o.rowid IS NULL THEN 'insert' ELSE 'update' END, {key}, {row}, CASE WHEN o.rowid IS NOT NULL THEN {before} END, {subject}, {bound} FROM {new} AS n LEFT JOIN {old} AS o ON {same} WHERE o.rowid IS NULL OR ({of_new}) IS NOT ({of_old})",
-                key = self.key_json("n"),
-                row = self.row_json("n"),
-                before = self.before_json(),
-                subject = self.subject(subject, "n"),
-                of_new = visible("n."),
-                of_old = visible("o."),
-            ),
-        ]
+        let goes = format!(
+            "{insert} SELECT {view}, 'delete', {key}, {row}, NULL, {subject}, {bound} FROM {old} AS o WHERE NOT EXISTS (SELECT 1 FROM {new} AS n WHERE {same})",
+            key = self.key_json("o"),
+            row = self.row_json("o"),
+            subject = self.subject(subject, "o"),
+        );
+        let comes = format!(
+            "{insert} SELECT {view}, CASE WHEN o.rowid IS NULL THEN 'insert' ELSE 'update' END, {key}, {row}, CASE WHEN o.rowid IS NOT NULL THEN {before} END, {subject}, {bound} FROM {new} AS n LEFT JOIN {old} AS o ON {same} WHERE o.rowid IS NULL OR ({of_new}) IS NOT ({of_old})",
+            key = self.key_json("n"),
+            row = self.row_json("n"),
+            before = self.before_json(),
+            subject = self.subject(subject, "n"),
+            of_new = visible("n."),
+            of_old = visible("o."),
+        );
+        vec![Action::over(&[old], goes), Action::over(&[new], comes)]
     }
 
     fn visible(&self) -> impl Iterator<Item = (usize, &Stored)> {

@@ -11,7 +11,7 @@ use super::recompute::collect;
 use super::select::{Render, sorted};
 use super::{Parts, quote, render};
 use crate::query::{ColumnRef, Scalar, SelectQuery, Top};
-use crate::{Dialect, Phase, Step};
+use crate::{Action, Dialect, Step};
 
 /// Alias of the relation where the first rows of a partition are found.
 const RANKED: &str = "__deltamesh_ranked";
@@ -44,7 +44,11 @@ pub(crate) fn plan(query: &SelectQuery, top: &Top, mut layout: Layout) -> Parts 
         (fill + &all, partitions.stored(&layout), came)
     };
     let finish = [format!("INSERT INTO {delta} {gone}"), format!("INSERT INTO {delta} {came}")];
-    maintain.extend(finish.into_iter().chain(layout.net()).map(|sql| Step { phase: Phase::Finish, sql }));
+    let touched = |action: Action| {
+        if top.partition.is_empty() { action } else { action.and(std::slice::from_ref(&partitions.table)) }
+    };
+    maintain.extend(finish.map(|sql| Step::finish(touched(Action::always(sql)).filling(&delta))));
+    maintain.extend(layout.net());
     let note = format!(
         "each batch reads the first {} rows{}",
         top.limit.saturating_add(top.offset),

@@ -4,12 +4,12 @@
 
 use deltamesh_change::{Column, ColumnType};
 
-use super::delta::{Indexes, signed};
+use super::delta::{Indexes, Signed, signed};
 use super::layout::{Form, Layout, Role, Stored};
 use super::linear::select_stored;
 use super::{Parts, quote};
 use crate::query::{Output, Scalar, SelectQuery};
-use crate::{Dialect, Phase, Step, facts};
+use crate::{Dialect, facts};
 
 const BRANCH: &str = "__deltamesh_branch";
 const ROW: &str = "__deltamesh_row";
@@ -21,15 +21,15 @@ pub(crate) fn plan(view: &str, branches: &[SelectQuery], columns: &[Vec<Column>]
     let visible = layout.columns.iter().filter(|stored| stored.role == Role::Visible);
     let visible = visible.map(|stored| stored.column.clone()).collect();
     let mut indexes = Indexes::default();
-    let (mut maintain, mut fill) = (vec![], vec![]);
+    let (mut rows, mut fill) = (Signed::default(), vec![]);
     for (number, query) in branches.iter().enumerate() {
         let mut exprs: Vec<Scalar> = query.outputs.iter().map(|output| output.expr.clone()).collect();
         exprs.extend(key(number, query).map(|output| output.expr));
-        maintain.extend(signed(query, &layout.scratch("delta"), &exprs, &mut indexes));
+        rows.extend(signed(query, &layout.scratch("delta"), &exprs, &mut indexes));
         let select = select_stored(query, &exprs);
         fill.push(format!("INSERT INTO {} ({}) {select}", quote(&layout.storage()), layout.all("")));
     }
-    maintain.extend(layout.net().into_iter().map(|sql| Step { phase: Phase::Finish, sql }));
+    let maintain = layout.net_signed(rows);
     let mut connect = layout.connect();
     connect.push(layout.connect_delta());
     let parts = Parts {

@@ -1,11 +1,12 @@
 //! A small replica: runs programs by the batch protocol on an in-memory SQLite.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use deltamesh_change::{ColumnType, RelationSchema, Value, from_json, to_json};
 use deltamesh_view::{
-    Catalog, Dialect, Error, Phase, Program, Statement, Tier, mirror_table, new_table, old_table,
+    Action, Catalog, Dialect, Error, Phase, Program, Statement, Tier, mirror_table, new_table, old_table,
 };
 use rusqlite::functions::FunctionFlags;
 use rusqlite::types::ValueRef;
@@ -23,6 +24,8 @@ pub(crate) struct Database {
     /// What a subscriber has, per view: key → row.
     feeds: Vec<BTreeMap<String, Json>>,
     seen: i64,
+    /// Tables of the batch that have rows.
+    filled: RefCell<HashSet<String>>,
 }
 
 impl Database {
@@ -72,7 +75,8 @@ impl Database {
                 "CREATE TABLE __deltamesh_changes (seq INTEGER PRIMARY KEY, view, op, key, row, before, subject, position, dsid, tx_end, captured_us)",
             )
             .expect("changes");
-        Self { connection, catalog, relations, programs: vec![], feeds: vec![], seen: 0 }
+        let filled = RefCell::default();
+        Self { connection, catalog, relations, programs: vec![], feeds: vec![], seen: 0, filled }
     }
 
     /// Creates and fills the views of a text.
@@ -151,23 +155,20 @@ impl Database {
         }
         for program in &self.programs {
             for step in program.maintain.iter().filter(|step| step.phase == Phase::Finish) {
-                self.run(&step.sql);
+                self.act(&step.action);
             }
             let name = &program.definition.name;
             self.phase(&Phase::Before(name.clone()));
-            for sql in &program.apply {
-                self.run(sql);
-            }
-            for sql in &program.record {
+            program.apply.iter().for_each(|action| self.act(action));
+            for Action { sql, .. } in program.record.iter().filter(|action| self.let_run(action)) {
                 self.connection
                     .execute(sql, named_params! {":position": "p", ":dsid": 1, ":captured_us": 2})
                     .unwrap_or_else(|error| panic!("{error}\n{sql}"));
             }
             self.phase(&Phase::After(name.clone()));
         }
-        for sql in self.programs.iter().flat_map(|program| &program.clear) {
-            self.run(sql);
-        }
+        self.programs.iter().flat_map(|program| &program.clear).for_each(|action| self.act(action));
+        self.filled.borrow_mut().clear();
         for (table, _) in &bases {
             self.run(&format!("DELETE FROM temp.{}", quote(&old_table(table))));
             self.run(&format!("DELETE FROM temp.{}", quote(&new_table(table))));
@@ -178,9 +179,23 @@ impl Database {
     fn phase(&self, phase: &Phase) {
         for step in self.programs.iter().flat_map(|program| &program.maintain) {
             if step.phase == *phase {
-                self.run(&step.sql);
+                self.act(&step.action);
             }
         }
+    }
+
+    fn let_run(&self, action: &Action) -> bool {
+        action.applies(|table| self.filled.borrow().contains(table))
+    }
+
+    /// Runs a statement of a program, unless it says that it does nothing.
+    fn act(&self, action: &Action) {
+        if !self.let_run(action) {
+            return;
+        }
+        let sql = &action.sql;
+        let rows = self.connection.execute(sql, []).unwrap_or_else(|error| panic!("{error}\n{sql}"));
+        self.filled.borrow_mut().extend(action.fills.clone().filter(|_| rows > 0));
     }
 
     /// Fills the images of a mirror; returns its name and the statements that update it.
@@ -209,6 +224,10 @@ impl Database {
             self.run(&format!("DELETE FROM temp.{images} WHERE ({keys}) IN (SELECT {keys} FROM temp.equal)"));
         }
         self.run("DROP TABLE temp.equal");
+        for images in [&old, &new].map(|images| format!("temp.{images}")) {
+            let is_filled = !self.rows(&format!("SELECT 1 FROM {images} LIMIT 1")).is_empty();
+            self.filled.borrow_mut().extend(is_filled.then_some(images));
+        }
         let update = vec![
             format!("DELETE FROM {mirror} WHERE ({keys}) IN (SELECT {keys} FROM temp.{old})"),
             format!("INSERT INTO {mirror} SELECT * FROM temp.{new}"),
@@ -358,8 +377,8 @@ impl Database {
         let program = self.programs.iter().find(|program| program.definition.name == view).expect("view");
         let mut scans = vec![];
         let steps =
-            program.maintain.iter().map(|step| &step.sql).chain(&program.apply).chain(&program.record);
-        for sql in steps {
+            program.maintain.iter().map(|step| &step.action).chain(&program.apply).chain(&program.record);
+        for Action { sql, .. } in steps {
             let explain = format!("EXPLAIN QUERY PLAN {sql}");
             let mut statement =
                 self.connection.prepare(&explain).unwrap_or_else(|error| panic!("{error}\n{sql}"));

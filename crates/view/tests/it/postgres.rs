@@ -22,9 +22,9 @@ fn statements() {
         "CREATE MATERIALIZED VIEW totals AS SELECT user_id, sum(n) AS total, max(body) AS last FROM message GROUP BY user_id",
     )
     .expect("plan");
-    let steps = program.maintain.iter().map(|step| &step.sql);
-    let all =
-        program.create.iter().chain(&program.connect).chain(&program.fill).chain(steps).chain(&program.apply);
+    let actions = program.maintain.iter().map(|step| &step.action).chain(&program.apply);
+    let actions = actions.map(|action| &action.sql);
+    let all = program.create.iter().chain(&program.connect).chain(&program.fill).chain(actions);
     let text: Vec<&str> = all.map(String::as_str).collect();
     expect![[r#"
         CREATE TABLE IF NOT EXISTS "__deltamesh_rows_totals" ("user_id" bigint, "total" bigint, "last" text COLLATE "C", "__deltamesh_n" bigint, "__deltamesh_c0" bigint)

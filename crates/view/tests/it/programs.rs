@@ -36,7 +36,9 @@ fn filter() {
             after main__message
               INSERT INTO temp."delta__short" SELECT 1, "message"."id", "message"."body" FROM temp."new__main__message" AS "message" WHERE ("message"."n" < 3)
             finish
+              INSERT INTO temp."old__short" ("id", "body") SELECT "id", "body" FROM temp."delta__short"
               INSERT INTO temp."old__short" ("id", "body") SELECT "id", "body" FROM temp."delta__short" GROUP BY "id", "body" HAVING sum("__deltamesh_w") < 0
+              INSERT INTO temp."new__short" ("id", "body") SELECT "id", "body" FROM temp."delta__short"
               INSERT INTO temp."new__short" ("id", "body") SELECT "id", "body" FROM temp."delta__short" GROUP BY "id", "body" HAVING sum("__deltamesh_w") > 0
             apply
               DELETE FROM "short" WHERE ("id") IN (SELECT o."id" FROM temp."old__short" AS o WHERE NOT EXISTS (SELECT 1 FROM temp."new__short" AS n WHERE n."id" = o."id"))
@@ -81,7 +83,9 @@ fn join() {
             after main__user
               INSERT INTO temp."delta__feed" SELECT 1, "m"."id", "m"."chat", "u"."login" FROM temp."new__main__user" AS "u" CROSS JOIN "main__message" AS "m" WHERE ("u"."user_id" = "m"."user_id")
             finish
+              INSERT INTO temp."old__feed" ("id", "chat", "login") SELECT "id", "chat", "login" FROM temp."delta__feed"
               INSERT INTO temp."old__feed" ("id", "chat", "login") SELECT "id", "chat", "login" FROM temp."delta__feed" GROUP BY "id", "chat", "login" HAVING sum("__deltamesh_w") < 0
+              INSERT INTO temp."new__feed" ("id", "chat", "login") SELECT "id", "chat", "login" FROM temp."delta__feed"
               INSERT INTO temp."new__feed" ("id", "chat", "login") SELECT "id", "chat", "login" FROM temp."delta__feed" GROUP BY "id", "chat", "login" HAVING sum("__deltamesh_w") > 0
             apply
             record
