@@ -49,7 +49,13 @@ fn check(dir: &Path) -> Result<ExitCode> {
     for file in &module.sql {
         output::line(&format!("SQL {}", file.path))?;
     }
-    output::line(&format!("module {} compiles; its SQL is checked when it is applied", module.name))?;
+    for file in &module.migrations {
+        output::line(&format!("migration {}", file.path))?;
+    }
+    output::line(&format!(
+        "module {} compiles; what its SQL names is looked up when it is applied",
+        module.name
+    ))?;
     Ok(ExitCode::SUCCESS)
 }
 

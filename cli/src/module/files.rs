@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use deltamesh_module::{ModuleDefinition, SourceFile};
+use deltamesh_view::{parse_migration, parse_statements};
 
 /// Reads and compiles the module in `dir`; it is called like the folder.
 pub(crate) fn compile(dir: &Path) -> Result<ModuleDefinition> {
@@ -21,8 +22,23 @@ pub(crate) fn compile(dir: &Path) -> Result<ModuleDefinition> {
     if protos.is_empty() && sql.is_empty() {
         bail!("no *.proto and no *.sql in {}", dir.display());
     }
-    ModuleDefinition::compile(name, &protos, &sql)
-        .map_err(|error| anyhow!("{}", in_folder(dir, &error.to_string())))
+    let module = ModuleDefinition::compile(name, &protos, &sql)
+        .map_err(|error| anyhow!("{}", in_folder(dir, &error.to_string())))?;
+    check_sql(dir, &module)?;
+    Ok(module)
+}
+
+/// Checks what can be known of the SQL without a replica: that it is of statements that may stand there.
+fn check_sql(dir: &Path, module: &ModuleDefinition) -> Result<()> {
+    let views = module.sql.iter().map(|file| (file, parse_statements(&file.text).err()));
+    let migrations = module.migrations.iter().map(|file| (file, parse_migration(&file.text).err()));
+    match views.chain(migrations).find_map(|(file, error)| Some((file, error?))) {
+        Some((file, error)) => {
+            let at = if error.location.is_some() { ":" } else { ":1:1: " };
+            bail!("{}", in_folder(dir, &format!("{}{at}{error}", file.path)))
+        }
+        None => Ok(()),
+    }
 }
 
 /// An error of a file of the module, with the folder in front, so that an editor finds it.
@@ -80,6 +96,23 @@ mod tests {
         assert!(compile(&dir).unwrap_err().to_string().starts_with("no *.proto"));
         let wrong = error("syntax = \"proto3\";\nmessage Note {\n  strin text = 1;\n}\n");
         assert!(wrong.starts_with("/notes/notes.proto:3:3: "), "{wrong}");
+        fs::write(dir.join("notes.proto"), "syntax = \"proto3\";").unwrap();
+        fs::create_dir(dir.join("migrations")).unwrap();
+        let sql = |path: &str, text: &str| {
+            fs::write(dir.join(path), text).unwrap();
+            let said = compile(&dir).unwrap_err().to_string();
+            fs::remove_file(dir.join(path)).unwrap();
+            said.replace(temporary.path().to_str().unwrap(), "")
+        };
+        let wrong = sql("views.sql", "\n  CREATE TABLE t (a INTEGER)");
+        assert!(wrong.starts_with("/notes/views.sql:2:3: expected CREATE MATERIALIZED VIEW"), "{wrong}");
+        let wrong = sql("migrations/1_a.sql", "CREATE TABLE t (a INTEGER);\nDROP TABLE app__note");
+        assert!(
+            wrong.starts_with("/notes/migrations/1_a.sql:2:1: app__note is named like a mirror"),
+            "{wrong}"
+        );
+        let wrong = sql("migrations/2_a.sql", "");
+        assert!(wrong.starts_with("/notes/migrations/2_a.sql:1:1: migration 1 is missing"), "{wrong}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use protox::Compiler;
 use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver};
 
 use crate::annotation::Annotations;
-use crate::{Error, ModuleDefinition, SourceFile, method, relation, sql};
+use crate::{Error, ModuleDefinition, SourceFile, method, migration, relation, sql};
 
 /// Path under which a module imports the annotations.
 const OPTIONS_PATH: &str = "deltamesh/module/v1/options.proto";
@@ -38,10 +38,9 @@ impl ModuleDefinition {
         let files: Vec<FileDescriptor> =
             protos.iter().filter_map(|file| pool.get_file_by_name(&file.path)).collect();
         let relations = relation::declared(&files, &annotations)?;
-        let views = sql::view_names(sql);
+        let (mut sql, migrations) = migration::split(sql)?;
+        let views = sql::view_names(&sql);
         let bound = method::bind(&files, &annotations, relations, &views)?;
-        let mut sql = sql.to_vec();
-        sql.sort_by(|a, b| a.path.cmp(&b.path));
         sql.extend(bound.views);
         Ok(Self {
             name: name.to_owned(),
@@ -49,6 +48,7 @@ impl ModuleDefinition {
             relations: bound.relations.into_iter().map(Arc::new).collect(),
             methods: bound.methods.into_iter().map(Arc::new).collect(),
             sql,
+            migrations,
             protos: protos.to_vec(),
         })
     }
@@ -61,7 +61,8 @@ impl ModuleDefinition {
         let files = |files: &[wire::SourceFile]| -> Vec<SourceFile> {
             files.iter().map(|file| SourceFile::new(&file.path, &file.text)).collect()
         };
-        Self::compile(&module.name, &files(&module.protos), &files(&module.sql))
+        let sql = [files(&module.sql), files(&module.migrations)].concat();
+        Self::compile(&module.name, &files(&module.protos), &sql)
     }
 
     /// The module as it is kept in the bucket, with the SQL that inference adds: to compile it again adds nothing.
@@ -79,6 +80,7 @@ impl ModuleDefinition {
             protos: files(&self.protos),
             sql: files(&self.sql),
             descriptor_set: self.descriptor_set().into(),
+            migrations: files(&self.migrations),
         }
     }
 

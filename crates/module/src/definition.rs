@@ -48,6 +48,8 @@ pub struct ModuleDefinition {
     pub methods: Vec<Arc<MethodDefinition>>,
     /// SQL texts in file name order; the views that inference adds come last.
     pub sql: Vec<SourceFile>,
+    /// Migrations of the replicas that keep its views, in order of their numbers.
+    pub migrations: Vec<SourceFile>,
     /// The module's own proto files, as given.
     pub protos: Vec<SourceFile>,
 }

@@ -14,11 +14,12 @@ use crate::{Error, ModuleDefinition};
 impl ModuleDefinition {
     /// Checks that the rows written under a former version can be read under this one: in every relation of both, and in the
     /// messages nested in them, each former field is still there under its name, or its name is reserved; its type holds every
-    /// value of the former type; each former enum value has its name.
+    /// value of the former type; each former enum value has its name. Its migrations are the first ones of this one.
     ///
     /// # Errors
-    /// The first field for which this does not hold, with its place, the reason and what to do.
+    /// The first field or migration for which this does not hold, with its place, the reason and what to do.
     pub fn check_successor_of(&self, former: &Self) -> Result<(), Error> {
+        self.check_migrations(former)?;
         let mut comparison = Comparison::default();
         for relation in &self.relations {
             if let Some(before) = former.relation(&relation.name) {

@@ -33,6 +33,7 @@ mod field;
 mod infer;
 mod message;
 mod method;
+mod migration;
 mod place;
 mod relation;
 mod row;

@@ -18,6 +18,24 @@ pub struct ViewState {
     pub oracle: Option<String>,
 }
 
+/// A migration of a module: SQL over what the replica holds, applied once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Migration {
+    /// File within the module.
+    pub path: String,
+    /// Its text.
+    pub sql: String,
+}
+
+/// What a migration has done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Migrated {
+    /// File within the module.
+    pub path: String,
+    /// Materialised views that changed.
+    pub views: Vec<String>,
+}
+
 /// A replica's only writer. Every call is one SQL transaction: after an error nothing has happened.
 ///
 /// Calls block; [`crate::Writer`] runs them on a thread of their own.
@@ -55,6 +73,17 @@ pub trait Replica: Send + 'static {
     /// [`crate::ErrorKind::Plan`], [`crate::ErrorKind::Conflict`].
     fn set_module(&mut self, module: &str, sql: &str) -> Result<Vec<String>>;
 
+    /// Applies the first of a module's migrations, given in their order, that is not applied yet, and records it; nothing where
+    /// all are applied.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Conflict`]: one was applied with another text. Else what a statement of it fails with; the place is
+    /// its file, and the reason begins with line and column.
+    fn migrate(&mut self, module: &str, migrations: &[Migration]) -> Result<Option<Migrated>>;
+
+    /// Views and indexes that migrations have made and that cannot be there at present: name and reason.
+    fn missing(&self) -> Vec<(String, String)>;
+
     /// The views, in order of creation.
     fn views(&self) -> Vec<ViewState>;
 
@@ -65,7 +94,7 @@ pub trait Replica: Send + 'static {
     /// [`crate::ErrorKind::Plan`], [`crate::ErrorKind::NotFound`].
     fn explain(&self, view_or_sql: &str) -> Result<Explain>;
 
-    /// Tries to build the faulted views again; gives the names of those that are maintained now.
+    /// Tries to build the faulted views, and what is missing of migrations, again; gives the names of those that are maintained now.
     ///
     /// # Errors
     /// The replica fails as such; what is wrong with a view is in its state.

@@ -61,4 +61,7 @@ pub use error::{Error, ErrorKind, Location};
 pub use explain::{Estimated, Explain, Operator, Statements, Tier};
 pub use program::{Action, Phase, Program, Step, new_table, old_table, plan};
 
-pub use statement::{CreateView, DropView, Statement, parse_statements};
+pub use statement::{
+    CreateView, DropView, MigrationAction, MigrationStep, OwnIndex, OwnKind, Statement, parse_migration,
+    parse_statements,
+};

@@ -9,6 +9,11 @@ use datafusion_sql::sqlparser::tokenizer::{Location as Place, Token, TokenWithSp
 
 use crate::{Error, Location, Retain, Stored, ViewOptions};
 
+mod check;
+mod migration;
+
+pub use migration::{MigrationAction, MigrationStep, OwnIndex, OwnKind, parse_migration};
+
 /// One statement of a text.
 #[derive(Debug, Clone)]
 pub enum Statement {
@@ -49,16 +54,18 @@ pub struct DropView {
 /// # Errors
 /// The first thing that is not one of the two statements, with line and column.
 pub fn parse_statements(sql: &str) -> Result<Vec<Statement>, Error> {
+    split(sql)?.iter().map(|tokens| parse_statement(sql, tokens)).collect()
+}
+
+/// The tokens of each statement, without white space.
+fn split(sql: &str) -> Result<Vec<Vec<TokenWithSpan>>, Error> {
     let tokens = Tokenizer::new(&ViewDialect, sql)
         .tokenize_with_location()
         .map_err(|error| Error::syntax(error.message, Location::at(error.location)))?;
     let tokens: Vec<_> =
         tokens.into_iter().filter(|token| !matches!(token.token, Token::Whitespace(_))).collect();
-    tokens
-        .split(|token| token.token == Token::SemiColon)
-        .filter(|tokens| !tokens.is_empty())
-        .map(|tokens| parse_statement(sql, tokens))
-        .collect()
+    let statements = tokens.split(|token| token.token == Token::SemiColon);
+    Ok(statements.filter(|tokens| !tokens.is_empty()).map(<[_]>::to_vec).collect())
 }
 
 /// The user's dialect: double-quoted names, and no keyword that takes a relation's name (`user`) away.

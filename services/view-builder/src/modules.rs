@@ -1,9 +1,10 @@
-//! The SQL of applied modules: text, place of an error, outcome.
+//! The SQL of applied modules: text, migrations, place of an error, outcome.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use deltamesh_jetstream::{Bucket, Entry, StatusBoard};
-use deltamesh_replica::Error;
+use deltamesh_replica::{Error, Migration};
 use deltamesh_wire::proto::module::v1::{Module, Outcome, SourceFile};
 use prost::Message as _;
 
@@ -13,12 +14,15 @@ pub(crate) struct Modules {
     /// Only these have views here; without any: all.
     kept: Vec<String>,
     known: BTreeMap<String, Known>,
+    /// Modules whose views are made, and whose migrations are applied one by one.
+    migrating: VecDeque<Migrating>,
 }
 
 #[derive(Debug)]
 struct Known {
     version: u64,
     sql: Vec<SourceFile>,
+    migrations: Vec<SourceFile>,
     /// Why its views are not those of this version, where they are not.
     refusal: Option<String>,
 }
@@ -27,32 +31,45 @@ struct Known {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Wanted {
     pub(crate) name: String,
-    /// All its SQL in one text; empty for a removed module.
+    /// The SQL of its views in one text; empty for a removed module.
     pub(crate) sql: String,
+    /// In their order.
+    pub(crate) migrations: Vec<Migration>,
+}
+
+/// A module whose migrations are being applied.
+#[derive(Debug, Clone)]
+pub(crate) struct Migrating {
+    pub(crate) name: String,
+    pub(crate) migrations: Arc<Vec<Migration>>,
+    /// Its outcome is to be published whatever it is.
+    pub(crate) first: bool,
 }
 
 impl Modules {
     /// The modules of a replica that keeps the views of these, or of all.
     pub(crate) fn new(kept: Vec<String>) -> Self {
-        Self { kept, known: BTreeMap::new() }
+        Self { kept, known: BTreeMap::new(), migrating: VecDeque::new() }
     }
 
     /// Takes an entry of the bucket; gives the module to apply. A value that is no module is an outcome by itself. One whose
     /// views are kept elsewhere counts as without views.
     pub(crate) fn take(&mut self, entry: Entry) -> Result<Wanted, (String, Outcome)> {
         let name = entry.key;
+        self.migrating.retain(|other| other.name != name);
         let Some(value) = entry.value else {
             self.known.remove(&name);
-            return Ok(Wanted { name, sql: String::new() });
+            return Ok(Wanted { name, sql: String::new(), migrations: vec![] });
         };
         match Module::decode(value) {
             Ok(module) => {
                 let is_kept = self.kept.is_empty() || self.kept.contains(&name);
-                let sql = if is_kept { module.sql } else { vec![] };
-                let known = Known { version: module.version, sql, refusal: None };
-                let sql = known.text();
-                self.known.insert(name.clone(), known);
-                Ok(Wanted { name, sql })
+                let (sql, migrations) =
+                    if is_kept { (module.sql, module.migrations) } else { (vec![], vec![]) };
+                let known = Known { version: module.version, sql, migrations, refusal: None };
+                let wanted = known.wanted(&name);
+                self.known.insert(name, known);
+                Ok(wanted)
             }
             Err(error) => {
                 let error = format!("module {name}: not a module: {error}");
@@ -64,7 +81,23 @@ impl Modules {
     /// Modules that were refused and may be accepted now.
     pub(crate) fn refused(&self) -> Vec<Wanted> {
         let refused = self.known.iter().filter(|(_, known)| known.refusal.is_some());
-        refused.map(|(name, known)| Wanted { name: name.clone(), sql: known.text() }).collect()
+        refused.map(|(name, known)| known.wanted(name)).collect()
+    }
+
+    /// Has the migrations of a module applied, those of one file each time that [`Self::next_migrating`] is asked.
+    pub(crate) fn migrate(&mut self, migrating: Migrating) {
+        self.migrating.retain(|other| other.name != migrating.name);
+        self.migrating.push_back(migrating);
+    }
+
+    /// Whether migrations wait.
+    pub(crate) fn is_migrating(&self) -> bool {
+        !self.migrating.is_empty()
+    }
+
+    /// The module whose next migration is to be applied.
+    pub(crate) fn next_migrating(&mut self) -> Option<Migrating> {
+        self.migrating.pop_front()
     }
 
     /// Notes what became of a module; gives the outcome to publish where it is a new one.
@@ -94,6 +127,12 @@ impl Modules {
 }
 
 impl Known {
+    fn wanted(&self, name: &str) -> Wanted {
+        let migration = |file: &SourceFile| Migration { path: file.path.clone(), sql: file.text.clone() };
+        let migrations = self.migrations.iter().map(migration).collect();
+        Wanted { name: name.to_owned(), sql: self.text(), migrations }
+    }
+
     fn text(&self) -> String {
         self.sql.iter().map(|file| format!("{}\n;\n", file.text)).collect()
     }
@@ -103,6 +142,9 @@ impl Known {
         let Some((line, column, reason)) = located(error.reason()) else {
             return format!("module {name}: {error}");
         };
+        if self.migrations.iter().any(|file| file.path == error.place()) {
+            return format!("{}:{line}:{column}: {reason}", error.place());
+        }
         let mut first = 1;
         for file in &self.sql {
             let lines = file.text.matches('\n').count() + 1;
@@ -148,7 +190,8 @@ mod tests {
         };
         let mut modules = Modules::new(vec!["mine".into()]);
         assert!(modules.take(entry("mine")).unwrap().sql.contains("one"));
-        assert_eq!(modules.take(entry("other")), Ok(Wanted { name: "other".into(), sql: String::new() }));
+        let nothing = Wanted { name: "other".into(), sql: String::new(), migrations: vec![] };
+        assert_eq!(modules.take(entry("other")), Ok(nothing));
         let outcome = modules.settle("other", None, true).unwrap();
         assert_eq!((outcome.version, outcome.accepted), (3, true));
         assert!(Modules::new(vec![]).take(entry("other")).unwrap().sql.contains("one"));
@@ -158,13 +201,16 @@ mod tests {
     fn an_error_is_placed_in_its_file() {
         let file = |path: &str, text: &str| SourceFile { path: path.into(), text: text.into() };
         let sql = vec![file("a.sql", "one\ntwo\n"), file("b.sql", "three")];
-        let known = Known { version: 1, sql, refusal: None };
+        let known =
+            Known { version: 1, sql, migrations: vec![file("migrations/1_a.sql", "")], refusal: None };
         let lines = known.text();
         for (word, place) in [("one", "a.sql:1:1"), ("two", "a.sql:2:1"), ("three", "b.sql:1:1")] {
             let line = lines.lines().position(|line| line == word).unwrap() + 1;
             let error = Error::new(ErrorKind::Plan, "view v", format!("{line}:1: no such thing"));
             assert_eq!(known.describe("m", &error), format!("{place}: no such thing"));
         }
+        let error = Error::new(ErrorKind::Sql, "migrations/1_a.sql", "7:3: no such column");
+        assert_eq!(known.describe("m", &error), "migrations/1_a.sql:7:3: no such column");
         let error = Error::new(ErrorKind::Conflict, "view v", "exists already");
         assert_eq!(known.describe("m", &error), "module m: view v: exists already");
     }

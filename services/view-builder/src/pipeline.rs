@@ -1,5 +1,6 @@
 //! The loop of the service: what arrives from the sources becomes the replica's next transaction.
 
+use std::future::ready;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 use crate::consume::{Arrival, arrivals};
 use crate::control::{Control, service_error, text};
 use crate::feed::{Committed, Feed};
-use crate::modules::{Modules, Wanted, publish_outcome};
+use crate::modules::{Migrating, Modules, Wanted, publish_outcome};
 use crate::sources::{Sources, Waiting};
 use crate::{Error, Options, SERVICE};
 
@@ -37,6 +38,8 @@ enum Event {
     Due(Waiting),
     Asked(Box<Request>),
     Module(Result<BucketEvent, deltamesh_jetstream::Error>),
+    /// A module's next migration is to be applied.
+    Migrate,
     Tick,
     Stop,
 }
@@ -161,19 +164,25 @@ impl Pipeline {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.show_views().await?;
+        let mut migrated = false;
         loop {
             let waiting = self.sources.take_waiting();
             let due = waiting.as_ref().map_or_else(Instant::now, |waiting| waiting.until);
             let is_waiting = waiting.is_some();
+            // Between two migrations comes what has arrived.
+            let is_migrating = self.modules.is_migrating();
             let event = tokio::select! {
                 biased;
                 () = &mut stop => Event::Stop,
                 Some(request) = self.requests.next() => Event::Asked(Box::new(request)),
                 _ = tick.tick() => Event::Tick,
                 () = sleep_until(due), if is_waiting => Event::Tick,
+                () = ready(()), if is_migrating && !migrated => Event::Migrate,
                 Some(arrival) = self.arrivals.next(), if !is_waiting => Event::Arrived(arrival),
                 event = self.modules_watch.next() => Event::Module(event),
+                () = ready(()), if is_migrating => Event::Migrate,
             };
+            migrated = matches!(event, Event::Migrate);
             let event = match waiting {
                 Some(waiting) if Instant::now() >= waiting.until && matches!(event, Event::Tick) => {
                     Event::Due(waiting)
@@ -188,6 +197,7 @@ impl Pipeline {
                 Event::Due(waiting) => self.apply(waiting).await?,
                 Event::Asked(request) => self.asked(*request).await?,
                 Event::Module(event) => self.module(event).await?,
+                Event::Migrate => self.migrate().await?,
                 Event::Tick => self.tick().await?,
                 Event::Stop => break,
             }
@@ -290,17 +300,43 @@ impl Pipeline {
     }
 
     async fn apply_module(&mut self, wanted: Wanted, first: bool) -> Result<(), Error> {
-        let name = wanted.name.clone();
-        let result = self.writer.call(move |replica| replica.set_module(&wanted.name, &wanted.sql)).await;
-        if let Some(outcome) = self.modules.settle(&name, result.as_ref().err(), first) {
-            tracing::info!(module = %name, accepted = outcome.accepted, "module applied");
-            self.publish_outcome(&name, &outcome).await;
+        let Wanted { name, sql, migrations } = wanted;
+        let module = name.clone();
+        let result = self.writer.call(move |replica| replica.set_module(&module, &sql)).await;
+        if result.is_ok() && !migrations.is_empty() {
+            self.modules.migrate(Migrating { name, migrations: Arc::new(migrations), first });
+        } else {
+            self.settle(&name, result.as_ref().err(), first).await;
         }
-        self.modules.show(&name, &self.board);
         match result {
             Ok(names) if !names.is_empty() => self.views_changed().await,
             _ => Ok(()),
         }
+    }
+
+    /// Applies one migration of the module whose turn it is.
+    async fn migrate(&mut self) -> Result<(), Error> {
+        let Some(migrating) = self.modules.next_migrating() else { return Ok(()) };
+        let (name, migrations) = (migrating.name.clone(), Arc::clone(&migrating.migrations));
+        match self.writer.call(move |replica| replica.migrate(&name, &migrations)).await {
+            Ok(Some(migrated)) => {
+                self.modules.migrate(migrating);
+                if migrated.views.is_empty() { Ok(()) } else { self.views_changed().await }
+            }
+            result => {
+                self.settle(&migrating.name, result.as_ref().err(), migrating.first).await;
+                self.show_views().await
+            }
+        }
+    }
+
+    /// Says what became of a module.
+    async fn settle(&mut self, name: &str, error: Option<&deltamesh_replica::Error>, first: bool) {
+        if let Some(outcome) = self.modules.settle(name, error, first) {
+            tracing::info!(module = %name, accepted = outcome.accepted, "module applied");
+            self.publish_outcome(name, &outcome).await;
+        }
+        self.modules.show(name, &self.board);
     }
 
     /// A refused module may be accepted now: a relation has appeared, or a view that was in the way has gone.
@@ -326,17 +362,19 @@ impl Pipeline {
         self.show_views().await
     }
 
-    /// Shows faulted views as faults.
+    /// Shows faulted views, and what is missing of migrations, as faults.
     async fn show_views(&mut self) -> Result<(), Error> {
-        let views = self.writer.call(|replica| Ok(replica.views())).await?;
+        let (views, missing) = self.writer.call(|replica| Ok((replica.views(), replica.missing()))).await?;
         let faulted = views.iter().filter_map(|view| {
             let reason = view.fault.clone()?;
             Some((format!("view {}", view.definition.name), reason))
         });
-        let faulted = faulted.collect::<Vec<_>>();
+        let missing = missing.into_iter().map(|(name, reason)| (format!("object {name}"), reason));
+        let faulted = faulted.chain(missing).collect::<Vec<_>>();
         for fault in self.board.status().faults {
             let part = fault.part;
-            if part.starts_with("view ") && !faulted.iter().any(|(name, _)| *name == part) {
+            let is_shown = part.starts_with("view ") || part.starts_with("object ");
+            if is_shown && !faulted.iter().any(|(name, _)| *name == part) {
                 self.board.clear(&part);
             }
         }
@@ -354,7 +392,7 @@ impl Pipeline {
         if mend {
             let mended = self.writer.call(|replica| Ok(replica.repair())).await?;
             match mended {
-                Ok(names) if names.is_empty() => {}
+                Ok(names) if names.is_empty() => self.show_views().await?,
                 Ok(_) => self.views_changed().await?,
                 Err(error) => self.board.raise("views", error.place(), error.reason()),
             }

@@ -4,6 +4,7 @@
 
 mod accepted;
 mod evolution;
+mod migrations;
 mod refused;
 mod rows;
 

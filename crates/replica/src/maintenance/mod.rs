@@ -14,22 +14,26 @@ pub(crate) mod changes;
 pub(crate) mod database;
 pub(crate) mod delta;
 mod difference;
+mod migration;
 pub(crate) mod mirror;
+mod owned;
 pub(crate) mod rows;
 mod schema;
 pub(crate) mod state;
 mod views;
 
+use std::cell::Cell as Flag;
 use std::collections::HashSet;
 
 use deltamesh_view::{Explain, parse_statements};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::group::{Applied, Checkpoint, Fault, Group, OutboxRow, Relation};
-use crate::replica::{Replica, ViewState};
+use crate::replica::{Migrated, Migration, Replica, ViewState};
 use crate::retention::Retention;
 use database::Database;
 use delta::Failure;
+use owned::Standing;
 use state::State;
 
 /// The writer of a replica in some database.
@@ -41,6 +45,8 @@ pub struct Maintainer<D> {
     stale: bool,
     /// Views that failed during the current call and are not tried again in it.
     refused: HashSet<String>,
+    /// Whether the objects of migrations are there.
+    standing: Flag<Standing>,
     retention: Retention,
     /// Every change up to here is in the feed stream; stored with the next transaction.
     published: u64,
@@ -58,6 +64,7 @@ impl<D: Database> Maintainer<D> {
             state,
             stale: false,
             refused: HashSet::new(),
+            standing: Flag::default(),
             retention,
         };
         if !outdated.is_empty() {
@@ -76,8 +83,10 @@ impl<D: Database> Maintainer<D> {
         }
         let before = self.state.last_sequence;
         self.database.begin()?;
+        self.standing.set(Standing::Whole);
         let result = work(self).and_then(|value| {
             self.settle_indexes()?;
+            self.settle_owned()?;
             self.finish_changes(before)?;
             self.database.commit()?;
             Ok(value)
@@ -164,6 +173,14 @@ impl<D: Database> Replica for Maintainer<D> {
         self.transact(|replica| replica.replace_module(module, sql)).map_err(plain)
     }
 
+    fn migrate(&mut self, module: &str, migrations: &[Migration]) -> Result<Option<Migrated>> {
+        self.transact(|replica| replica.apply_migration(module, migrations)).map_err(plain)
+    }
+
+    fn missing(&self) -> Vec<(String, String)> {
+        self.state.owned.faults().map(|(name, reason)| (name.to_owned(), reason.to_owned())).collect()
+    }
+
     fn views(&self) -> Vec<ViewState> {
         let views = self.state.views.iter();
         let view = |view: &state::View| ViewState {
@@ -196,10 +213,15 @@ impl<D: Database> Replica for Maintainer<D> {
     }
 
     fn repair(&mut self) -> Result<Vec<String>> {
-        if self.state.views.iter().all(|view| view.fault.is_none()) {
+        let is_missing = self.state.owned.faults().next().is_some();
+        if !is_missing && self.state.views.iter().all(|view| view.fault.is_none()) {
             return Ok(Vec::new());
         }
-        self.with_faults(|replica| replica.rebuild_faulted(&[])).map(|(mended, _)| mended)
+        let mended = self.with_faults(|replica| {
+            replica.standing.set(Standing::Due);
+            replica.rebuild_faulted(&[])
+        });
+        mended.map(|(mended, _)| mended)
     }
 
     fn unpublished(&self, limit: usize) -> Result<Vec<OutboxRow>> {

@@ -175,6 +175,7 @@ impl<D: Database> Maintainer<D> {
     /// Turns views that are read from the mirrors into tables of the rows that they have now: what a new schema changes in
     /// them is found by comparison.
     pub(super) fn freeze_readers(&self, table: &str) -> Result<()> {
+        self.release_owned()?;
         for name in self.state.dependents(&[table.to_owned()]) {
             let Some(view) = self.state.view(&name) else { continue };
             let storage = &view.definition.storage;

@@ -11,7 +11,9 @@ use deltamesh_view::{
 
 use super::cell::Cell;
 use super::database::{Database, Read};
+use super::migration::{self, Recorded};
 use super::mirror::Mirror;
+use super::owned::Owned;
 use crate::error::{Error, ErrorKind, Result};
 use crate::group::Checkpoint;
 
@@ -39,6 +41,10 @@ pub(crate) struct State {
     pub(crate) views: Vec<View>,
     /// Indexes on bases of views that came, changed or went in this transaction.
     pub(crate) unsettled: Vec<Index>,
+    /// In order of application.
+    pub(crate) migrations: Vec<Recorded>,
+    /// What they have made.
+    pub(crate) owned: Owned,
     /// Every change up to here is in the feed stream, as far as the replica knows.
     pub(crate) published: u64,
     /// Sequence of the newest change.
@@ -80,6 +86,9 @@ impl State {
             }
             state.views.push(view);
         }
+        let (migrations, mut owned) = migration::recorded(database)?;
+        owned.look(database, &state)?;
+        (state.migrations, state.owned) = (migrations, owned);
         Ok((state, outdated))
     }
 

@@ -24,21 +24,22 @@ impl<D: Database> Maintainer<D> {
     pub(super) fn run_statements(&mut self, sql: &str) -> std::result::Result<Vec<String>, Failure> {
         let statements = parse_statements(sql).map_err(|error| plan_error("statement", &error))?;
         let mut names = Vec::new();
-        for statement in statements {
-            match statement {
-                Statement::Create(create) => {
-                    if self.create_view("", &create, &[])? {
-                        names.push(create.name);
-                    }
-                }
-                Statement::Drop(drop) => {
-                    if self.drop_view("", &drop.name, drop.if_exists)? {
-                        names.push(drop.name);
-                    }
-                }
-            }
+        for statement in &statements {
+            names.extend(self.run_statement(statement)?);
         }
         Ok(names)
+    }
+
+    /// Runs a statement about a view of no module; gives the name of the view where it changed.
+    pub(super) fn run_statement(
+        &mut self,
+        statement: &Statement,
+    ) -> std::result::Result<Option<String>, Failure> {
+        let (name, changed) = match statement {
+            Statement::Create(create) => (&create.name, self.create_view("", create, &[])?),
+            Statement::Drop(drop) => (&drop.name, self.drop_view("", &drop.name, drop.if_exists)?),
+        };
+        Ok(changed.then(|| name.clone()))
     }
 
     /// Makes the views of a module those of its SQL; gives the names of the views that changed.
@@ -83,6 +84,7 @@ impl<D: Database> Maintainer<D> {
         replaced_anyway: &[String],
     ) -> std::result::Result<bool, Failure> {
         let place = || format!("view {}", create.name);
+        self.check_free(&create.name)?;
         if let Some(known) = self.state.view(&create.name) {
             if known.module != module {
                 let reason = format!("exists already in {}", owner(&known.module));

@@ -37,6 +37,9 @@ CREATE TABLE IF NOT EXISTS __deltamesh_views(
 CREATE TABLE IF NOT EXISTS __deltamesh_changes(
     seq bigint PRIMARY KEY, view text NOT NULL, op text NOT NULL, key text NOT NULL, row text,
     before text, subject text, position text, dsid bigint, tx_end bigint, captured_us bigint);
+CREATE TABLE IF NOT EXISTS __deltamesh_migrations(
+    id bigint PRIMARY KEY, module text NOT NULL, number bigint NOT NULL, name text NOT NULL, sql text NOT NULL,
+    applied_us bigint NOT NULL, took_us bigint NOT NULL);
 CREATE OR REPLACE VIEW __deltamesh_outbox AS
     SELECT * FROM __deltamesh_changes
     WHERE seq > (SELECT CAST(value AS bigint) FROM __deltamesh_meta WHERE name = 'published');

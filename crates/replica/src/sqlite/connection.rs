@@ -29,6 +29,9 @@ CREATE TABLE IF NOT EXISTS __deltamesh_views(
 CREATE TABLE IF NOT EXISTS __deltamesh_changes(
     seq INTEGER PRIMARY KEY, view TEXT NOT NULL, op TEXT NOT NULL, key TEXT NOT NULL, row TEXT,
     before TEXT, subject TEXT, position TEXT, dsid INTEGER, tx_end INTEGER, captured_us INTEGER);
+CREATE TABLE IF NOT EXISTS __deltamesh_migrations(
+    id INTEGER PRIMARY KEY, module TEXT NOT NULL, number INTEGER NOT NULL, name TEXT NOT NULL, sql TEXT NOT NULL,
+    applied_us INTEGER NOT NULL, took_us INTEGER NOT NULL);
 CREATE VIEW IF NOT EXISTS __deltamesh_outbox AS
     SELECT * FROM __deltamesh_changes
     WHERE seq > (SELECT value FROM __deltamesh_meta WHERE name = 'published');

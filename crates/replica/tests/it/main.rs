@@ -4,6 +4,7 @@
 mod apply;
 mod explain;
 mod fixture;
+mod migrations;
 mod model;
 mod nexmark;
 mod oracle;

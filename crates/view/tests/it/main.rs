@@ -5,6 +5,7 @@
 mod database;
 mod errors;
 mod functions;
+mod migrations;
 mod oracle;
 mod postgres;
 mod programs;

@@ -15,6 +15,9 @@ pub struct Module {
     /// Serialised google.protobuf.FileDescriptorSet of the protos with their imports.
     #[prost(bytes = "bytes", tag = "5")]
     pub descriptor_set: ::prost::bytes::Bytes,
+    /// The SQL of migrations/, in order of their numbers.
+    #[prost(message, repeated, tag = "6")]
+    pub migrations: ::prost::alloc::vec::Vec<SourceFile>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SourceFile {
