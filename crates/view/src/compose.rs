@@ -35,6 +35,7 @@ pub(crate) fn compose(parts: Vec<Program>, main: Program, dialect: Dialect) -> P
     whole.create = all(&parts, |part| &part.create, &whole.create);
     whole.connect = all(&parts, |part| &part.connect, &whole.connect);
     whole.fill = all(&parts, |part| &part.fill, &whole.fill);
+    whole.empty = all(&parts, |part| &part.empty, &whole.empty);
     whole.clear = all(&parts, |part| &part.clear, &whole.clear);
     whole.drop.extend(parts.iter().rev().flat_map(|part| part.drop.iter().cloned()));
     explain(parts, &mut whole);

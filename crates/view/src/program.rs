@@ -88,6 +88,8 @@ pub struct Program {
     pub connect: Vec<String>,
     /// Fills the (empty) storage from the bases as they stand. Records no changes.
     pub fill: Vec<String>,
+    /// Empties what `fill` fills.
+    pub empty: Vec<String>,
     /// Steps of a batch, in order within each phase.
     pub maintain: Vec<Step>,
     /// Writes the storage from the view's old and new images.

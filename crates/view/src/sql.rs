@@ -155,6 +155,7 @@ fn assemble(
         definition,
         create,
         connect: parts.connect,
+        empty: parts.layout.empty(),
         fill: parts.fill,
         maintain: parts.maintain,
         apply,

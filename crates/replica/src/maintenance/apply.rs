@@ -268,7 +268,7 @@ impl<D: Database> Maintainer<D> {
             return Ok(());
         }
         let stamp = self.stamp(group);
-        let flushed = flush(&self.database, &self.state, pending, &stamp)?;
+        let flushed = flush(&self.database, &self.state, pending, &stamp, self.recompute)?;
         applied.rows += flushed.rows;
         applied.changes += flushed.changes;
         Ok(())

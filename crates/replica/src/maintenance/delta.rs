@@ -11,6 +11,7 @@ use deltamesh_view::{Action, Phase, Program, new_table, old_table};
 use super::cell::Cell;
 use super::database::Database;
 use super::mirror::Mirror;
+use super::recompute::{self, Recompute};
 use super::state::State;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -174,7 +175,7 @@ impl Filled {
         action.applies(|table| self.has(table))
     }
 
-    fn note(&mut self, table: &str) {
+    pub(super) fn note(&mut self, table: &str) {
         if !self.has(table) {
             self.0.insert(table.to_owned());
         }
@@ -186,6 +187,8 @@ struct Batch<'a, D> {
     database: &'a D,
     state: &'a State,
     filled: Filled,
+    /// Views that are computed again.
+    again: HashSet<&'a str>,
 }
 
 /// Writes the pending rows: mirrors, views, change log.
@@ -194,10 +197,11 @@ pub(crate) fn flush<D: Database>(
     state: &State,
     pending: &mut Pending,
     stamp: &Stamp,
+    recompute: Recompute,
 ) -> std::result::Result<Flushed, Failure> {
     let tables = std::mem::take(&mut pending.tables);
     pending.rows = 0;
-    let mut batch = Batch { database, state, filled: Filled::default() };
+    let mut batch = Batch { database, state, filled: Filled::default(), again: HashSet::new() };
     let mut flushed = Flushed::default();
     let mut changed: Vec<(&Mirror, Loaded)> = Vec::new();
     for (table, net) in tables {
@@ -211,6 +215,8 @@ pub(crate) fn flush<D: Database>(
     if changed.is_empty() {
         return Ok(flushed);
     }
+    let rows = changed.iter().map(|(mirror, loaded)| (mirror.table.as_str(), loaded.rows)).collect();
+    batch.again = recompute.choose(database, state, &rows)?;
     for (mirror, loaded) in &changed {
         batch.write_mirror(mirror, loaded)?;
     }
@@ -280,9 +286,13 @@ impl<D: Database> Batch<'_, D> {
         Ok(())
     }
 
-    /// Runs every program's steps of one phase, except those of one view.
+    /// Runs every program's steps of one phase, except those of one view and of those that are computed again.
     fn run_phase(&mut self, phase: &Phase, except: Option<&str>) -> std::result::Result<(), Failure> {
-        for view in self.state.views.iter().filter(|view| except != Some(view.name.as_str())) {
+        let state = self.state;
+        for view in state.views.iter().filter(|view| except != Some(view.name.as_str())) {
+            if self.again.contains(view.name.as_str()) {
+                continue;
+            }
             if let Some(program) = &view.program {
                 self.run_steps(&view.name, program, phase)?;
             }
@@ -327,6 +337,10 @@ impl<D: Database> Batch<'_, D> {
             }
             let name = view.name.as_str();
             touched.push((name, program));
+            if self.again.contains(name) {
+                changes += of_view(name, recompute::run(self.database, program, &mut self.filled, stamp))?;
+                continue;
+            }
             self.run_steps(name, program, &Phase::Finish)?;
             let images = [old_table(name), new_table(name)].map(|table| D::DIALECT.batch_table(&table));
             let [old, new] = images.map(|table| self.filled.has(&table));

@@ -17,6 +17,7 @@ mod difference;
 mod migration;
 pub(crate) mod mirror;
 mod owned;
+mod recompute;
 pub(crate) mod rows;
 mod schema;
 pub(crate) mod state;
@@ -34,6 +35,7 @@ use crate::retention::Retention;
 use database::Database;
 use delta::Failure;
 use owned::Standing;
+use recompute::Recompute;
 use state::State;
 
 /// The writer of a replica in some database.
@@ -48,12 +50,19 @@ pub struct Maintainer<D> {
     /// Whether the objects of migrations are there.
     standing: Flag<Standing>,
     retention: Retention,
+    recompute: Recompute,
     /// Every change up to here is in the feed stream; stored with the next transaction.
     published: u64,
     retained_from: u64,
 }
 
 impl<D: Database> Maintainer<D> {
+    /// Computes views again at every batch, where that is possible, instead of choosing by the numbers of rows: for tests, which
+    /// compare both ways with the view's SQL.
+    pub fn always_recompute(&mut self) {
+        self.recompute = Recompute::ALWAYS;
+    }
+
     /// Reads what the database holds; its own tables are there.
     pub(crate) fn load(database: D, retention: Retention) -> Result<Self> {
         let (state, outdated) = State::load(&database)?;
@@ -66,6 +75,7 @@ impl<D: Database> Maintainer<D> {
             refused: HashSet::new(),
             standing: Flag::default(),
             retention,
+            recompute: Recompute::default(),
         };
         if !outdated.is_empty() {
             replica.with_faults(|replica| replica.rebuild_faulted(&outdated))?;

@@ -36,6 +36,7 @@ pub(crate) struct Fixture {
     replica: Option<Opened>,
     pub(crate) ordinal: u64,
     pub(crate) incarnation: &'static str,
+    always_recompute: bool,
 }
 
 impl Fixture {
@@ -49,7 +50,8 @@ impl Fixture {
     }
 
     fn at(place: Place) -> Self {
-        let mut fixture = Self { place, replica: None, ordinal: 0, incarnation: "i1" };
+        let mut fixture =
+            Self { place, replica: None, ordinal: 0, incarnation: "i1", always_recompute: false };
         fixture.reopen();
         fixture
     }
@@ -78,13 +80,26 @@ impl Fixture {
 
     pub(crate) fn reopen_keeping(&mut self, retention: Retention) {
         self.replica = None;
-        self.replica = Some(match &self.place {
+        let opened = match &self.place {
             Place::File(_) => Opened::Sqlite(Box::new(reopened(&self.path(), retention))),
             Place::Schema(url) => {
                 let replica = PostgresReplica::open(url, retention).unwrap();
                 Opened::Postgres(Box::new(replica))
             }
-        });
+        };
+        self.replica = Some(opened);
+        if self.always_recompute {
+            self.always_recompute();
+        }
+    }
+
+    /// Views are computed again where that is possible, also after it is opened again.
+    pub(crate) fn always_recompute(&mut self) {
+        self.always_recompute = true;
+        match self.replica.as_mut().unwrap() {
+            Opened::Sqlite(replica) => replica.always_recompute(),
+            Opened::Postgres(replica) => replica.always_recompute(),
+        }
     }
 
     pub(crate) fn replica(&mut self) -> &mut dyn Replica {

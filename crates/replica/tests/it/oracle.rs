@@ -271,8 +271,11 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn random_histories(steps in proptest::collection::vec(step(), 1..12)) {
+    fn random_histories(steps in proptest::collection::vec(step(), 1..12), recomputes in any::<bool>()) {
         let mut history = History::new(Fixture::new());
+        if recomputes {
+            history.fixture.always_recompute();
+        }
         steps.iter().for_each(|step| history.step(step));
     }
 }
@@ -282,9 +285,12 @@ proptest! {
 
     /// The same history in both replicas: each view that both keep has the same rows.
     #[test]
-    fn random_histories_on_postgres(steps in proptest::collection::vec(step(), 1..8)) {
+    fn random_histories_on_postgres(steps in proptest::collection::vec(step(), 1..8), recomputes in any::<bool>()) {
         let mut sqlite = History::new(Fixture::new());
         let mut postgres = History::new(Fixture::on_postgres());
+        if recomputes {
+            postgres.fixture.always_recompute();
+        }
         compare(&mut sqlite, &mut postgres);
         for step in &steps {
             sqlite.step(step);

@@ -340,3 +340,19 @@ fn rows_that_the_mirrors_have_are_stored_for_other_views_only() {
     fixture.apply(vec![message(4, 8, 2, "d")]);
     fixture.verify();
 }
+
+/// So large that the view is computed again; what differs is told all the same.
+#[test]
+fn a_batch_that_changes_most_of_a_relation() {
+    for mut fixture in [Fixture::new(), Fixture::on_postgres()] {
+        fixture.apply(vec![define(&message_schema())]);
+        fixture.apply((1..=6_000).map(|id| message(id, id % 3, 1, "a")).collect());
+        fixture.replica().execute(COUNTS).unwrap();
+        fixture.apply((1..=6_000).map(|id| message(id, 1 + id % 3 / 2, 2, "b")).collect());
+        fixture.verify();
+        expect![[r#"
+            counts delete [0] {"chat":0,"messages":2000}
+            counts update [1] {"chat":1,"messages":4000} was {"messages":2000} !"#]]
+        .assert_eq(&fixture.changes(3));
+    }
+}

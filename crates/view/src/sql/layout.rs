@@ -416,6 +416,16 @@ impl Layout {
         ]
     }
 
+    /// Empties the durable tables.
+    pub(crate) fn empty(&self) -> Vec<String> {
+        if !self.stored {
+            return vec![];
+        }
+        let storage = quote(&self.storage());
+        let tables = self.tables.iter().map(|(table, _)| table);
+        [&storage].into_iter().chain(tables).map(|table| format!("DELETE FROM {table}")).collect()
+    }
+
     /// Removes what [`Self::create`] made.
     pub(crate) fn drop(&self) -> Vec<String> {
         if !self.stored {
