@@ -38,8 +38,8 @@ pub(crate) async fn run(demo: &Demo) -> Result<ExitCode> {
 async fn play(stage: &Stage, definition: deltamesh_module::ModuleDefinition, once: bool) -> Result<()> {
     let running = &stage.running;
     line(&format!("ready after {:.1} s\n", stage.started.elapsed().as_secs_f64()))?;
-    line(&format!("  see the chat at {}/chat\n", running.http))?;
-    let chat = Chat::open(&stage.client, &running.nid, definition).await?;
+    line(&format!("  see the chat at {}/chat\n", running.first.http))?;
+    let chat = Chat::open(&stage.client, &running.first.nid, definition).await?;
     chat.open_rooms().await?;
     let mut hops = Hops::watch(&stage.client, running, &chat).await?;
     line("times are since the client's call, as somebody sees it who watches that hop\n")?;

@@ -39,7 +39,7 @@ impl Mesh {
     pub(crate) fn replica(&self, named: &Replica) -> Result<String> {
         let name = match (&named.replica, &self.running) {
             (Some(name), _) => name.clone(),
-            (None, Some(running)) => running.replica_name.clone(),
+            (None, Some(running)) => running.first.replica_name.clone(),
             (None, None) => DEFAULT_REPLICA.to_owned(),
         };
         if !subject::is_valid_name(&name) {

@@ -17,7 +17,7 @@ use crate::options::{Module, Place};
 use crate::output;
 
 pub(crate) use apply::put;
-pub(crate) use files::compile;
+pub(crate) use files::{compile, is_valid};
 
 pub(crate) async fn run(place: &Place, command: Module) -> Result<ExitCode> {
     match command {
@@ -99,7 +99,7 @@ async fn list(mesh: &Mesh) -> Result<ExitCode> {
 
 async fn remove(mesh: &Mesh, name: &str) -> Result<ExitCode> {
     let bucket = Bucket::open(&mesh.client, BucketName::Modules).await?;
-    if !files::is_valid(name) || bucket.get(name).await?.is_none() {
+    if !is_valid(name) || bucket.get(name).await?.is_none() {
         anyhow::bail!("there is no module {name}; `deltamesh module list` shows what there is");
     }
     bucket.delete(name).await?;

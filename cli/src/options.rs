@@ -58,18 +58,28 @@ pub(crate) struct Up {
     #[arg(long = "source", value_name = "NAME=genji:PATH[?mode=tap|host]")]
     pub(crate) sources: Vec<String>,
     /// Replica to maintain: `[NAME=]sqlite:PATH` or `[NAME=]postgres://HOST/DATABASE?schema=NAME`; a password comes from PGPASSWORD
-    /// or .pgpass [default: sqlite:DIR/replica.db]
-    #[arg(long, value_name = "[NAME=]sqlite:PATH")]
-    pub(crate) replica: Option<String>,
+    /// or .pgpass. May be repeated: each has its view-builder and its gateway [default: sqlite:DIR/replica.db]
+    #[arg(long = "replica", value_name = "[NAME=]sqlite:PATH")]
+    pub(crate) replicas: Vec<String>,
+    /// Modules whose views a replica keeps; may be repeated. With several replicas each needs it, and each module has one
+    /// [default: all modules]
+    #[arg(long, value_name = "REPLICA=MODULE,…")]
+    pub(crate) keep: Vec<String>,
+    /// View changes that are kept in the replicas for subscribers that resume: a number of them, a time (`12h`, `7d`), both, or
+    /// `forever` [default: 1000000]
+    #[arg(long, value_name = "CHANGES,TIME")]
+    pub(crate) retain: Option<String>,
     /// Module to apply at the start; may be repeated. One that is refused ends `up` with exit code 1
     #[arg(long = "module", value_name = "DIR")]
     pub(crate) modules: Vec<PathBuf>,
-    /// Address of HTTP and gRPC; port 0 takes a free one and keeps it in DIR
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
-    pub(crate) http: String,
-    /// Node id under which the services answer to nats-grpc clients
-    #[arg(long, value_name = "NAME", default_value = crate::tail::DEFAULT_NID)]
-    pub(crate) nid: String,
+    /// Address of HTTP and gRPC; port 0 takes a free one and keeps it in DIR. With several replicas repeated, in their order
+    /// [default: 127.0.0.1:0]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) http: Vec<String>,
+    /// Node id under which the services answer to nats-grpc clients. With several replicas repeated, in their order
+    /// [default: deltamesh, then the names of the replicas]
+    #[arg(long = "nid", value_name = "NAME")]
+    pub(crate) nids: Vec<String>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,5 +1,6 @@
 //! The folder of `up`: what runs there, and where it answers.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -12,27 +13,38 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct Running {
     /// URL of the NATS server.
     pub(crate) nats: String,
+    /// Names of the sources.
+    pub(crate) sources: Vec<String>,
+    /// Process id of `up`.
+    pub(crate) pid: u32,
+    /// The replica that is meant where none is named.
+    #[serde(flatten)]
+    pub(crate) first: Served,
+    /// The others.
+    pub(crate) others: Vec<Served>,
+}
+
+/// A replica and its gateway.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Served {
+    /// Name of the replica.
+    pub(crate) replica_name: String,
+    /// URL of the replica.
+    pub(crate) replica: String,
     /// URL of the gateway's HTTP address.
     pub(crate) http: String,
     /// Node id of the gateway.
     pub(crate) nid: String,
-    /// URL of the replica.
-    pub(crate) replica: String,
-    /// Names of the sources.
-    pub(crate) sources: Vec<String>,
-    /// Name of the replica.
-    pub(crate) replica_name: String,
-    /// Process id of `up`.
-    pub(crate) pid: u32,
 }
 
 /// Ports that were chosen once and are kept, so that clients find a restarted server again.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Ports {
     /// Port of the NATS server.
     pub(crate) nats: Option<u16>,
-    /// Port of the gateway.
-    pub(crate) http: Option<u16>,
+    /// Ports of the gateways, by the names of their replicas.
+    #[serde(default)]
+    pub(crate) gateways: BTreeMap<String, u16>,
 }
 
 /// The folder, held by one `up` at a time.
@@ -91,8 +103,8 @@ impl Held {
     }
 
     /// Keeps the ports for the next time.
-    pub(crate) fn keep_ports(&self, ports: Ports) -> Result<()> {
-        replace(&self.dir.join("ports.json"), &serde_json::to_vec(&ports)?)
+    pub(crate) fn keep_ports(&self, ports: &Ports) -> Result<()> {
+        replace(&self.dir.join("ports.json"), &serde_json::to_vec(ports)?)
     }
 }
 
@@ -132,7 +144,7 @@ fn replace(path: &Path, content: &[u8]) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Held, Running, running};
+    use super::{Held, Running, Served, running};
 
     #[test]
     fn a_folder_is_held_once_and_says_what_runs() {
@@ -143,12 +155,15 @@ mod tests {
         assert!(Held::take(&dir).unwrap_err().to_string().starts_with("another `deltamesh up` runs in"));
         let told = Running {
             nats: "nats://127.0.0.1:1".to_owned(),
-            http: "http://127.0.0.1:2".to_owned(),
-            nid: "n".to_owned(),
-            replica: "sqlite:r".to_owned(),
             sources: vec!["app".to_owned()],
-            replica_name: "main".to_owned(),
             pid: 1,
+            first: Served {
+                replica_name: "main".to_owned(),
+                replica: "sqlite:r".to_owned(),
+                http: "http://127.0.0.1:2".to_owned(),
+                nid: "n".to_owned(),
+            },
+            others: vec![],
         };
         held.announce(&told).unwrap();
         assert_eq!(running(&dir).unwrap().nats, told.nats);

@@ -44,7 +44,7 @@ pub(crate) async fn run(place: &Place, tail: &Tail) -> Result<ExitCode> {
     let mesh = Mesh::find(place).await?;
     let nid = match (&tail.nid, &mesh.running) {
         (Some(nid), _) => nid.clone(),
-        (None, Some(running)) => running.nid.clone(),
+        (None, Some(running)) => running.first.nid.clone(),
         (None, None) => DEFAULT_NID.to_owned(),
     };
     let request = SubscribeRequest {

@@ -10,6 +10,7 @@ mod nats;
 mod plan;
 mod port;
 mod ready;
+mod replicas;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -20,11 +21,12 @@ use serde_json::json;
 use tracing::{info, warn};
 
 use crate::options::{Place, Up};
-use crate::place::{Held, Running};
+use crate::place::{Held, Running, Served};
 use crate::{mesh, module, output, refused};
 
 use fleet::Fleet;
 use plan::Plan;
+use replicas::Replica;
 
 pub(crate) async fn run(place: &Place, up: Up) -> Result<ExitCode> {
     deltamesh_telemetry::init_logs("up").map_err(|error| refused(error.to_string()))?;
@@ -32,11 +34,11 @@ pub(crate) async fn run(place: &Place, up: Up) -> Result<ExitCode> {
     tokio::pin!(signal);
     let modules = up.modules.iter().map(|dir| Ok((dir.clone(), module::compile(dir)?)));
     let modules = modules.collect::<Result<Vec<_>>>()?;
-    let plan = Plan::read(place, up)?;
+    let mut plan = Plan::read(place, up)?;
     let held = Held::take(&place.dir)?;
     let mut fleet = Fleet::default();
     let outcome = tokio::select! {
-        started = start(&plan, &held, &modules, &mut fleet) => started.map(|()| None),
+        started = start(&mut plan, &held, &modules, &mut fleet) => started.map(|()| None),
         name = &mut signal => Ok(Some(name)),
     };
     let outcome = match outcome {
@@ -59,7 +61,7 @@ pub(crate) async fn run(place: &Place, up: Up) -> Result<ExitCode> {
 
 /// Starts everything and tells when it is ready.
 async fn start(
-    plan: &Plan,
+    plan: &mut Plan,
     held: &Held,
     modules: &[(PathBuf, ModuleDefinition)],
     fleet: &mut Fleet,
@@ -70,45 +72,34 @@ async fn start(
         Some(url) => url.clone(),
         None => nats::start(held, &mut ports, fleet).await?,
     };
-    let http = plan.http(&mut ports)?;
-    held.keep_ports(ports)?;
+    plan.take_ports(&mut ports)?;
+    held.keep_ports(&ports)?;
     let client = mesh::reach(&nats).await?;
     let mut applied = Vec::new();
     for (dir, definition) in modules {
         applied.push((dir, module::put(&client, dir, definition).await?));
     }
-    for program in plan.services(&nats, http) {
+    for program in plan.services(&nats) {
         fleet.add(program)?;
     }
     ready::services(&client, fleet).await?;
-    ready::http(http).await;
+    for replica in &plan.replicas {
+        ready::http(replica.http).await;
+    }
     for (dir, applied) in &applied {
         let verdict = applied.verdict(&client).await?;
         if !applied.settle(&client, &verdict, dir).await? {
             bail!("module {} is refused, so that nothing runs; `up` without it would", applied.name());
         }
     }
-    let running = Running {
-        nats,
-        http: format!("http://{http}"),
-        nid: plan.nid.clone(),
-        replica: without_user(&plan.replica_url),
-        sources: plan.source_names(),
-        replica_name: plan.replica_name.clone(),
-        pid: std::process::id(),
-    };
-    held.announce(&running)?;
-    let Running { nats, http, nid, replica, sources, .. } = running;
+    let served: Vec<Served> = plan.replicas.iter().map(Replica::served).collect();
+    let (sources, pid) = (plan.source_names(), std::process::id());
+    let [first, others @ ..] = served.as_slice() else { bail!("there is no replica") };
+    let (first, others) = (first.clone(), others.to_vec());
     let line = json!({
-        "ready": true, "nats": nats, "http": http, "nid": nid, "replica": replica, "sources": sources,
+        "ready": true, "nats": &nats, "http": &first.http, "nid": &first.nid, "replica": &first.replica,
+        "sources": &sources, "replicas": &served,
     });
+    held.announce(&Running { nats, sources, pid, first, others })?;
     output::line(&line.to_string())
-}
-
-/// A URL as it may be shown: a database's user and password are left out.
-fn without_user(url: &str) -> String {
-    match (url.split_once("//"), url.split_once('@')) {
-        (Some((scheme, _)), Some((_, host))) if url.starts_with("postgres") => format!("{scheme}//{host}"),
-        _ => url.to_owned(),
-    }
 }

@@ -53,7 +53,7 @@ impl Hops {
         let (sender, sightings) = mpsc::channel(1_024);
         let source = running.sources.first().context("no source")?;
         watch_stream(client, subject::changes_stream(source), log, sender.clone()).await?;
-        watch_stream(client, subject::feed_stream(&running.replica_name), feed, sender.clone()).await?;
+        watch_stream(client, subject::feed_stream(&running.first.replica_name), feed, sender.clone()).await?;
         for room in rooms() {
             watch_room(chat, room, sender.clone()).await?;
         }

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use crate::mesh;
 use crate::output::line;
-use crate::place::{self, Running};
+use crate::place::{self, Running, Served};
 
 /// The children of `up` drain one after the other.
 const STOP_WITHIN: Duration = Duration::from_secs(60);
@@ -73,7 +73,7 @@ impl Stage {
 
     /// Commands that work while the demo runs.
     pub(super) fn suggest(&self) -> Result<()> {
-        let Running { nats, http, replica, .. } = &self.running;
+        let Running { nats, first: Served { http, replica, .. }, .. } = &self.running;
         let address = http.trim_start_matches("http://");
         let file = replica.trim_start_matches("sqlite:");
         let here = std::env::current_dir().unwrap_or_default();

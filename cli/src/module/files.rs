@@ -51,7 +51,7 @@ pub(super) fn in_folder(dir: &Path, error: &str) -> String {
 }
 
 /// Whether a module may be called so: it is a key of a bucket.
-pub(super) fn is_valid(name: &str) -> bool {
+pub(crate) fn is_valid(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
 }
 

@@ -34,7 +34,7 @@ pub(super) async fn start(held: &Held, ports: &mut Ports, fleet: &mut Fleet) -> 
     fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
     let name = format!("deltamesh-{}", std::process::id());
     for _ in 0..ATTEMPTS {
-        let port = port::choose(ADDRESS, ports.nats)?;
+        let port = port::choose(ADDRESS, ports.nats, &[])?;
         let config = configure(&dir, &name, port)?;
         fleet.add(Program {
             name: "nats-server".to_owned(),

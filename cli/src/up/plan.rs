@@ -4,8 +4,7 @@
 //! started each service is asked whether it understands what it would get (`--print-config`).
 
 use std::ffi::OsString;
-use std::net::{SocketAddr, ToSocketAddrs as _};
-use std::path::{Path, PathBuf, absolute};
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -14,27 +13,27 @@ use tokio::process::Command;
 
 use super::child::{Program, Stage};
 use super::port;
+use super::replicas::{self, Replica};
 use crate::options::{Place, Up};
 use crate::place::Ports;
 use crate::refused;
-
-const DEFAULT_REPLICA: &str = "main";
 
 /// Everything that was asked for, checked as far as one can without the services.
 #[derive(Debug)]
 pub(super) struct Plan {
     /// Name and full text of each source.
     sources: Vec<(String, String)>,
-    pub(super) replica_name: String,
-    pub(super) replica_url: String,
+    /// At least one.
+    pub(super) replicas: Vec<Replica>,
+    /// How much each keeps of its change log.
+    retain: Option<String>,
     /// A server that runs already.
     pub(super) nats: Option<String>,
-    http: SocketAddr,
-    pub(super) nid: String,
 }
 
 impl Plan {
     pub(super) fn read(place: &Place, up: Up) -> Result<Self> {
+        let replicas = replicas::read(place, &up)?;
         let mut sources = Vec::new();
         for text in up.sources {
             let name = source_name(&text)?;
@@ -43,59 +42,61 @@ impl Plan {
             }
             sources.push((name, text));
         }
-        let (replica_name, replica_url) = replica(place, up.replica.as_deref())?;
-        let http = address(&up.http)?;
-        let is_token = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-        if up.nid.is_empty() || !up.nid.bytes().all(is_token) {
-            return Err(refused(format!("--nid {}: use letters, digits, _ and -", up.nid)));
-        }
-        Ok(Self { sources, replica_name, replica_url, nats: place.nats.clone(), http, nid: up.nid })
+        Ok(Self { sources, replicas, retain: up.retain, nats: place.nats.clone() })
     }
 
     pub(super) fn source_names(&self) -> Vec<String> {
         self.sources.iter().map(|(name, _)| name.clone()).collect()
     }
 
-    /// The gateway's address with a port: the one asked for, the one of the last time, or a free one.
-    pub(super) fn http(&self, ports: &mut Ports) -> Result<SocketAddr> {
-        let mut http = self.http;
-        if http.port() == 0 {
-            http.set_port(port::choose(http.ip(), ports.http)?);
-            ports.http = Some(http.port());
-        } else if !port::becomes_free(http.ip(), http.port()) {
-            bail!("--http {http}: the address is in use; name another, or port 0 for a free one");
+    /// Gives each gateway's address a port: the one asked for, the one of the last time, or a free one.
+    pub(super) fn take_ports(&mut self, ports: &mut Ports) -> Result<()> {
+        let mut taken = Vec::new();
+        for Replica { name, http, .. } in &mut self.replicas {
+            if http.port() == 0 {
+                let kept = ports.gateways.get(name).copied();
+                http.set_port(port::choose(http.ip(), kept, &taken)?);
+                ports.gateways.insert(name.clone(), http.port());
+            } else if !port::becomes_free(http.ip(), http.port()) {
+                bail!("--http {http}: the address is in use; name another, or port 0 for a free one");
+            }
+            taken.push(http.port());
         }
-        Ok(http)
+        Ok(())
     }
 
     /// The services with their arguments, in the order in which changes flow.
-    pub(super) fn services(&self, nats: &str, http: SocketAddr) -> Vec<Program> {
-        let replica = format!("{}={}", self.replica_name, self.replica_url);
+    pub(super) fn services(&self, nats: &str) -> Vec<Program> {
         let program = |name: &str, of: &str, stage: Stage, arguments: Vec<&str>| Program {
             name: format!("{name} {of}"),
             stage,
             path: sibling(name),
             arguments: arguments.into_iter().chain(["--nats", nats]).map(OsString::from).collect(),
         };
-        let mut programs = Vec::new();
-        for (name, text) in &self.sources {
-            programs.push(program("ingest-genji", name, Stage::Ingest, vec!["--source", text]));
-        }
-        let mut builder = vec!["--replica", replica.as_str()];
-        for (name, _) in &self.sources {
-            builder.extend(["--source", name.as_str()]);
-        }
-        programs.push(program("view-builder", &self.replica_name, Stage::ViewBuilder, builder));
-        let http = http.to_string();
-        let gateway = vec!["--replica", replica.as_str(), "--http", &http, "--nid", &self.nid];
-        programs.push(program("feed-gateway", &self.nid, Stage::Gateway, gateway));
-        programs
+        let ingests = self
+            .sources
+            .iter()
+            .map(|(name, text)| program("ingest-genji", name, Stage::Ingest, vec!["--source", text]));
+        let builders = self.replicas.iter().map(|replica| {
+            let url = replica.argument();
+            let mut arguments = vec!["--replica", url.as_str()];
+            arguments.extend(self.sources.iter().flat_map(|(name, _)| ["--source", name.as_str()]));
+            arguments.extend(replica.modules.iter().flat_map(|name| ["--module", name.as_str()]));
+            arguments.extend(self.retain.iter().flat_map(|retain| ["--retain", retain.as_str()]));
+            program("view-builder", &replica.name, Stage::ViewBuilder, arguments)
+        });
+        let gateways = self.replicas.iter().map(|replica| {
+            let (url, http) = (replica.argument(), replica.http.to_string());
+            let arguments = vec!["--replica", url.as_str(), "--http", &http, "--nid", &replica.nid];
+            program("feed-gateway", &replica.nid, Stage::Gateway, arguments)
+        });
+        ingests.chain(builders).chain(gateways).collect()
     }
 
     /// Asks each service whether it accepts its arguments.
     pub(super) async fn check(&self) -> Result<()> {
         let nats = self.nats.as_deref().unwrap_or("nats://127.0.0.1:4222");
-        for program in self.services(nats, self.http) {
+        for program in self.services(nats) {
             if !program.path.is_file() {
                 bail!("{} is missing; `cargo build --bins` makes it", program.path.display());
             }
@@ -136,39 +137,9 @@ fn source_name(text: &str) -> Result<String> {
     Ok(name.to_owned())
 }
 
-/// Name and URL; a relative path of a SQLite file becomes absolute, so that the URL is good anywhere.
-fn replica(place: &Place, text: Option<&str>) -> Result<(String, String)> {
-    let default = format!("sqlite:{}", place.dir.join("replica.db").display());
-    let text = text.unwrap_or(&default);
-    let named = text.split_once('=').filter(|(name, _)| !name.contains([':', '/']));
-    let (name, url) = named.unwrap_or((DEFAULT_REPLICA, text));
-    if !subject::is_valid_name(name) {
-        return Err(refused(format!("--replica {text}: a name has a-z, 0-9 and _, at most 32")));
-    }
-    let url = match url.strip_prefix("sqlite:") {
-        Some("") => return Err(refused(format!("--replica {text}: the path is missing"))),
-        Some(path) => format!("sqlite:{}", absolute(path).context("find the replica")?.display()),
-        None if url.starts_with("postgres://") || url.starts_with("postgresql://") => url.to_owned(),
-        None => {
-            return Err(refused(format!("--replica {text}: write sqlite:PATH or postgres://HOST/DATABASE")));
-        }
-    };
-    Ok((name.to_owned(), url))
-}
-
-fn address(text: &str) -> Result<SocketAddr> {
-    let found = text.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
-    found.ok_or_else(|| refused(format!("--http {text}: write ADDRESS:PORT")))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{replica, source_name};
-    use crate::options::Place;
-
-    fn place() -> Place {
-        Place { nats: None, dir: "/state".into() }
-    }
+    use super::source_name;
 
     #[test]
     fn sources_have_names() {
@@ -176,20 +147,5 @@ mod tests {
         for bad in ["genji:/db", "App=genji:/db", "app=sqlite:/db", "=genji:/db"] {
             assert!(source_name(bad).unwrap_err().to_string().starts_with("--source"), "{bad}");
         }
-    }
-
-    #[test]
-    fn a_replica_may_have_a_name() {
-        let check = |text: Option<&str>, name: &str, url: &str| {
-            assert_eq!(replica(&place(), text).unwrap(), (name.to_owned(), url.to_owned()));
-        };
-        check(None, "main", "sqlite:/state/replica.db");
-        check(Some("sqlite:/a=b.db"), "main", "sqlite:/a=b.db");
-        check(Some("eu=sqlite:/r.db"), "eu", "sqlite:/r.db");
-        check(Some("postgres://h/d?schema=s"), "main", "postgres://h/d?schema=s");
-        check(Some("eu=postgres://h/d"), "eu", "postgres://h/d");
-        assert!(replica(&place(), Some("sqlite:")).is_err());
-        assert!(replica(&place(), Some("mysql://h/d")).is_err());
-        assert!(replica(&place(), Some("EU=sqlite:/r.db")).is_err());
     }
 }

@@ -30,16 +30,16 @@ fn is_free(address: IpAddr, port: u16) -> bool {
     TcpListener::bind((address, port)).is_ok()
 }
 
-/// `kept` where it is free, else another free port.
-pub(super) fn choose(address: IpAddr, kept: Option<u16>) -> Result<u16> {
-    if let Some(port) = kept.filter(|port| becomes_free(address, *port)) {
+/// `kept` where it is free, else another free port; none of those that are taken for what is not started yet.
+pub(super) fn choose(address: IpAddr, kept: Option<u16>, taken: &[u16]) -> Result<u16> {
+    if let Some(port) = kept.filter(|port| !taken.contains(port) && becomes_free(address, *port)) {
         return Ok(port);
     }
     // Processes that start at the same time start looking at different places.
     let start = std::process::id().wrapping_mul(7_919);
     for step in 0..COUNT {
         let port = u16::try_from(FIRST + start.wrapping_add(step) % COUNT)?;
-        if is_free(address, port) {
+        if !taken.contains(&port) && is_free(address, port) {
             return Ok(port);
         }
     }

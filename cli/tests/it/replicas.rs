@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use crate::life::execute;
-use crate::mesh::{command, deltamesh, eventually};
+use crate::mesh::{Mesh, command, deltamesh, eventually};
 
 const WITHIN: Duration = Duration::from_secs(30);
 
@@ -203,4 +203,50 @@ fn post(address: &str, sql: &str) -> Option<Value> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
     serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()
+}
+
+/// `up` starts them all: a module goes to the replica that keeps it, and the gateway there serves it.
+#[test]
+fn up_divides_modules_among_replicas() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = format!("app=genji:{}?mode=host", dir.path().join("db").display());
+    let at = |file: &str| dir.path().join(file).display().to_string();
+    let proto = "syntax = \"proto3\"; package p; import \"deltamesh/module/v1/options.proto\";\n\
+        message Note { option (deltamesh.module.v1.relation) = { key: \"id\" }; int64 id = 1; int64 room = 2; }";
+    for (module, file, text) in [
+        ("notes", "notes.proto", proto),
+        ("notes", "views.sql", "CREATE MATERIALIZED VIEW all_notes AS SELECT id, room FROM note"),
+        (
+            "rooms",
+            "views.sql",
+            "CREATE MATERIALIZED VIEW per_room AS SELECT room, count(*) AS n FROM note GROUP BY room",
+        ),
+        ("rooms", "migrations/0001_index.sql", "CREATE INDEX by_n ON per_room (n)"),
+    ] {
+        let path = dir.path().join(module).join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    let (a, b) = (format!("a=sqlite:{}", at("a.db")), format!("b=sqlite:{}", at("b.db")));
+    let (notes, rooms) = (at("notes"), at("rooms"));
+    let replicas =
+        ["--replica", &a, "--replica", &b, "--keep", "a=notes", "--keep", "b=rooms", "--retain", "12h"];
+    let modules = ["--source", &source, "--module", &notes, "--module", &rooms];
+    let mesh = Mesh::start(dir.path(), &[&replicas[..], &modules].concat());
+    let served = mesh.ready["replicas"].as_array().unwrap();
+    assert_eq!((&served[0]["nid"], &served[1]["nid"]), (&json!("deltamesh"), &json!("b")));
+    assert_eq!(mesh.ready["http"], served[0]["http"]);
+    assert_ne!(mesh.ready["http"], served[1]["http"]);
+    let views = |replica: &str| -> Value {
+        let select = "SELECT name FROM __deltamesh_views UNION ALL SELECT name FROM __deltamesh_migrations";
+        serde_json::from_str(&mesh.say(&["sql", "--replica", replica, "--format", "json", select])).unwrap()
+    };
+    assert_eq!(views("a"), json!([{"name": "all_notes"}]));
+    assert_eq!(views("b"), json!([{"name": "per_room"}, {"name": "migrations/0001_index.sql"}]));
+    let http = served[1]["http"].as_str().unwrap().strip_prefix("http://").unwrap();
+    let rows = eventually("the second gateway answers", || post(http, "SELECT count(*) AS n FROM per_room"));
+    assert_eq!(rows["rows"], json!([[0]]));
+    let status: Value = serde_json::from_str(&mesh.say(&["status", "--json"])).unwrap();
+    assert_eq!(status["faults"], json!([]));
+    assert_eq!(mesh.stop().code(), Some(0));
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use deltamesh_jetstream::{Bucket, BucketEvent, BucketName, Client, Error, StatusBoard, backoff};
+use deltamesh_jetstream::{Bucket, BucketEvent, BucketName, Client, Error, backoff};
 use deltamesh_module::ModuleDefinition;
 use deltamesh_nats_grpc::{Router, Server};
 use deltamesh_wire::proto::module::v1::{Module, Outcome};
@@ -16,7 +16,6 @@ use crate::SERVICE;
 use crate::context::Context;
 use crate::{generic, methods};
 
-/// Name of this service in the outcomes.
 /// Part that faults of the watch itself name.
 const PART: &str = "modules";
 
@@ -74,7 +73,7 @@ async fn watch(client: &Client, context: &Arc<Context>, server: &Arc<Server>) ->
             Some(value) => apply(context, server, &entry.key, value).await,
             None => remove(context, server, &entry.key).await.map(|()| 0),
         };
-        report(&context.board, &outcomes, &entry.key, result).await?;
+        report(context, &outcomes, &entry.key, result).await?;
     }
 }
 
@@ -137,11 +136,12 @@ pub(crate) async fn serve(
 }
 
 async fn report(
-    board: &StatusBoard,
+    context: &Context,
     outcomes: &Bucket,
     module: &str,
     result: Result<u64, Refused>,
 ) -> Result<(), Error> {
+    let Context { board, nid, .. } = context;
     let part = format!("module {module}");
     let outcome = match result {
         Ok(version) => {
@@ -154,5 +154,5 @@ async fn report(
             Outcome { version, accepted: false, error: reason }
         }
     };
-    outcomes.put(&format!("{module}.{SERVICE}"), outcome.encode_to_vec()).await.map(drop)
+    outcomes.put(&format!("{module}.{SERVICE}.{nid}"), outcome.encode_to_vec()).await.map(drop)
 }

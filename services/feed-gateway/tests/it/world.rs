@@ -102,7 +102,7 @@ impl World {
         let outcomes = Bucket::open(&self.client, BucketName::ModuleStatus).await.unwrap();
         within(async {
             loop {
-                let outcome = outcomes.get(&format!("{name}.feed-gateway")).await.unwrap();
+                let outcome = outcomes.get(&format!("{name}.feed-gateway.node1")).await.unwrap();
                 let outcome = outcome.map(|outcome| Outcome::decode(outcome).unwrap());
                 if let Some(outcome) = outcome.filter(|outcome| outcome.version == self.versions) {
                     return outcome;
