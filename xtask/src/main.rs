@@ -28,7 +28,8 @@ usage: cargo xtask TASK
   generate         renews generated code and goldens
   ci               fmt, clippy, tidy, test, and cargo deny where it is installed
   bench [NAME]     runs a benchmark in a release build; without NAME lists them
-  slt FILE…        makes every query of sqllogictest files a view and compares";
+  slt [--postgres] FILE…
+                   makes every query of sqllogictest files a view and compares";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -5,8 +5,12 @@ use anyhow::{Context, Result, bail};
 use crate::steps;
 use crate::workspace::Workspace;
 
-/// Runs the files, whose paths are from where the task was started.
-pub(crate) fn run(workspace: &Workspace, files: &[String]) -> Result<()> {
+/// Runs the files, whose paths are from where the task was started: in a SQLite replica, or behind `--postgres` in one of those.
+pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
+    let (test, files) = match arguments.split_first() {
+        Some((option, files)) if option == "--postgres" => ("slt::files_on_postgres", files),
+        _ => ("slt::files", arguments),
+    };
     if files.is_empty() {
         bail!("slt takes files of sqllogictest");
     }
@@ -18,7 +22,6 @@ pub(crate) fn run(workspace: &Workspace, files: &[String]) -> Result<()> {
         Ok(path.display().to_string())
     };
     let files = files.iter().map(absolute).collect::<Result<Vec<_>>>()?;
-    let mut command =
-        workspace.cargo(&["test", "--package", "deltamesh-replica", "--test", "it", "slt::files"]);
-    steps::run(command.args(["--", "--nocapture"]).env("DELTAMESH_SLT", files.join(":")))
+    let mut command = workspace.cargo(&["test", "--package", "deltamesh-replica", "--test", "it", test]);
+    steps::run(command.args(["--", "--exact", "--nocapture"]).env("DELTAMESH_SLT", files.join(":")))
 }

@@ -179,14 +179,10 @@ fn call(query: &SelectQuery, function: &str, arguments: &[Scalar]) -> Kind {
         "round" => Err("round to a number of decimals: doubles are rounded to integers only".to_owned()),
         "substr" => {
             as_text(function, first)?;
-            let positive = |argument: &Scalar| match argument {
-                Scalar::Literal(sql) => sql.parse::<i64>().is_ok_and(|number| number > 0),
-                _ => false,
-            };
-            if arguments[1..].iter().all(positive) {
+            if kinds.iter().skip(1).all(|kind| matches!(kind, None | Some(Int))) {
                 return Ok(Some(Text));
             }
-            Err("substr: begin and length have to be constants above 0".to_owned())
+            Err("substr: begin and length have to be integers".to_owned())
         }
         "json_text" => Ok(Some(Text)),
         // The key of a row of UNION ALL.

@@ -22,6 +22,8 @@ pub(crate) fn durable(dialect: Dialect, name: &str) -> String {
 pub(crate) fn place(dialect: Dialect, number: usize, column: ColumnType) -> String {
     match (dialect, column) {
         (Dialect::Postgres, ColumnType::Json | ColumnType::Any) => format!("CAST(${number} AS jsonb)"),
+        // A cell holds 0 or 1.
+        (Dialect::Postgres, ColumnType::Bool) => format!("(CAST(${number} AS bigint) <> 0)"),
         _ => format!("${number}"),
     }
 }

@@ -109,6 +109,13 @@ impl Fixture {
         }
     }
 
+    /// Removes the schema of a replica that is one.
+    pub(crate) fn drop_schema(&self) {
+        let Place::Schema(url) = &self.place else { return };
+        let schema = url.split_once("schema=").unwrap().1;
+        server().psql(&format!("SET client_min_messages = error; DROP SCHEMA {schema} CASCADE")).unwrap();
+    }
+
     /// Ends the connections of a replica that is a schema, as an administrator does.
     pub(crate) fn terminate(&self) {
         let Place::Schema(url) = &self.place else { return };

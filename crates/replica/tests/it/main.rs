@@ -8,6 +8,13 @@ mod migrations;
 mod model;
 mod nexmark;
 mod oracle;
+mod random;
+#[path = "../../../view/tests/random/case.rs"]
+mod random_case;
+#[path = "../../../view/tests/random/query.rs"]
+mod random_query;
+#[path = "../../../view/tests/random/views.rs"]
+mod random_views;
 mod retention;
 mod slt;
 mod stream;

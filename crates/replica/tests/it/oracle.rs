@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use deltamesh_change::Item;
-use deltamesh_replica::{Applied, ErrorKind, Limits, ViewState};
+use deltamesh_replica::{Applied, ErrorKind, Limits, Reader, ViewState};
 use deltamesh_view::Index;
 use proptest::prelude::*;
 use serde_json::Value as Json;
@@ -64,10 +64,14 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Rows of every view by key, from the change log alone.
-fn replayed(fixture: &Fixture) -> BTreeMap<(String, String), Json> {
-    let mut rows = BTreeMap::new();
-    for change in fixture.reader().changes_after(0, None, usize::MAX).unwrap() {
+/// Rows of views by name and key.
+pub(crate) type Rows = BTreeMap<(String, String), Json>;
+
+/// Takes what the change log has behind a position into the rows of every view; gives the new position.
+pub(crate) fn replay(reader: &mut Reader, behind: u64, rows: &mut Rows) -> u64 {
+    let mut position = behind;
+    for change in reader.changes_after(behind, None, usize::MAX).unwrap() {
+        position = change.sequence;
         let key = (change.view, change.key);
         let row: Json = serde_json::from_str(&change.row).unwrap();
         let known = match change.operation.as_str() {
@@ -87,16 +91,16 @@ fn replayed(fixture: &Fixture) -> BTreeMap<(String, String), Json> {
             (operation, known) => panic!("{operation} of {key:?}, known {known:?}"),
         }
     }
-    rows
+    position
 }
 
-fn stored(fixture: &mut Fixture) -> BTreeMap<(String, String), Json> {
+/// Rows of every view as they are kept.
+pub(crate) fn stored(reader: &mut Reader, views: &[ViewState]) -> Rows {
     let mut rows = BTreeMap::new();
-    for view in fixture.replica().views() {
-        let name = view.definition.name;
-        fixture
-            .reader()
-            .snapshot(&name, &[], Limits::default(), &mut |page| {
+    for view in views {
+        let name = &view.definition.name;
+        reader
+            .snapshot(name, &[], Limits::default(), &mut |page| {
                 rows.extend(
                     page.into_iter()
                         .map(|row| ((name.clone(), Json::Array(row.key).to_string()), Json::Object(row.row))),
@@ -223,7 +227,9 @@ impl History {
             assert_ne!(view.fault.as_deref(), Some(""), "view {}", view.definition.name);
         }
         check_indexes(&self.fixture, &views);
-        assert_eq!(replayed(&self.fixture), stored(&mut self.fixture));
+        let (mut reader, mut fed) = (self.fixture.reader(), Rows::new());
+        replay(&mut reader, 0, &mut fed);
+        assert_eq!(fed, stored(&mut reader, &views));
     }
 }
 

@@ -11,8 +11,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use deltamesh_change::{Column, ColumnType, Item, RelationSchema, Value};
+use deltamesh_replica::{Limits, Reader};
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
+use serde_json::Value as Json;
 
 use crate::fixture::*;
 use script::{Query, Record};
@@ -36,9 +38,20 @@ struct Outcome {
     different: Vec<String>,
 }
 
-/// The files of `DELTAMESH_SLT` (separated by `:`), or those of the package.
+/// The files of `DELTAMESH_SLT` (separated by `:`), or those of the package, as views in a file.
 #[test]
 fn files() {
+    run_files(Fixture::new);
+}
+
+/// The same, as views in a schema.
+#[test]
+fn files_on_postgres() {
+    run_files(Fixture::on_postgres);
+}
+
+#[allow(clippy::print_stdout, reason = "`cargo xtask slt` shows it")]
+fn run_files(replica: fn() -> Fixture) {
     let asked = std::env::var("DELTAMESH_SLT").ok();
     let files: Vec<PathBuf> = match &asked {
         Some(files) => files.split(':').map(PathBuf::from).collect(),
@@ -49,7 +62,7 @@ fn files() {
     };
     let mut different = vec![];
     for file in &files {
-        let outcome = run(&std::fs::read_to_string(file).unwrap());
+        let outcome = run(&std::fs::read_to_string(file).unwrap(), replica);
         let refused: usize = outcome.refused.values().sum();
         println!(
             "{}: {} equal, {refused} refused, {} different",
@@ -61,7 +74,7 @@ fn files() {
             println!("  {times} refused: {reason}");
         }
         if asked.is_none() {
-            assert_eq!(outcome.refused, BTreeMap::new(), "{}", file.display());
+            assert_eq!(refused, 0, "{}", file.display());
             assert!(outcome.equal > 0, "{} has no query", file.display());
         }
         different.extend(outcome.different.into_iter().map(|what| format!("{}:{what}", file.display())));
@@ -69,34 +82,39 @@ fn files() {
     assert_eq!(different.join("\n"), "");
 }
 
-fn run(text: &str) -> Outcome {
+fn run(text: &str, replica: fn() -> Fixture) -> Outcome {
     let source = Connection::open_in_memory().unwrap();
     let mut outcome = Outcome::default();
     let mut queries = vec![];
     for record in script::parse(text) {
         match record {
             Record::Statement { sql, succeeds } => {
-                check_all(&source, &std::mem::take(&mut queries), &mut outcome);
+                check_all(&source, &std::mem::take(&mut queries), replica, &mut outcome);
                 let done = source.execute_batch(&sql);
                 assert_eq!(done.is_ok(), succeeds, "{sql}: {done:?}");
             }
             Record::Query(query) => queries.push(query),
         }
     }
-    check_all(&source, &queries, &mut outcome);
+    check_all(&source, &queries, replica, &mut outcome);
     outcome
 }
 
-fn check_all(source: &Connection, queries: &[Query], outcome: &mut Outcome) {
+fn check_all(source: &Connection, queries: &[Query], replica: fn() -> Fixture, outcome: &mut Outcome) {
     let tables = tables(source);
     for queries in queries.chunks(CHUNK) {
-        check(source, &tables, queries, outcome);
+        check(source, &tables, queries, replica(), outcome);
     }
 }
 
 /// Makes the queries views over these tables and moves the rows under them.
-fn check(source: &Connection, tables: &[Table], queries: &[Query], outcome: &mut Outcome) {
-    let mut fixture = Fixture::new();
+fn check(
+    source: &Connection,
+    tables: &[Table],
+    queries: &[Query],
+    mut fixture: Fixture,
+    outcome: &mut Outcome,
+) {
     fixture.apply(tables.iter().map(|table| define(&table.schema)).collect());
     fixture.apply(everything(tables));
     let mut kept = vec![];
@@ -107,10 +125,10 @@ fn check(source: &Connection, tables: &[Table], queries: &[Query], outcome: &mut
             Err(reason) => *outcome.refused.entry(reason).or_default() += 1,
         }
     }
-    let file = Connection::open(fixture.path()).unwrap();
     let differing = |fixture: &mut Fixture, found: &mut BTreeMap<usize, String>, when: &str| {
+        let mut reader = fixture.reader();
         for (name, query) in &kept {
-            if let Some(difference) = difference(source, &file, name, query) {
+            if let Some(difference) = difference(source, &mut reader, name, query) {
                 found.entry(query.line).or_insert(format!("{}: {when}: {difference}", query.line));
             }
         }
@@ -133,7 +151,7 @@ fn check(source: &Connection, tables: &[Table], queries: &[Query], outcome: &mut
 /// Notes the views that are not what their SQL gives.
 fn own_sql(fixture: &mut Fixture, found: &mut BTreeMap<usize, String>, when: &str) {
     let views = fixture.replica().views();
-    let verified = fixture.reader().verify(&views, deltamesh_replica::Limits::default()).unwrap();
+    let verified = fixture.reader().verify(&views, Limits::default()).unwrap();
     let faults = views.iter().filter_map(|view| Some((&view.definition.name, view.fault.clone()?)));
     let differing = verified.iter().filter(|verified| (verified.missing, verified.extra) != (0, 0));
     let differing = differing.map(|verified| (&verified.view, format!("{verified:?}")));
@@ -180,9 +198,9 @@ fn create(fixture: &mut Fixture, source: &Connection, name: &str, sql: &str) -> 
     Err(refused)
 }
 
-fn difference(source: &Connection, file: &Connection, name: &str, query: &Query) -> Option<String> {
+fn difference(source: &Connection, replica: &mut Reader, name: &str, query: &Query) -> Option<String> {
     let given = rows(source, &query.sql, query);
-    let kept = rows(file, &format!("SELECT * FROM {name}"), query);
+    let kept = kept(replica, name, query);
     if kept != given {
         return Some(format!("view has {kept:?}, SQLite gives {given:?}"));
     }
@@ -206,6 +224,37 @@ fn rows(connection: &Connection, sql: &str, query: &Query) -> Vec<String> {
         Ok((0..width).map(value).collect::<Result<Vec<_>, rusqlite::Error>>()?.join(" "))
     });
     sorted(rows.unwrap().map(Result::unwrap).collect(), query.by_value)
+}
+
+/// Rows of a view in the format of the files, sorted.
+fn kept(replica: &mut Reader, name: &str, query: &Query) -> Vec<String> {
+    let mut rows = vec![];
+    let sql = format!("SELECT * FROM {name}");
+    let taken = replica.query(&sql, &[], Limits::default(), &mut |_, page| {
+        rows.extend(page.iter().map(|row| {
+            let values = row.iter().enumerate();
+            let spelled =
+                values.map(|(column, value)| spelled(stored(value), query.types.chars().nth(column)));
+            spelled.collect::<Vec<_>>().join(" ")
+        }));
+        std::ops::ControlFlow::Continue(())
+    });
+    taken.unwrap();
+    sorted(rows, query.by_value)
+}
+
+/// A value as SQLite stores it.
+fn stored(value: &Json) -> ValueRef<'_> {
+    match value {
+        Json::Null => ValueRef::Null,
+        Json::Bool(truth) => ValueRef::Integer(i64::from(*truth)),
+        Json::Number(number) => match number.as_i64() {
+            Some(number) => ValueRef::Integer(number),
+            None => ValueRef::Real(number.as_f64().unwrap()),
+        },
+        Json::String(text) => ValueRef::Text(text.as_bytes()),
+        other => panic!("{other} is no value of the files"),
+    }
 }
 
 fn sorted(mut rows: Vec<String>, by_value: bool) -> Vec<String> {

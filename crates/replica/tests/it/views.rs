@@ -1,6 +1,6 @@
 //! Views: filled, maintained, replaced, faulted, mended, dropped.
 
-use deltamesh_change::{ColumnType, Item, SchemaChange, Value};
+use deltamesh_change::{ColumnType, Item, Operation, SchemaChange, Value};
 use deltamesh_replica::{ErrorKind, Limits};
 use expect_test::expect;
 
@@ -355,4 +355,30 @@ fn a_batch_that_changes_most_of_a_relation() {
             counts update [1] {"chat":1,"messages":4000} was {"messages":2000} !"#]]
         .assert_eq(&fixture.changes(3));
     }
+}
+
+fn check_truths(mut fixture: Fixture) {
+    let switch = schema("switch", 1, &[("is_on", ColumnType::Bool), ("n", ColumnType::Int)], &[0, 1]);
+    let row = |is_on: bool, n: i64| upsert(&switch, vec![Value::Bool(is_on), Value::Int(n)]);
+    fixture.apply(vec![define(&switch), row(true, 1), row(false, 2), row(true, 3)]);
+    let sql = "CREATE MATERIALIZED VIEW by_truth AS SELECT is_on, count(*) AS c FROM switch GROUP BY is_on";
+    fixture.replica().execute(sql).unwrap();
+    let mut found = vec![];
+    fixture
+        .reader()
+        .snapshot("by_truth", &[("is_on".to_owned(), true.into())], Limits::default(), &mut |page| {
+            found.extend(page.into_iter().map(|row| serde_json::Value::Object(row.row).to_string()));
+            std::ops::ControlFlow::Continue(())
+        })
+        .unwrap();
+    assert_eq!(found, [r#"{"is_on":true,"c":2}"#]);
+    // A page of keys at a time.
+    fixture.apply(vec![event(&switch, Operation::Truncate, vec![], None)]);
+    assert_eq!(fixture.rows("SELECT count(*) FROM by_truth"), "[0]");
+}
+
+#[test]
+fn a_truth_value_is_a_key_and_a_filter() {
+    check_truths(Fixture::new());
+    check_truths(Fixture::on_postgres());
 }

@@ -104,9 +104,13 @@ fn call(name: &str, arguments: &[Scalar], names: &dyn Names) -> Option<String> {
         ("instr", _) => Some(format!("CAST(strpos({}) AS bigint)", texts())),
         ("trim", _) => Some(format!("btrim({})", texts())),
         ("ltrim" | "rtrim" | "replace", _) => Some(format!("{name}({})", texts())),
-        ("substr", [argument, bounds @ ..]) => {
+        ("substr", [argument, bounds @ ..]) if bounds.iter().all(is_positive) => {
             let bounds = bounds.iter().map(|bound| format!(", CAST({} AS integer)", render(bound, names)));
             Some(format!("substr({}{})", text(argument, names), bounds.collect::<String>()))
+        }
+        ("substr", [argument, begin, length @ ..]) => {
+            let length = length.first().map(|length| render(length, names));
+            Some(substring(&text(argument, names), &render(begin, names), length.as_deref()))
         }
         // Away from zero.
         ("round", [argument]) => {
@@ -122,6 +126,26 @@ fn call(name: &str, arguments: &[Scalar], names: &dyn Names) -> Option<String> {
         ("deltamesh_json", [argument]) => Some(render(argument, names)),
         ("json_array", _) => Some(format!("CAST(jsonb_build_array({}) AS text)", parts())),
         _ => None,
+    }
+}
+
+fn is_positive(bound: &Scalar) -> bool {
+    matches!(bound, Scalar::Literal(sql) if sql.parse::<i32>().is_ok_and(|number| number > 0))
+}
+
+/// Characters from a place, which is counted from the end where it is negative; a negative length means those before it.
+fn substring(text: &str, begin: &str, length: Option<&str>) -> String {
+    // Places are 32 bits wide, and no text is so long.
+    let bounded = |number: &str| {
+        format!(
+            "CAST(CASE WHEN {number} > 1000000000 THEN 1000000000 WHEN {number} < -1000000000 THEN -1000000000 ELSE {number} END AS integer)"
+        )
+    };
+    let begin = bounded(begin);
+    let begin = format!("CASE WHEN {begin} < 0 THEN length({text}) + 1 ELSE 0 END + {begin}");
+    match length.map(bounded) {
+        Some(length) => format!("substr({text}, {begin} + least({length}, 0), abs({length}))"),
+        None => format!("substr({text}, {begin})"),
     }
 }
 
@@ -166,9 +190,12 @@ fn windowed(window: &Window, names: &dyn Names) -> Option<String> {
             })
         }
         WindowFunction::Place(place) => {
-            // Numbers of rows are 32 bits wide.
+            // Numbers of rows are 32 bits wide, and a text that is written has no type by itself.
             let value = |(index, argument): (usize, &Scalar)| match argument {
                 Scalar::Literal(sql) if index == 1 || place.result == PlaceResult::Integer => sql.clone(),
+                Scalar::Literal(sql) if sql.starts_with('\'') => {
+                    format!("(CAST({sql} AS text) COLLATE \"C\")")
+                }
                 argument => render(argument, names),
             };
             let arguments: Vec<String> = window.arguments.iter().enumerate().map(value).collect();

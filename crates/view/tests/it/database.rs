@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use deltamesh_change::{ColumnType, RelationSchema, Value, from_json, to_json};
+use deltamesh_change::{ColumnType, RelationSchema, Value, to_json};
 use deltamesh_view::{
     Action, Catalog, Dialect, Error, Phase, Program, Statement, Tier, mirror_table, new_table, old_table,
 };
@@ -13,8 +13,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, named_params};
 use serde_json::Value as Json;
 
-/// Change of one row of the relation with that index: its new values, or `None` for a delete of the key.
-pub(crate) type RowChange = (usize, Vec<Value>, bool);
+use crate::random_case::RowChange;
 
 pub(crate) struct Database {
     pub(crate) connection: Connection,
@@ -457,11 +456,6 @@ fn literal(value: &Value) -> String {
 
 fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-/// A document value from JSON text.
-pub(crate) fn document(text: &str) -> Value {
-    from_json(&serde_json::from_str(text).expect("json"))
 }
 
 /// The query of a `CREATE MATERIALIZED VIEW`, as it is written.

@@ -3,7 +3,7 @@
 use deltamesh_view::{Catalog, Dialect, Statement, parse_statements, plan};
 use expect_test::{Expect, expect};
 
-use crate::oracle::relations;
+use crate::random_views::relations;
 
 fn refusal(sql: &str) -> String {
     let mut catalog = Catalog::new();

@@ -3,8 +3,8 @@
 use deltamesh_change::Value;
 use expect_test::{Expect, expect};
 
-use crate::database::{Database, document};
-use crate::oracle::relations;
+use crate::database::Database;
+use crate::random_views::{document, relations};
 
 fn check(select: &str, expected: Expect) {
     let mut database = Database::new(relations());

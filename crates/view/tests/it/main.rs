@@ -10,8 +10,12 @@ mod oracle;
 mod postgres;
 mod programs;
 mod random;
+#[path = "../random/case.rs"]
+mod random_case;
 #[path = "../random/query.rs"]
 mod random_query;
+#[path = "../random/views.rs"]
+mod random_views;
 mod tpch;
 #[path = "../../../replica/tests/tpch/schema.rs"]
 mod tpch_schema;

@@ -4,7 +4,7 @@ use deltamesh_view::Tier;
 use expect_test::{Expect, expect};
 
 use crate::database::Database;
-use crate::oracle::{VIEWS, relations};
+use crate::random_views::{VIEWS, relations};
 
 fn check(view: &str, expected: Expect) {
     let mut database = Database::new(relations());
