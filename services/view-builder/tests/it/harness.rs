@@ -1,6 +1,7 @@
 //! A NATS server, a source that publishes by hand, and the service in this process.
 
 use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,15 +66,32 @@ impl Harness {
     }
 
     fn options(&self) -> Options {
-        Options::parse_from([
-            "view-builder".to_owned(),
+        Options::parse_from(self.command_line())
+    }
+
+    /// The service as a process of its own.
+    pub(crate) fn spawn(&self) -> Child {
+        let [program, arguments @ ..] = self.command_line();
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap()
+    }
+
+    fn command_line(&self) -> [String; 4] {
+        [
+            env!("CARGO_BIN_EXE_view-builder").to_owned(),
             match &self.postgres {
                 Some(server) => format!("--replica={}?schema=app", server.url()),
                 None => format!("--replica=sqlite:{}", self.path().display()),
             },
             "--source=app".to_owned(),
             format!("--nats={}", self.nats.url()),
-        ])
+        ]
     }
 
     /// A second service on the same replica.

@@ -1,0 +1,99 @@
+//! A view-builder and its PostgreSQL killed at random moments while changes flow.
+//!
+//! `DELTAMESH_KILLS` asks for so many of them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use deltamesh_testkit::{Random, number};
+
+use crate::harness::{Harness, Row};
+
+const VIEWS: &str = "
+CREATE MATERIALIZED VIEW counts AS SELECT chat, count(*) AS messages, max(body) AS last FROM message GROUP BY chat;
+CREATE MATERIALIZED VIEW bodies AS SELECT DISTINCT body FROM message WHERE chat > 1;
+CREATE MATERIALIZED VIEW newest AS SELECT chat, id, body FROM message QUALIFY row_number() OVER (PARTITION BY chat ORDER BY id DESC) <= 2;
+CREATE MATERIALIZED VIEW pairs AS SELECT a.id AS a, b.id AS b FROM message a JOIN message b ON b.chat = a.chat AND b.body = a.body AND a.id < b.id;";
+
+const MESSAGES: &str = "SELECT id, chat, body FROM app__message ORDER BY id";
+
+/// What the source holds.
+type Source = BTreeMap<i64, (i64, &'static str)>;
+
+/// A transaction of a few rows.
+fn transaction(random: &mut Random, source: &mut Source) -> Vec<Row> {
+    let row = |_| {
+        let id = random.below(40);
+        if random.chance(25) {
+            source.remove(&id);
+            return Row::Delete(id);
+        }
+        let (chat, body) = (random.below(6), *random.pick(&["a", "b", "c", ""]));
+        source.insert(id, (chat, body));
+        Row::Put(id, chat, body)
+    };
+    (0..6).map(row).collect()
+}
+
+/// The rows that a subscriber has who was there from the beginning, by their subjects.
+fn replayed(feed: &str) -> BTreeMap<String, String> {
+    let mut rows = BTreeMap::new();
+    for line in feed.lines() {
+        let mut words = line.splitn(4, ' ').skip(1);
+        let [subject, operation, row] = [(); 3].map(|()| words.next().unwrap().to_owned());
+        let row = row.trim_end_matches(" !").to_owned();
+        let known = match operation.as_str() {
+            "delete" => rows.remove(&subject),
+            _ => rows.insert(subject, row),
+        };
+        assert_eq!(known.is_none(), operation == "insert", "{line}: known {known:?}");
+    }
+    rows
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_or_applied_twice() {
+    let mut random = Random(number("DELTAMESH_SEED", 7).unwrap());
+    let mut harness = Harness::on_postgres().await;
+    let mut source = Source::new();
+    harness.publish(true, &[]).await;
+    let mut service = harness.spawn();
+    harness.wait_rows("SELECT count(*) FROM app__message", "[0]").await;
+    harness.ask("view.create", VIEWS).await.unwrap();
+    for _ in 0..number("DELTAMESH_KILLS", 6).unwrap() {
+        for _ in 0..20 {
+            let rows = transaction(&mut random, &mut source);
+            harness.publish(false, &rows).await;
+        }
+        tokio::time::sleep(Duration::from_millis(random.below(150))).await;
+        if random.chance(40) {
+            harness.postgres.as_mut().unwrap().restart().unwrap();
+        } else {
+            service.kill().unwrap();
+            service.wait().unwrap();
+            service = harness.spawn();
+        }
+    }
+    let rows = source.iter().map(|(id, (chat, body))| format!("[{id},{chat},\"{body}\"]"));
+    harness.wait_rows(MESSAGES, &rows.collect::<Vec<_>>().join("\n")).await;
+    let verified = harness.ask("verify", "").await.unwrap();
+    assert_eq!(verified.matches("\"missing\":0,\"extra\":0").count(), 4, "{verified}");
+    let last = harness.rows("SELECT count(*), max(seq) FROM __deltamesh_changes").await.unwrap();
+    let (count, last) = last.trim_matches(['[', ']']).split_once(',').unwrap();
+    assert_eq!(count, last, "numbers without a gap");
+    let fed = replayed(&harness.feed(last.parse().unwrap()).await);
+    let kept =
+        ["counts", "bodies", "newest", "pairs"].map(|view| format!("SELECT '{view}' AS view FROM {view}"));
+    let kept = harness.rows(&kept.join(" UNION ALL ")).await.unwrap();
+    assert_eq!(fed.len(), kept.lines().count());
+    let expected: BTreeMap<i64, usize> = source.values().fold(BTreeMap::new(), |mut chats, (chat, _)| {
+        *chats.entry(*chat).or_default() += 1;
+        chats
+    });
+    for (chat, messages) in expected {
+        let row = &fed[&format!("feed.counts.{chat}")];
+        assert!(row.contains(&format!("\"messages\":{messages},")), "chat {chat}: {row}");
+    }
+    service.kill().unwrap();
+    service.wait().unwrap();
+}
