@@ -17,6 +17,9 @@ use crate::group::OutboxRow;
 /// Rows that are trimmed at once in idle times: the transaction that does it stays short.
 const TRIM_ROWS: u64 = 2_000;
 
+/// Rows that a busy replica trims at least, if it trims.
+const BUSY_TRIM_ROWS: u64 = 256;
+
 /// A busy replica stores the published position each time it has moved by so many changes.
 const STORE_PUBLISHED: u64 = 1_000;
 
@@ -118,19 +121,16 @@ pub(crate) fn append<D: Database>(
 impl<D: Database> Maintainer<D> {
     /// Marks the end of the transaction, stores the published position, trims a little.
     pub(super) fn finish_changes(&mut self, before: u64) -> Result<()> {
-        let last = last_sequence(&self.database)?;
-        if last > before {
-            let sql = "UPDATE __deltamesh_changes SET tx_end = 1 WHERE seq = $1";
-            self.database.execute("finish changes", sql, &[Cell::Integer(last.cast_signed())])?;
-        }
+        let sql = "UPDATE __deltamesh_changes SET tx_end = 1
+             WHERE seq = (SELECT max(seq) FROM __deltamesh_changes) AND seq > $1 RETURNING seq";
+        let ends = self.database.rows("finish changes", sql, &[Cell::Integer(before.cast_signed())])?;
+        let last = ends.into_iter().next().map_or(before, |row| Columns::new(row).unsigned());
         self.state.last_sequence = last;
         // Under load the published position is not worth a page in every transaction.
         if last == before || self.published.saturating_sub(self.state.published) >= STORE_PUBLISHED {
             self.store_published()?;
         }
-        // A busy replica trims a little faster than it appends: what is left over is for idle times.
-        let appended = last.saturating_sub(before);
-        self.trim(if appended > 0 { 16 + appended + appended / 4 } else { TRIM_ROWS })
+        self.trim(last.saturating_sub(before))
     }
 
     fn store_published(&mut self) -> Result<()> {
@@ -144,10 +144,15 @@ impl<D: Database> Maintainer<D> {
         Ok(())
     }
 
-    /// Removes up to about that many of the oldest changes that are published and beyond retention.
-    fn trim(&mut self, rows: u64) -> Result<()> {
+    /// Removes some of the oldest changes that are published and beyond retention. A busy replica does so a little faster than
+    /// it appends, and only where a number of them can go: each time costs a page. What is left over is for idle times.
+    fn trim(&mut self, appended: u64) -> Result<()> {
+        let (rows, least) = match appended {
+            0 => (TRIM_ROWS, 1),
+            _ => (BUSY_TRIM_ROWS + appended + appended / 4, BUSY_TRIM_ROWS),
+        };
         let until = self.beyond_retention(rows)?;
-        if until < self.retained_from {
+        if until + 1 < self.retained_from + least {
             return Ok(());
         }
         let sql = "DELETE FROM __deltamesh_changes WHERE seq <= $1";

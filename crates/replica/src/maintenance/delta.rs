@@ -156,19 +156,21 @@ pub(crate) struct Flushed {
 }
 
 /// The tables of a batch that have rows: what reads only others is left out.
-#[derive(Debug, Default)]
-pub(crate) struct Filled(HashSet<String>);
-
-impl<const N: usize> From<[String; N]> for Filled {
-    fn from(tables: [String; N]) -> Self {
-        Self(tables.into())
-    }
+#[derive(Debug)]
+pub(crate) enum Filled {
+    /// Nobody knows: any may have some.
+    Unknown,
+    /// Quoted names.
+    Tables(HashSet<String>),
 }
 
 impl Filled {
     /// Whether the table with that quoted name has rows.
     pub(crate) fn has(&self, table: &str) -> bool {
-        self.0.contains(table)
+        match self {
+            Self::Unknown => true,
+            Self::Tables(tables) => tables.contains(table),
+        }
     }
 
     pub(crate) fn let_run(&self, action: &Action) -> bool {
@@ -176,8 +178,10 @@ impl Filled {
     }
 
     pub(super) fn note(&mut self, table: &str) {
-        if !self.has(table) {
-            self.0.insert(table.to_owned());
+        if let Self::Tables(tables) = self
+            && !tables.contains(table)
+        {
+            tables.insert(table.to_owned());
         }
     }
 }
@@ -201,7 +205,7 @@ pub(crate) fn flush<D: Database>(
 ) -> std::result::Result<Flushed, Failure> {
     let tables = std::mem::take(&mut pending.tables);
     pending.rows = 0;
-    let mut batch = Batch { database, state, filled: Filled::default(), again: HashSet::new() };
+    let mut batch = Batch { database, state, filled: Filled::Tables(HashSet::new()), again: HashSet::new() };
     let mut flushed = Flushed::default();
     let mut changed: Vec<(&Mirror, Loaded)> = Vec::new();
     for (table, net) in tables {

@@ -74,11 +74,9 @@ impl<D: Database> Maintainer<D> {
     /// Records the images that a view's tables hold, and empties them.
     fn record_images(&self, program: &Program, stamp: &Stamp) -> Result<()> {
         let name = program.definition.name.as_str();
-        let images = [old_table(name), new_table(name)].map(|table| D::DIALECT.batch_table(&table));
-        let images = Filled::from(images);
-        self.database.record(program, &images, stamp)?;
-        let clear = program.clear.iter().filter(|action| images.let_run(action));
-        self.database.define(name, &clear.map(|action| action.sql.clone()).collect::<Vec<_>>())
+        self.database.record(program, &Filled::Unknown, stamp)?;
+        let clear = program.clear.iter().map(|action| action.sql.clone());
+        self.database.define(name, &clear.collect::<Vec<_>>())
     }
 
     /// The last row, in the order of an index, of the slice behind a row.

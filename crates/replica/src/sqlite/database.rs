@@ -71,6 +71,16 @@ impl Read for Connection {
     }
 }
 
+impl Sqlite {
+    fn control(&self, sql: &str) -> Result<()> {
+        let place = || self.place();
+        self.connection.prepare_cached(sql).at(place)?.execute([]).map(|_| ()).at(place)
+    }
+}
+
+/// Changes nothing, but only a writer may do it.
+const LOCK: &str = "DELETE FROM main.__deltamesh_meta WHERE FALSE";
+
 impl Read for Sqlite {
     fn rows(&self, place: &str, sql: &str, parameters: &[Cell]) -> Result<Vec<Vec<Cell>>> {
         self.connection.rows(place, sql, parameters)
@@ -82,12 +92,17 @@ impl Database for Sqlite {
     const FRESH: &str = "lower(hex(randomblob(8)))";
     const STORE_PUBLISHED: &str = "UPDATE __deltamesh_meta SET value = $1 WHERE name = 'published'";
 
+    /// `BEGIN IMMEDIATE` would lock the attached file of the reconcile too, which takes as long as some statements.
     fn begin(&self) -> Result<()> {
-        self.connection.execute_batch("BEGIN IMMEDIATE").at(|| self.place())
+        let begun = self.control("BEGIN").and_then(|()| self.control(LOCK));
+        if begun.is_err() {
+            self.rollback()?;
+        }
+        begun
     }
 
     fn commit(&self) -> Result<()> {
-        self.connection.execute_batch("COMMIT").at(|| self.place())?;
+        self.control("COMMIT")?;
         self.care_for_wal();
         Ok(())
     }

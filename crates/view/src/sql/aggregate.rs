@@ -107,6 +107,7 @@ pub(crate) fn plan(query: &SelectQuery, mut layout: Layout) -> Parts {
     maintain.extend(counts.iter().map(|count| Step::finish(count.net(&delta))));
     maintain.extend(finish.map(Step::finish));
     maintain.extend(counts.iter().flat_map(|count| count.apply(&minus)).map(Step::finish));
+    layout.gone_by = Some(minus);
     let mut connect = layout.connect();
     connect.push(query.dialect.create_scratch(&delta, &rule.delta_columns()));
     connect.push(query.dialect.create_scratch(&groups, &rule.group_columns()));

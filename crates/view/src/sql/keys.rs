@@ -25,6 +25,7 @@ pub(crate) fn layout(
         key: vec![],
         lookup: vec![],
         stored: statement.options.stored != Keep::Never,
+        gone_by: None,
         tables: vec![],
     };
     let is_one = query.top.as_ref().is_some_and(|top| top.partition.is_empty() && top.limit <= 1);

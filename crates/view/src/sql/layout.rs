@@ -125,6 +125,8 @@ pub(crate) struct Layout {
     pub(crate) lookup: Vec<usize>,
     /// Whether the rows are kept.
     pub(crate) stored: bool,
+    /// Tables of the batch without whose rows no row of the view is gone, if that is known: its images only change.
+    pub(crate) gone_by: Option<Vec<String>>,
     /// Further durable tables of the program's own: quoted name and `CREATE TABLE`.
     pub(crate) tables: Vec<(String, String)>,
 }
@@ -359,7 +361,16 @@ impl Layout {
             return vec![];
         }
         let [goes, comes] = self.writes();
-        vec![Action::over(&[self.old_images()], goes), Action::over(&[self.new_images()], comes)]
+        let comes = Action::over(&[self.new_images()], comes);
+        // Where the key may be NULL, or there is none, a row that changes goes and comes.
+        let by_key = !self.key.is_empty() && !self.nullable_key();
+        vec![if by_key { self.gone(goes) } else { Action::over(&[self.old_images()], goes) }, comes]
+    }
+
+    /// A statement over the before images that have no after image.
+    pub(crate) fn gone(&self, sql: String) -> Action {
+        let gone = Action::over(&[self.old_images()], sql);
+        self.gone_by.iter().fold(gone, |gone, tables| gone.and(tables))
     }
 
     /// What removes the rows that go, and what writes those that come.

@@ -41,7 +41,8 @@ impl Layout {
             of_new = visible("n."),
             of_old = visible("o."),
         );
-        vec![Action::over(&[old], goes), Action::over(&[new], comes)]
+        let moves = subject.iter().any(|index| !self.key.contains(index));
+        vec![if moves { Action::over(&[old], goes) } else { self.gone(goes) }, Action::over(&[new], comes)]
     }
 
     fn visible(&self) -> impl Iterator<Item = (usize, &Stored)> {

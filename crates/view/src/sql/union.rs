@@ -84,6 +84,7 @@ fn layout(view: &str, branches: &[SelectQuery], columns: &[Vec<Column>], dialect
         key: vec![width, width + 1],
         lookup: vec![],
         stored: true,
+        gone_by: None,
         tables: vec![],
     }
 }
