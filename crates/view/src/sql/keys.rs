@@ -4,7 +4,7 @@ use deltamesh_change::{Column, ColumnType};
 
 use super::layout::{Layout, Role, Stored};
 use crate::query::{Scalar, SelectQuery};
-use crate::{CreateView, Dialect, Error, Stored as Keep, facts, kinds};
+use crate::{CreateView, Dialect, Error, Stored as Keep, dialect, facts, kinds};
 
 /// Storage columns of the outputs and of key parts that are not selected; the key is declared or derived.
 pub(crate) fn layout(
@@ -83,7 +83,8 @@ pub(crate) fn stored_index(layout: &mut Layout, query: &SelectQuery, expr: &Scal
 fn hidden_name(query: &SelectQuery, expr: &Scalar, place: usize) -> String {
     match expr {
         Scalar::Column(column) => {
-            format!("__deltamesh_key_{}_{}", column.relation, query.column(*column).name)
+            let name = &query.column(*column).name;
+            dialect::short(format!("__deltamesh_key_{}_{name}", column.relation))
         }
         _ => format!("__deltamesh_key_{place}"),
     }

@@ -268,6 +268,7 @@ pub(crate) const VIEWS: &[&str] = &[
     "CREATE MATERIALIZED VIEW cut_anywhere AS SELECT id, substr(body, n - 2, chat - 1) AS a, substr(body, -2) AS b, substr(body, instr(body, 'a') + 1) AS c,
        substr(body, n * 4000000000, 1 - n * 4000000000) AS d FROM message",
     "CREATE MATERIALIZED VIEW window_texts AS SELECT id, lag('5') OVER (PARTITION BY chat ORDER BY id) AS five, lead('a', 1, body) OVER (PARTITION BY chat ORDER BY id) AS a FROM message",
+    "CREATE MATERIALIZED VIEW over_over_hidden AS SELECT h.body FROM over_hidden2 h JOIN hidden_key k ON k.body = h.body",
 ];
 
 fn text() -> impl Strategy<Value = Value> {
