@@ -37,6 +37,8 @@ pub enum ErrorKind {
     Decode,
     /// A message is larger than the server accepts.
     TooLarge,
+    /// Another stream has the subjects.
+    Taken,
     /// The server or this client refuses the request as it is.
     Invalid,
 }
@@ -62,7 +64,7 @@ impl ErrorKind {
             Self::Unavailable | Self::Full => Disposition::Retry,
             Self::NotFound | Self::Fenced | Self::Lost => Disposition::Reopen,
             Self::Interleaved | Self::Trimmed | Self::Hole | Self::Decode => Disposition::Reconcile,
-            Self::Diverged | Self::TooLarge | Self::Invalid => Disposition::Stop,
+            Self::Diverged | Self::TooLarge | Self::Taken | Self::Invalid => Disposition::Stop,
         }
     }
 
@@ -79,6 +81,7 @@ impl ErrorKind {
             Self::Hole => "transaction ordinals are not contiguous",
             Self::Decode => "message cannot be decoded",
             Self::TooLarge => "message is above the server's limit",
+            Self::Taken => "another stream has the subjects",
             Self::Invalid => "request was refused",
         }
     }
@@ -224,6 +227,8 @@ fn code_kind(code: u64, status: usize) -> ErrorKind {
         10002 | 10023 | 10028 | 10047 | 10077 | 10122 => ErrorKind::Full,
         // Message size above the stream's limit, batch too large.
         10054 | 10199 => ErrorKind::TooLarge,
+        // Subjects overlap with those of another stream.
+        10065 => ErrorKind::Taken,
         // Incomplete batch (a part was lost on the way), too many open batches.
         10176 | 10210 => ErrorKind::Unavailable,
         _ if status == 404 => ErrorKind::NotFound,

@@ -42,4 +42,4 @@ pub use publisher::Publisher;
 pub use recovery::{Recovered, next_dsid, recover_changes};
 pub use service::{Replies, Request, Requests, ServiceError};
 pub use status::{Fault, Hop, Status, StatusBoard, answer_status, gather_status, now_us};
-pub use topology::{BucketName, ensure_changes, ensure_feed};
+pub use topology::{BucketName, ensure_changes, ensure_feed, feed_owner};

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use async_nats::jetstream::context::GetStreamByNameErrorKind;
 use async_nats::jetstream::kv;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, PersistenceMode, RetentionPolicy, StorageType};
 use deltamesh_wire::subject;
@@ -97,7 +98,7 @@ fn feed(replica: &str, views: &[String], first_sequence: u64) -> Config {
         ..stream(
             subject::feed_stream(replica),
             format!("View changes of replica {replica}"),
-            views.iter().map(|view| subject::feed_view(view)).collect(),
+            views.iter().map(|view| subject::feed_view(view)).chain([subject::aside_all(replica)]).collect(),
         )
     }
 }
@@ -129,7 +130,8 @@ pub async fn ensure_changes(client: &Client, source: &str) -> Result<(), Error> 
 /// given out again.
 ///
 /// # Errors
-/// The server refuses, for example because another replica has a view of the same name, or does not answer.
+/// [`ErrorKind::Taken`] where another stream has the feed of a view, which [`feed_owner`] names. Else the server refuses, or does
+/// not answer.
 pub async fn ensure_feed(
     client: &Client,
     replica: &str,
@@ -137,6 +139,18 @@ pub async fn ensure_feed(
     first_sequence: u64,
 ) -> Result<(), Error> {
     ensure(client, feed(replica, views, first_sequence)).await
+}
+
+/// The stream that captures the feed of a view, if there is one.
+///
+/// # Errors
+/// The server refuses or does not answer.
+pub async fn feed_owner(client: &Client, view: &str) -> Result<Option<String>, Error> {
+    match client.context().stream_by_subject(subject::feed_view(view)).await {
+        Ok(stream) => Ok(Some(stream)),
+        Err(error) if error.kind() == GetStreamByNameErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::from_nats(format!("look up the feed of {view}"), error)),
+    }
 }
 
 async fn ensure(client: &Client, wanted: Config) -> Result<(), Error> {
@@ -242,6 +256,6 @@ mod tests {
         let known = feed("main", &["a".into(), "b".into()], 1);
         assert_eq!(corrected(&known, &feed("main", &["b".into(), "a".into()], 1)), None);
         let config = corrected(&known, &feed("main", &["a".into()], 1)).expect("differs");
-        assert_eq!(config.subjects, ["feed.a.>"]);
+        assert_eq!(config.subjects, ["feed.a.>", "aside.main.>"]);
     }
 }

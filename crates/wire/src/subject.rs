@@ -103,6 +103,28 @@ pub fn feed_stream(replica: &str) -> String {
 /// Every feed subject. A replica's stream captures those of its own views.
 pub const FEED_ALL: &str = "feed.>";
 
+/// Every subject on which a replica publishes what it cannot on the subjects of its feeds.
+#[must_use]
+pub fn aside_all(replica: &str) -> String {
+    format!("aside.{replica}.>")
+}
+
+/// Subject in place of one of a feed that belongs to another replica: `aside.<replica>.<view>.<key tokens>`.
+#[must_use]
+pub fn aside(replica: &str, feed: &str) -> String {
+    format!("aside.{replica}.{}", feed.strip_prefix("feed.").unwrap_or(feed))
+}
+
+/// The token of the view in a subject of a feed, or of one that is published aside.
+#[must_use]
+pub fn view_token(subject: &str) -> Option<&str> {
+    let mut tokens = subject.split('.');
+    match tokens.next()? {
+        "aside" => tokens.nth(1),
+        _ => tokens.next(),
+    }
+}
+
 /// Every subject of one view's feed.
 #[must_use]
 pub fn feed_view(view: &str) -> String {
@@ -143,5 +165,14 @@ mod tests {
         for bad in ["", "App", "a.b", "a-b", &"x".repeat(33)] {
             assert!(!is_valid_name(bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_feed_aside_keeps_its_tokens() {
+        let subject = aside("eu", "feed.per_chat.7");
+        assert_eq!(subject, "aside.eu.per_chat.7");
+        assert_eq!(view_token(&subject), Some("per_chat"));
+        assert_eq!(view_token("feed.aside.7"), Some("aside"));
+        assert_eq!(aside("eu", &feed_view("a")), "aside.eu.a.>");
     }
 }

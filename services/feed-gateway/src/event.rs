@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use deltamesh_jetstream::Stored;
 use deltamesh_nats_grpc::Frame;
-use deltamesh_wire::header;
+use deltamesh_wire::{header, subject};
 use serde_json::{Map, Value as Json};
 
 /// A row: values by column name, in column order.
@@ -107,7 +107,7 @@ pub(crate) fn positions(text: &str) -> Vec<(String, String)> {
 impl Event {
     /// Decodes a stored message; also returns the subject token of its view.
     pub(crate) fn decode(stored: &Stored) -> Result<(Arc<str>, Self), EventError> {
-        let token = stored.subject.split('.').nth(1).ok_or(EventError("subject"))?;
+        let token = subject::view_token(&stored.subject).ok_or(EventError("subject"))?;
         let headers = &stored.headers;
         let operation = headers
             .get(header::OPERATION)

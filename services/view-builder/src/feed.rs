@@ -6,13 +6,16 @@
 //! - it holds messages that this replica does not know (the replica is new, or was restored from an older copy): the
 //!   replica's unpublished changes are numbered behind them, under a new incarnation, and nothing of the stream is deleted;
 //! - it ends before what it had acknowledged: the changes are published again from there, where they are still retained.
+//!
+//! A view whose name another replica's feed has cannot have its subjects; every change has its number in the stream all the
+//! same. So its changes are published on subjects of this replica's own, where gateways find them, until its own are free.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use deltamesh_jetstream::{
-    Client, ErrorKind, FeedPublisher, Headers, Hop, Message, StatusBoard, backoff, ensure_feed,
+    Client, ErrorKind, FeedPublisher, Headers, Hop, Message, StatusBoard, backoff, ensure_feed, feed_owner,
 };
 use deltamesh_replica::{Location, OutboxRow, Reader, Replica, Writer};
 use deltamesh_wire::{header, subject};
@@ -23,6 +26,9 @@ use crate::reading::Reading;
 
 /// Changes that are read and published at once.
 const CHUNK: usize = 1000;
+
+/// How soon a view whose subjects were taken may have them, once it changes.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// Attempts to get the last changes out after the pipeline has stopped; the replica keeps what does not go.
 const LAST_ATTEMPTS: usize = 4;
@@ -47,6 +53,12 @@ pub(crate) struct Feed {
     published: u64,
     /// Views whose feeds the stream captures.
     captured: HashSet<String>,
+    /// Views whose subjects another stream has, with its name.
+    aside: BTreeMap<String, String>,
+    /// Dropped views whose last changes are still to go out have subjects, too.
+    leaving: bool,
+    /// When the stream was last made to capture what it should.
+    ensured: Instant,
     rate: Rate,
 }
 
@@ -59,8 +71,21 @@ impl Feed {
         board: StatusBoard,
     ) -> Self {
         let (replica, reading) = (replica.to_owned(), Reading::new(location));
-        let (captured, rate) = (HashSet::new(), Rate::default());
-        Self { client, replica, writer, reading, board, published: 0, captured, rate }
+        let (captured, aside, rate) = (HashSet::new(), BTreeMap::new(), Rate::default());
+        let ensured = Instant::now();
+        Self {
+            client,
+            replica,
+            writer,
+            reading,
+            board,
+            published: 0,
+            captured,
+            aside,
+            leaving: false,
+            ensured,
+            rate,
+        }
     }
 
     /// Publishes until the pipeline has gone and everything that it committed is out. Errors are faults, and tried again.
@@ -110,13 +135,17 @@ impl Feed {
         let mut known = *committed.borrow();
         loop {
             let now = *committed.borrow_and_update();
-            if known.views != now.views {
+            let looks_again = !self.aside.is_empty() && self.ensured.elapsed() >= LOOK_AGAIN;
+            if known.views != now.views || looks_again {
                 self.ensure_stream().await?;
             }
             known = now;
             while self.publish_chunk(publisher).await? {
                 *attempt = 0;
                 self.board.clear("feed");
+            }
+            if self.leaving {
+                self.ensure_stream().await?;
             }
             self.show(now.last_sequence);
             if committed.changed().await.is_err() {
@@ -154,7 +183,8 @@ impl Feed {
         if rows.iter().any(|row| !self.captured.contains(&row.view)) {
             self.ensure_stream().await?;
         }
-        let published = match publisher.publish(first, rows.into_iter().map(message).collect()).await {
+        let messages = rows.into_iter().map(|row| self.message(row)).collect();
+        let published = match publisher.publish(first, messages).await {
             Ok(published) => published.min(last),
             Err(error) if error.kind() == ErrorKind::Diverged => {
                 self.renumber(publisher.last_sequence()).await?;
@@ -203,15 +233,64 @@ impl Feed {
         let published = self.published;
         let names = move |reader: &mut Reader| {
             let mut names = reader.views()?.into_iter().map(|view| view.definition.name).collect::<Vec<_>>();
+            let there = names.len();
             names.extend(reader.views_changed_after(published)?);
             names.sort();
             names.dedup();
-            Ok(names)
+            let leaving = names.len() > there;
+            Ok((names, leaving))
         };
-        let views = self.reading.read(names).await?;
-        ensure_feed(&self.client, &self.replica, &views, published + 1).await?;
+        let (views, leaving) = self.reading.read(names).await?;
+        self.leaving = leaving;
+        let mut aside = BTreeMap::new();
+        match ensure_feed(&self.client, &self.replica, &views, published + 1).await {
+            Err(error) if error.kind() == ErrorKind::Taken => {
+                aside = self.taken(&views).await?;
+                let free: Vec<_> = views.iter().filter(|view| !aside.contains_key(*view)).cloned().collect();
+                ensure_feed(&self.client, &self.replica, &free, published + 1).await?;
+            }
+            ensured => ensured?,
+        }
         self.captured = views.into_iter().collect();
+        self.show_aside(aside);
+        self.ensured = Instant::now();
         Ok(())
+    }
+
+    /// The views whose feeds another stream captures.
+    async fn taken(&self, views: &[String]) -> Result<BTreeMap<String, String>, Error> {
+        let own = subject::feed_stream(&self.replica);
+        let mut taken = BTreeMap::new();
+        for view in views {
+            if let Some(owner) = feed_owner(&self.client, view).await?.filter(|owner| *owner != own) {
+                taken.insert(view.clone(), owner);
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Notes which views are published aside, each of them as a fault.
+    fn show_aside(&mut self, aside: BTreeMap<String, String>) {
+        for view in self.aside.keys().filter(|view| !aside.contains_key(*view)) {
+            self.board.clear(&format!("feed {view}"));
+        }
+        for (view, owner) in &aside {
+            let (wanted, instead) =
+                (subject::feed_view(view), subject::aside(&self.replica, &subject::feed_view(view)));
+            let reason = format!(
+                "{wanted} belongs to the stream {owner}, so that its changes are on {instead}: give the view another name, \
+                 or drop it in one of the replicas"
+            );
+            self.board.raise(&format!("feed {view}"), subject::feed_stream(&self.replica), reason);
+        }
+        self.aside = aside;
+    }
+
+    fn message(&self, mut row: OutboxRow) -> Message {
+        if self.aside.contains_key(&row.view) {
+            row.subject = subject::aside(&self.replica, &row.subject);
+        }
+        message(row)
     }
 
     fn show(&mut self, last_sequence: u64) {

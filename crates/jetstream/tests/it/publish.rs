@@ -1,5 +1,6 @@
 use deltamesh_jetstream::{
     Consumer, ErrorKind, FeedPublisher, Journal as _, Publisher, StreamJournal, ensure_changes, ensure_feed,
+    feed_owner,
 };
 
 use crate::{flush, message, numbered, start};
@@ -115,5 +116,7 @@ async fn feed_messages_have_the_sequences_of_the_outbox() {
     }
     ensure_feed(&client, "main", &views[..1], 1).await.expect("one view less");
     let error = ensure_feed(&client, "other", &views, 1).await.expect_err("taken");
-    assert_eq!(error.kind(), ErrorKind::Invalid, "{}", error.chain());
+    assert_eq!(error.kind(), ErrorKind::Taken, "{}", error.chain());
+    assert_eq!(feed_owner(&client, "a").await.expect("asked").as_deref(), Some("FEED_MAIN"));
+    assert_eq!(feed_owner(&client, "b").await.expect("asked"), None);
 }

@@ -94,6 +94,14 @@ impl Harness {
         ]
     }
 
+    /// A service with a replica of its own, a file beside this one.
+    pub(crate) fn another(&self, name: &str) -> impl Future<Output = Result<(), Error>> + use<> {
+        let place = format!("--replica={name}=sqlite:{}", self.dir.path().join(name).display());
+        let nats = format!("--nats={}", self.nats.url());
+        let options = Options::parse_from(["view-builder", &place, "--source=app", &nats]);
+        run(options, StatusBoard::new(SERVICE, name), std::future::pending())
+    }
+
     /// A second service on the same replica.
     pub(crate) async fn run_another(&self) -> Result<(), Error> {
         run(self.options(), board(), std::future::pending()).await

@@ -1,6 +1,7 @@
 //! The service against a real NATS server.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod collision;
 mod harness;
 mod killed;
 mod modules;
