@@ -5,11 +5,9 @@ use std::collections::BTreeMap;
 use deltamesh_change::ColumnType;
 use deltamesh_view::{Dialect, Program, Stored, ViewDefinition, new_table, old_table};
 use serde_json::{Map, Value as Json};
-use sqlx::AssertSqlSafe;
-use sqlx::postgres::PgArguments;
 
 use super::cells::{array_type, arrays, unnested};
-use super::link::{Link, failed};
+use super::link::Link;
 use super::place::PostgresPlace;
 use crate::error::{Error, ErrorKind, Result};
 use crate::maintenance::cell::Cell;
@@ -79,13 +77,6 @@ impl Postgres {
             }
         };
         Ok(Self { link, token })
-    }
-
-    fn run(&self, place: &str, sql: &str, arguments: PgArguments) -> Result<u64> {
-        self.link.run(place, async |connection| {
-            let done = sqlx::query_with(AssertSqlSafe(sql), arguments).execute(connection).await;
-            done.map(|done| done.rows_affected()).map_err(failed(place))
-        })
     }
 }
 
@@ -168,7 +159,7 @@ impl Database for Postgres {
     }
 
     fn execute(&self, place: &str, sql: &str, parameters: &[Cell]) -> Result<u64> {
-        self.run(place, sql, super::cells::arguments(place, parameters)?)
+        self.link.execute(place, sql, super::cells::arguments(place, parameters)?)
     }
 
     fn define(&self, place: &str, statements: &[String]) -> Result<()> {
@@ -203,7 +194,7 @@ impl Database for Postgres {
             "INSERT INTO {table} ({names}) SELECT {values} FROM {}{conflict}",
             unnest(columns, false)
         );
-        self.run(table, &sql, arrays(table, columns, rows)?).map(|_| ())
+        self.link.execute(table, &sql, arrays(table, columns, rows)?).map(|_| ())
     }
 
     fn seen_table(mirror: &str) -> String {
@@ -226,13 +217,7 @@ impl Database for Postgres {
         );
         let place = mirror.table.as_str();
         let arguments = arrays(place, &key, keys)?;
-        let rows = self.link.run(place, async |connection| {
-            let rows = sqlx::query_with(AssertSqlSafe(sql), arguments).fetch_all(connection).await;
-            rows.map_err(failed(place))?
-                .iter()
-                .map(|row| super::cells::cells(place, row))
-                .collect::<Result<Vec<_>>>()
-        })?;
+        let rows = self.link.fetch(place, &sql, arguments, true)?;
         let first = mirror.schema.key.first().copied().unwrap_or_default();
         let found = |row: Vec<Cell>| (row.get(first) != Some(&Cell::Null)).then_some(row);
         Ok(rows.into_iter().map(found).collect())
@@ -297,7 +282,7 @@ impl Database for Postgres {
                  (SELECT coalesce(max(seq), 0) FROM __deltamesh_changes) + u.number, {values} FROM {}",
             unnest(columns, true)
         );
-        self.run(place, &sql, arrays(place, columns, rows)?).map(|_| ())
+        self.link.execute(place, &sql, arrays(place, columns, rows)?).map(|_| ())
     }
 
     fn object(&self, name: &str) -> Result<Option<Object>> {

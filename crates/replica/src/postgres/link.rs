@@ -1,13 +1,14 @@
 //! A connection to PostgreSQL that is opened when it is needed, and again when it was lost.
 //!
-//! Nothing outlives a transaction: not the search path, not a setting, not a lock. So any pooler may stand between.
+//! Nothing outlives a transaction: not the search path, not a setting, not a lock, and no prepared statement where the place says
+//! so. So any pooler may stand between.
 
 use std::cell::{Cell as Flag, RefCell};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::postgres::PgConnectOptions;
+use sqlx::postgres::{PgArguments, PgConnectOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
@@ -176,11 +177,31 @@ impl Link {
 
     /// Rows of a statement, which stays prepared if `kept` says so.
     fn rows_within(&self, place: &str, sql: &str, parameters: &[Cell], kept: bool) -> Result<Vec<Vec<Cell>>> {
-        let arguments = arguments(place, parameters)?;
+        self.fetch(place, sql, arguments(place, parameters)?, kept)
+    }
+
+    /// The same with parameters in the driver's form.
+    pub(super) fn fetch(
+        &self,
+        place: &str,
+        sql: &str,
+        arguments: PgArguments,
+        kept: bool,
+    ) -> Result<Vec<Vec<Cell>>> {
+        let kept = kept && self.place.keeps_statements;
         self.run(place, async |connection| {
             let statement = sqlx::query_with(AssertSqlSafe(sql), arguments).persistent(kept);
             let rows = statement.fetch_all(connection).await.map_err(failed(place))?;
             rows.iter().map(|row| cells(place, row)).collect()
+        })
+    }
+
+    /// Runs a statement that stays prepared; gives the number of rows that it changed.
+    pub(super) fn execute(&self, place: &str, sql: &str, arguments: PgArguments) -> Result<u64> {
+        let kept = self.place.keeps_statements;
+        self.run(place, async |connection| {
+            let statement = sqlx::query_with(AssertSqlSafe(sql), arguments).persistent(kept);
+            statement.execute(connection).await.map(|done| done.rows_affected()).map_err(failed(place))
         })
     }
 }

@@ -31,3 +31,31 @@ impl PostgresReplica {
         Self::load(Postgres::open(place)?, retention)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use deltamesh_testkit::PostgresServer;
+
+    use super::*;
+    use crate::maintenance::cell::Cell;
+    use crate::maintenance::database::Read;
+
+    #[test]
+    fn prepared_statements_stay_unless_a_pooler_is_told() {
+        let server = PostgresServer::start().unwrap();
+        let check = |parameter: &str, stay: bool| {
+            let url = format!("{}{parameter}", server.fresh_schema());
+            let replica = PostgresReplica::open(&url, Retention::default()).unwrap();
+            let reader = PostgresReader::open(PostgresPlace::parse(&url).unwrap()).unwrap();
+            let count = "SELECT count(*) FROM pg_prepared_statements WHERE statement NOT LIKE '%pg_prepared_statements%'";
+            for connection in [&replica.database as &dyn Read, &reader] {
+                let rows = connection.rows("test", count, &[]).unwrap();
+                assert_eq!(rows != [[Cell::Integer(0)]], stay, "{parameter}");
+            }
+        };
+        check("", true);
+        check("&statement-cache-capacity=0", false);
+    }
+}

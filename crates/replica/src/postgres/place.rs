@@ -9,12 +9,16 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// Schema of a replica where the URL names none.
 const SCHEMA: &str = "deltamesh";
+/// Parameter of a URL by which no statement stays prepared.
+const FORGETS: &str = "statement-cache-capacity=0";
 
 /// A URL and a schema. Shown without user and password.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct PostgresPlace {
     url: String,
     pub(super) schema: String,
+    /// Whether statements stay prepared, which a pooler may not know.
+    pub(super) keeps_statements: bool,
 }
 
 impl PostgresPlace {
@@ -34,15 +38,21 @@ impl PostgresPlace {
             let reason = "schema is made of small letters, digits and _";
             return Err(Error::new(ErrorKind::Denied, "replica", reason));
         }
+        let keeps_statements = !others.contains(&FORGETS);
         let others = if others.is_empty() { String::new() } else { format!("?{}", others.join("&")) };
-        let place = Self { url: format!("{base}{others}"), schema: schema.to_owned() };
+        let place = Self { url: format!("{base}{others}"), schema: schema.to_owned(), keeps_statements };
         place.options()?;
         Ok(place)
     }
 
     pub(super) fn options(&self) -> Result<PgConnectOptions> {
-        PgConnectOptions::from_str(&self.url)
-            .map_err(|error| Error::new(ErrorKind::Denied, "replica", "not a Postgres URL").caused_by(error))
+        let options = PgConnectOptions::from_str(&self.url).map_err(|error| {
+            Error::new(ErrorKind::Denied, "replica", "not a Postgres URL").caused_by(error)
+        })?;
+        // A pooler may refuse a setting that it does not know; doubles travel as they are anyway.
+        let options = options.extra_float_digits(None);
+        // Without a cache the driver would never close what it has prepared.
+        Ok(if self.keeps_statements { options } else { options.statement_cache_capacity(1) })
     }
 }
 

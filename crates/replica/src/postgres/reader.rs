@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use deltamesh_change::ColumnType;
 use deltamesh_view::Dialect;
-use sqlx::{AssertSqlSafe, Column as _, Executor as _, SqlSafeStr as _, Statement as _};
+use sqlx::{AssertSqlSafe, Column as _, Connection as _, Executor as _, SqlSafeStr as _, Statement as _};
 
 use super::link::{Link, failed};
 use super::place::PostgresPlace;
@@ -91,6 +91,7 @@ impl PostgresReader {
     /// Names and types of the columns of a SELECT.
     fn described(&self, sql: &str) -> Result<(Vec<String>, Vec<ColumnType>)> {
         let place = "query";
+        let keeps_statements = self.link.place.keeps_statements;
         self.link.run(place, async |connection| {
             let statement = connection.prepare(AssertSqlSafe(sql.to_owned()).into_sql_str()).await;
             let statement = statement.map_err(failed(place))?;
@@ -99,7 +100,11 @@ impl PostgresReader {
                 return Err(Error::new(ErrorKind::Denied, place, "not a SELECT"));
             }
             let names = columns.iter().map(|column| column.name().to_owned()).collect();
-            Ok((names, columns.iter().map(kind).collect()))
+            let described = (names, columns.iter().map(kind).collect());
+            if !keeps_statements {
+                connection.clear_cached_statements().await.map_err(failed(place))?;
+            }
+            Ok(described)
         })
     }
 }
