@@ -3,6 +3,7 @@
 //! `DELTAMESH_KILLS` asks for so many of them.
 
 use std::collections::BTreeMap;
+use std::process::Child;
 use std::time::Duration;
 
 use deltamesh_testkit::{Random, number};
@@ -51,6 +52,16 @@ fn replayed(feed: &str) -> BTreeMap<String, String> {
     rows
 }
 
+/// Waits until the service answers. One that cannot open its replica ends, and is started again as by a supervisor.
+async fn supervise(harness: &Harness, service: &mut Child) {
+    while harness.rows("SELECT 1").await.is_err() {
+        if service.try_wait().unwrap().is_some() {
+            *service = harness.spawn();
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_or_applied_twice() {
     let mut random = Random(number("DELTAMESH_SEED", 7).unwrap());
@@ -68,6 +79,7 @@ async fn nothing_is_lost_or_applied_twice() {
         tokio::time::sleep(Duration::from_millis(random.below(150))).await;
         if random.chance(40) {
             harness.postgres.as_mut().unwrap().restart().unwrap();
+            supervise(&harness, &mut service).await;
         } else {
             service.kill().unwrap();
             service.wait().unwrap();
