@@ -148,8 +148,8 @@ impl Reader {
         let place = format!("snapshot of {view}");
         self.at_one_state(limits, |source| {
             let sequence = state::last_sequence(source)?;
-            let views = state::views(source)?;
-            let found = views.iter().map(|(view, _)| &view.definition);
+            let views = state::complete_views(source)?;
+            let found = views.iter().map(|view| &view.definition);
             let definition = found.clone().find(|definition| definition.name.eq_ignore_ascii_case(view));
             let definition =
                 definition.ok_or_else(|| Error::new(ErrorKind::NotFound, &place, "view does not exist"))?;
@@ -237,15 +237,16 @@ impl Reader {
         Ok(relations.into_iter().map(|(source, schema)| Relation { source, schema }).collect())
     }
 
-    /// The views, in order of creation. Their own SQL ([`ViewState::oracle`]) is known to the writer only.
+    /// The views, in order of creation, without those that are being filled. Their own SQL ([`ViewState::oracle`]) is known to the writer only.
     ///
     /// # Errors
     /// The replica cannot be read.
     pub fn views(&mut self) -> Result<Vec<ViewState>> {
-        let views = state::views(&*self.source)?.into_iter().map(|(view, _)| ViewState {
+        let views = state::complete_views(&*self.source)?.into_iter().map(|view| ViewState {
             definition: view.definition,
             module: view.module,
             fault: view.fault,
+            filling: None,
             oracle: None,
         });
         Ok(views.collect())

@@ -14,8 +14,29 @@ pub struct ViewState {
     pub module: String,
     /// Why it is not maintained at present.
     pub fault: Option<String>,
-    /// Its own SQL over the mirrors; missing while it is faulted.
+    /// How far it is, while it is being filled: readers do not see it yet.
+    pub filling: Option<Progress>,
+    /// Its own SQL over the mirrors, or over what it was filled with so far; missing while it is faulted.
     pub oracle: Option<String>,
+}
+
+/// How far a view is filled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Rows of the relation that it is filled by that it has taken.
+    pub rows: u64,
+    /// Rows that there are, about.
+    pub total: u64,
+    /// Rows per second since the process began or went on with it.
+    pub per_second: u64,
+}
+
+impl Progress {
+    /// Time that is left at this rate; none before there is one.
+    #[must_use]
+    pub fn seconds_left(&self) -> Option<u64> {
+        self.total.saturating_sub(self.rows).checked_div(self.per_second)
+    }
 }
 
 /// A migration of a module: SQL over what the replica holds, applied once.
@@ -34,6 +55,15 @@ pub struct Migrated {
     pub path: String,
     /// Materialised views that changed.
     pub views: Vec<String>,
+}
+
+/// What [`Replica::fill`] did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filling {
+    /// Whether there is more to fill.
+    pub goes_on: bool,
+    /// Views that are complete, or faulted.
+    pub settled: Vec<String>,
 }
 
 /// A replica's only writer. Every call is one SQL transaction: after an error nothing has happened.
@@ -99,6 +129,16 @@ pub trait Replica: Send + 'static {
     /// # Errors
     /// The replica fails as such; what is wrong with a view is in its state.
     fn repair(&mut self) -> Result<Vec<String>>;
+
+    /// From now on a new view over a relation of that many rows is filled by [`Replica::fill`]; before, as a whole when it is
+    /// created.
+    fn fill_beside(&mut self, from: u64);
+
+    /// Does a little of the filling of views beside the flow: to be called between batches while it goes on.
+    ///
+    /// # Errors
+    /// The replica fails as such; a view that cannot be filled is faulted.
+    fn fill(&mut self) -> Result<Filling>;
 
     /// The oldest view changes that are not published, in order.
     ///

@@ -70,6 +70,14 @@ impl Catalog {
         });
     }
 
+    /// Has the relation with this table read from another one, which has some of its rows.
+    pub fn read_from(&mut self, mirror: &str, table: &str) {
+        for relation in self.relations.iter_mut().filter(|relation| relation.base.table == mirror) {
+            table.clone_into(&mut relation.base.table);
+            table.clone_into(&mut relation.storage);
+        }
+    }
+
     /// Makes a view known; replaces an earlier definition of it.
     pub fn add_view(&mut self, view: &ViewDefinition) {
         let hidden = view.hidden.iter().filter(|hidden| !hidden.state).map(|hidden| &hidden.column);

@@ -28,6 +28,9 @@ pub struct Options {
     /// (whichever is reached first), or `forever`.
     #[arg(long, default_value = "1000000", value_name = "CHANGES,TIME")]
     pub retain: Retention,
+    /// Rows of a relation from which on a new view over it is filled in slices, beside the flow of changes.
+    #[arg(long, default_value_t = 50_000, value_name = "ROWS")]
+    pub fill_beside: u64,
     /// Address of `/metrics` (OpenMetrics, for Prometheus) and `/healthz`; port 0 takes a free one. Not served by default.
     #[arg(long, env = "DELTAMESH_MONITOR", value_name = "ADDR")]
     pub monitor: Option<SocketAddr>,
@@ -99,6 +102,7 @@ impl Options {
             "replica": { "name": self.replica.name, "url": self.replica.location.to_string() },
             "modules": self.module,
             "retain": self.retain.to_string(),
+            "fill_beside": self.fill_beside,
             "sources": self.source,
         })
     }

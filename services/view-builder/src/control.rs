@@ -149,6 +149,10 @@ fn list(views: &[ViewState]) -> Json {
             "columns": definition.columns,
             "sql": definition.sql,
             "fault": view.fault,
+            "filling": view.filling.map(|progress| json!({
+                "rows": progress.rows, "of": progress.total, "per_second": progress.per_second,
+                "seconds_left": progress.seconds_left(),
+            })),
         })
     };
     Json::Array(views.iter().map(view).collect())

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deltamesh_jetstream::{
-    Bucket, BucketEvent, BucketName, Client, Disposition, Request, Requests, StatusBoard, Watch,
+    Bucket, BucketEvent, BucketName, Client, Disposition, Hop, Request, Requests, StatusBoard, Watch,
     answer_status, backoff, connect,
 };
-use deltamesh_replica::{Location, Replica, Writer};
+use deltamesh_replica::{Location, Replica, ViewState, Writer};
 use deltamesh_wire::subject;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
@@ -41,6 +41,8 @@ enum Event {
     /// A module's next migration is to be applied.
     Migrate,
     Tick,
+    /// Nothing else waits: views may be filled a little further.
+    Fill,
     Stop,
 }
 
@@ -52,8 +54,13 @@ enum Event {
 pub async fn run(options: Options, board: StatusBoard, stop: impl Future<Output = ()>) -> Result<(), Error> {
     let location = options.replica.location.clone().absolute()?;
     let replica = {
-        let (location, retention) = (location.clone(), options.retain);
-        tokio::task::spawn_blocking(move || location.open(retention)).await
+        let (location, retention, from) = (location.clone(), options.retain, options.fill_beside);
+        tokio::task::spawn_blocking(move || {
+            let mut replica = location.open(retention)?;
+            replica.fill_beside(from);
+            Ok::<_, deltamesh_replica::Error>(replica)
+        })
+        .await
     };
     let replica = replica.map_err(|error| {
         let kind = deltamesh_replica::ErrorKind::Stopped;
@@ -107,6 +114,8 @@ struct Pipeline {
     announced: String,
     ticks: u64,
     busy: bool,
+    /// Whether views are being filled, as far as is known.
+    filling: bool,
 }
 
 /// The feed has a thread of its own: its publisher's futures are bound to one.
@@ -152,6 +161,7 @@ impl Pipeline {
             announced: String::new(),
             ticks: 0,
             busy: false,
+            filling: true,
             replica: name,
             location,
             client,
@@ -180,6 +190,7 @@ impl Pipeline {
                 () = ready(()), if is_migrating && !migrated => Event::Migrate,
                 Some(arrival) = self.arrivals.next(), if !is_waiting => Event::Arrived(arrival),
                 event = self.modules_watch.next() => Event::Module(event),
+                () = ready(()), if self.filling => Event::Fill,
                 () = ready(()), if is_migrating => Event::Migrate,
             };
             migrated = matches!(event, Event::Migrate);
@@ -199,6 +210,7 @@ impl Pipeline {
                 Event::Module(event) => self.module(event).await?,
                 Event::Migrate => self.migrate().await?,
                 Event::Tick => self.tick().await?,
+                Event::Fill => self.fill().await?,
                 Event::Stop => break,
             }
         }
@@ -209,6 +221,9 @@ impl Pipeline {
         self.busy = true;
         if let Some(batch) = self.sources.assemble(arrival) {
             self.apply(batch).await?;
+            if self.filling {
+                self.fill().await?;
+            }
         }
         Ok(())
     }
@@ -251,6 +266,27 @@ impl Pipeline {
         Ok(())
     }
 
+    /// Fills views a little further; what changes meanwhile comes in between.
+    async fn fill(&mut self) -> Result<(), Error> {
+        let (filling, last_sequence) =
+            self.writer.call(|replica| Ok((replica.fill(), replica.last_sequence()))).await?;
+        self.committed.send_modify(|committed| committed.last_sequence = last_sequence);
+        match filling {
+            Ok(filling) => {
+                self.board.clear("fill");
+                self.filling = filling.goes_on;
+                if !filling.settled.is_empty() {
+                    self.views_changed().await?;
+                }
+            }
+            Err(error) => {
+                self.board.raise("fill", error.place(), error.reason());
+                self.filling = false;
+            }
+        }
+        Ok(())
+    }
+
     async fn asked(&mut self, request: Request) -> Result<(), Error> {
         let prefix = subject::replica_request(&self.replica, "");
         let operation = request.subject.strip_prefix(&prefix).unwrap_or(&request.subject).to_owned();
@@ -264,20 +300,32 @@ impl Pipeline {
                 return Ok(());
             }
         };
-        let result = self.writer.call(move |replica| replica.execute(&sql)).await;
+        let executed = move |replica: &mut dyn Replica| {
+            let names = replica.execute(&sql)?;
+            let views = replica.views().into_iter().filter(|view| view.filling.is_some());
+            let filling = views.map(|view| view.definition.name).filter(|name| names.contains(name));
+            let filling = filling.collect::<Vec<_>>();
+            Ok((names, filling))
+        };
+        let result = self.writer.call(executed).await;
         let reply = match &result {
-            Ok(names) if names.is_empty() => Ok("nothing to change".to_owned()),
-            Ok(names) => Ok(format!(
-                "{} {}",
-                operation.trim_start_matches("view.").replace("create", "created").replace("drop", "dropped"),
-                names.join(", ")
-            )),
+            Ok((names, _)) if names.is_empty() => Ok("nothing to change".to_owned()),
+            Ok((names, filling)) => {
+                let done = operation.trim_start_matches("view.");
+                let done = done.replace("create", "created").replace("drop", "dropped");
+                let mut reply = format!("{done} {}", names.join(", "));
+                if !filling.is_empty() {
+                    let filling = filling.join(", ");
+                    reply.push_str(&format!("; still being filled, see status: {filling}"));
+                }
+                Ok(reply)
+            }
             Err(error) => Err(service_error(error)),
         };
         if let Err(error) = request.finish(reply.map(String::into_bytes)).await {
             tracing::warn!(operation, error = error.chain(), "cannot answer a request");
         }
-        if result.is_ok_and(|names| !names.is_empty()) {
+        if result.is_ok_and(|(names, _)| !names.is_empty()) {
             self.views_changed().await?;
             self.retry_modules().await?;
         }
@@ -359,12 +407,14 @@ impl Pipeline {
             committed.last_sequence = last_sequence;
             committed.views += 1;
         });
+        self.filling = true;
         self.show_views().await
     }
 
     /// Shows faulted views, and what is missing of migrations, as faults.
     async fn show_views(&mut self) -> Result<(), Error> {
         let (views, missing) = self.writer.call(|replica| Ok((replica.views(), replica.missing()))).await?;
+        self.show_filling(&views);
         let faulted = views.iter().filter_map(|view| {
             let reason = view.fault.clone()?;
             Some((format!("view {}", view.definition.name), reason))
@@ -384,12 +434,41 @@ impl Pipeline {
         Ok(())
     }
 
+    /// Shows how far views are filled as hops.
+    fn show_filling(&self, views: &[ViewState]) {
+        let filling = |name: &str| {
+            let view = views.iter().find(|view| view.definition.name == name);
+            view.and_then(|view| view.filling)
+        };
+        for hop in self.board.status().hops.iter().filter(|hop| hop.hop == "fill") {
+            if filling(&hop.subject).is_none() {
+                self.board.remove_hop(&hop.hop, &hop.subject);
+            }
+        }
+        for view in views {
+            let Some(progress) = view.filling else { continue };
+            let left = progress.seconds_left().map(|left| ("seconds_left".to_owned(), left.into()));
+            self.board.set_hop(Hop {
+                hop: "fill".to_owned(),
+                subject: view.definition.name.clone(),
+                position: format!("{} of {} rows", progress.rows, progress.total),
+                lag: progress.total.saturating_sub(progress.rows),
+                rate: progress.per_second as f64,
+                more: left.into_iter().collect(),
+            });
+        }
+    }
+
     async fn tick(&mut self) -> Result<(), Error> {
         self.ticks += 1;
         self.sources.tick();
         self.announce().await;
+        if self.filling {
+            self.show_views().await?;
+        }
         let mend = self.ticks.is_multiple_of(MEND_TICKS);
         if mend {
+            self.filling = true;
             let mended = self.writer.call(|replica| Ok(replica.repair())).await?;
             match mended {
                 Ok(names) if names.is_empty() => self.show_views().await?,

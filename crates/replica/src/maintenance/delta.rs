@@ -12,7 +12,7 @@ use super::cell::Cell;
 use super::database::Database;
 use super::mirror::Mirror;
 use super::recompute::{self, Recompute};
-use super::state::State;
+use super::state::{State, View};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Why a transaction failed: a view of that name cannot be maintained, or the replica as such.
@@ -224,14 +224,38 @@ pub(crate) fn flush<D: Database>(
     for (mirror, loaded) in &changed {
         batch.write_mirror(mirror, loaded)?;
     }
-    let touched = changed.iter().map(|(mirror, _)| mirror.table.clone()).collect();
+    let mut touched: HashSet<String> = changed.iter().map(|(mirror, _)| mirror.table.clone()).collect();
+    for fed in state.views.iter().filter_map(|view| view.fed.as_ref()) {
+        if touched.contains(&fed.table) {
+            touched.insert(fed.mirror.table.clone());
+        }
+    }
     flushed.changes = batch.run_views(touched, stamp)?;
-    for (mirror, _) in &changed {
+    let fed = state.views.iter().filter_map(|view| view.fed.as_ref()).map(|fed| &fed.mirror);
+    for mirror in changed.iter().map(|(mirror, _)| *mirror).chain(fed) {
         for table in [mirror.old(), mirror.new_images()].iter().filter(|table| batch.filled.has(table)) {
             database.execute("clear images", &format!("DELETE FROM {table}"), &[])?;
         }
     }
     Ok(flushed)
+}
+
+/// Maintains a view by a slice that it is fed with: the rows are after images.
+pub(crate) fn feed<D: Database>(
+    database: &D,
+    state: &State,
+    view: &View,
+    stamp: &Stamp,
+) -> std::result::Result<(), Failure> {
+    let (Some(fed), Some(program)) = (&view.fed, &view.program) else { return Ok(()) };
+    let images = fed.mirror.new_images();
+    let filled = Filled::Tables(HashSet::from([images.clone()]));
+    let mut batch = Batch { database, state, filled, again: HashSet::new() };
+    let table = fed.mirror.table.clone();
+    batch.run_steps(&view.name, program, &Phase::After(table.clone()))?;
+    batch.run_views(HashSet::from([table]), stamp)?;
+    database.execute("clear images", &format!("DELETE FROM {images}"), &[])?;
+    Ok(())
 }
 
 /// What a mirror's tables of images hold.
@@ -279,6 +303,7 @@ impl<D: Database> Batch<'_, D> {
     fn write_mirror(&mut self, mirror: &Mirror, loaded: &Loaded) -> std::result::Result<(), Failure> {
         if self.filled.has(&mirror.old()) {
             self.run_phase(&Phase::Before(mirror.table.clone()), None)?;
+            self.feed_images(mirror, Mirror::old, Phase::Before)?;
         }
         if loaded.gone {
             self.database.execute(&mirror.table, &mirror.apply_deletes(), &[])?;
@@ -286,6 +311,30 @@ impl<D: Database> Batch<'_, D> {
         if self.filled.has(&mirror.new_images()) {
             self.database.execute(&mirror.table, &mirror.apply_upserts(), &[])?;
             self.run_phase(&Phase::After(mirror.table.clone()), None)?;
+            self.feed_images(mirror, Mirror::new_images, Phase::After)?;
+        }
+        Ok(())
+    }
+
+    /// Shows the views that are fed with a mirror's rows the images up to the bound.
+    fn feed_images(
+        &mut self,
+        mirror: &Mirror,
+        images: fn(&Mirror) -> String,
+        phase: fn(String) -> Phase,
+    ) -> std::result::Result<(), Failure> {
+        let state = self.state;
+        for view in &state.views {
+            let Some(fed) = view.fed.as_ref().filter(|fed| fed.table == mirror.table) else { continue };
+            let (from, to, columns) = (images(mirror), images(&fed.mirror), mirror.columns());
+            let condition = fed.condition();
+            let sql = format!("INSERT INTO {to} ({columns}) SELECT {columns} FROM {from} WHERE {condition}");
+            if of_view(&view.name, self.database.execute(&view.name, &sql, &[]))? > 0 {
+                self.filled.note(&to);
+            }
+            if let Some(program) = &view.program {
+                self.run_steps(&view.name, program, &phase(fed.mirror.table.clone()))?;
+            }
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ pub(crate) mod changes;
 pub(crate) mod database;
 pub(crate) mod delta;
 mod difference;
+pub(crate) mod fill;
 mod migration;
 pub(crate) mod mirror;
 mod owned;
@@ -30,10 +31,11 @@ use deltamesh_view::{Explain, parse_statements};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::group::{Applied, Checkpoint, Fault, Group, OutboxRow, Relation};
-use crate::replica::{Migrated, Migration, Replica, ViewState};
+use crate::replica::{Filling, Migrated, Migration, Replica, ViewState};
 use crate::retention::Retention;
 use database::Database;
 use delta::Failure;
+use fill::Slices;
 use owned::Standing;
 use recompute::Recompute;
 use state::State;
@@ -51,6 +53,7 @@ pub struct Maintainer<D> {
     standing: Flag<Standing>,
     retention: Retention,
     recompute: Recompute,
+    slices: Slices,
     /// Every change up to here is in the feed stream; stored with the next transaction.
     published: u64,
     retained_from: u64,
@@ -76,6 +79,7 @@ impl<D: Database> Maintainer<D> {
             standing: Flag::default(),
             retention,
             recompute: Recompute::default(),
+            slices: Slices::default(),
         };
         if !outdated.is_empty() {
             replica.with_faults(|replica| replica.rebuild_faulted(&outdated))?;
@@ -197,6 +201,7 @@ impl<D: Database> Replica for Maintainer<D> {
             definition: view.definition.clone(),
             module: view.module.clone(),
             fault: view.fault.clone(),
+            filling: self.state.filling(view),
             oracle: view.program.as_ref().map(|program| program.oracle.clone()),
         };
         views.map(view).collect()
@@ -232,6 +237,19 @@ impl<D: Database> Replica for Maintainer<D> {
             replica.rebuild_faulted(&[])
         });
         mended.map(|(mended, _)| mended)
+    }
+
+    fn fill_beside(&mut self, from: u64) {
+        self.slices.from = from;
+    }
+
+    fn fill(&mut self) -> Result<Filling> {
+        if self.state.views.iter().all(|view| view.fed.is_none()) {
+            return Ok(Filling::default());
+        }
+        let (complete, faults) = self.with_faults(Self::feed_slice)?;
+        let settled = faults.into_iter().map(|fault| fault.view).chain(complete).collect();
+        Ok(Filling { goes_on: self.state.views.iter().any(|view| view.fed.is_some()), settled })
     }
 
     fn unpublished(&self, limit: usize) -> Result<Vec<OutboxRow>> {

@@ -53,6 +53,9 @@ impl Recompute {
             let Some(program) = view.program.as_ref().filter(|program| program.definition.stored) else {
                 continue;
             };
+            if view.fed.is_some() {
+                continue;
+            }
             let bases = program.definition.bases.iter();
             let rows: u64 = bases.filter_map(|base| changed.get(base.table.as_str())).sum();
             // Those that read the view need its rows as they were.

@@ -11,11 +11,13 @@ use deltamesh_view::{
 
 use super::cell::Cell;
 use super::database::{Database, Read};
+use super::fill::{FILLING, Fed};
 use super::migration::{self, Recorded};
 use super::mirror::Mirror;
 use super::owned::Owned;
 use crate::error::{Error, ErrorKind, Result};
 use crate::group::Checkpoint;
+use crate::replica::Progress;
 
 /// A view as it is recorded, with its program where it is maintained.
 #[derive(Debug)]
@@ -29,6 +31,21 @@ pub(crate) struct View {
     /// Missing while the view is faulted.
     pub(crate) program: Option<Program>,
     pub(crate) fault: Option<String>,
+    /// While it is being filled: the program is over this.
+    pub(crate) fed: Option<Fed>,
+}
+
+impl View {
+    /// Whether it is recorded as one that does not have all its rows yet.
+    pub(crate) fn is_filling(&self) -> bool {
+        self.fault.as_deref() == Some(FILLING)
+    }
+
+    /// Whether it reads one of these views.
+    fn reads(&self, views: &[String]) -> bool {
+        let bases = self.definition.bases.iter().filter(|base| base.source.is_none());
+        bases.into_iter().any(|base| views.contains(&base.relation))
+    }
 }
 
 /// See the module.
@@ -70,12 +87,18 @@ impl State {
         }
         let mut outdated = Vec::new();
         for (mut view, recorded) in views(database)? {
+            let is_filling = view.is_filling();
+            view.fault = view.fault.filter(|_| !is_filling);
             if view.fault.is_none() {
                 let mut catalog = state.catalog();
                 if view.definition.stored {
                     catalog.keep_rows(&view.name);
                 }
                 match plan_text(&view.sql, &catalog, D::DIALECT) {
+                    Ok(program) if fingerprint(&program) == recorded && is_filling => {
+                        let (program, fed) = state.plan_fed(database, &view)?;
+                        (view.program, view.fed) = (Some(program), Some(fed));
+                    }
                     Ok(program) if fingerprint(&program) == recorded => {
                         database.define(&view.name, &program.connect)?;
                         view.program = Some(program);
@@ -114,6 +137,13 @@ impl State {
         self.mirrors
             .values()
             .find(|mirror| mirror.table != table && mirror.table.eq_ignore_ascii_case(&table))
+    }
+
+    /// How far a view is filled, or the first of those that it reads.
+    pub(crate) fn filling(&self, view: &View) -> Option<Progress> {
+        let bases = view.definition.bases.iter().filter(|base| base.source.is_none());
+        let own = view.fed.as_ref().map(Fed::progress);
+        own.or_else(|| bases.filter_map(|base| self.view(&base.relation)).find_map(|view| self.filling(view)))
     }
 
     /// Views that read one of the tables, directly or through other views, in order of creation.
@@ -258,11 +288,26 @@ pub(crate) fn views(read: &dyn Read) -> Result<Vec<(View, String)>> {
             definition: stored_json(&row.text(), "view definition")?,
             program: None,
             fault: None,
+            fed: None,
         };
         let fingerprint = row.text();
         Ok((View { fault: row.maybe_text(), ..view }, fingerprint))
     });
     rows.collect()
+}
+
+/// The recorded views that have all their rows: neither they nor those that they read are being filled.
+pub(crate) fn complete_views(read: &dyn Read) -> Result<Vec<View>> {
+    let mut filling: Vec<String> = Vec::new();
+    let mut complete = Vec::new();
+    for (view, _) in views(read)? {
+        if view.is_filling() || view.reads(&filling) {
+            filling.push(view.name);
+        } else {
+            complete.push(view);
+        }
+    }
+    Ok(complete)
 }
 
 fn stored_json<T: serde::de::DeserializeOwned>(text: &str, what: &str) -> Result<T> {

@@ -106,6 +106,15 @@ impl<D: Database> Maintainer<D> {
         }
         let program = plan_view(create, &catalog, D::DIALECT)?;
         let stamp = self.own_stamp();
+        if self.state.view(&create.name).is_none()
+            && let Some(table) = self.relation_to_feed(&program)?
+        {
+            self.store_bases(&program, &stamp)?;
+            self.make_tables(&create.name, &program)?;
+            self.record_view(&create.name, module, &create.sql, program)?;
+            self.begin_feeding(&create.name, &table)?;
+            return Ok(true);
+        }
         let build = Build { name: &create.name, module, sql: &create.sql, program };
         self.install(build, &stamp)?;
         for name in dependents {
@@ -242,8 +251,10 @@ impl<D: Database> Maintainer<D> {
             }
             tracing::warn!(view = %stopped, %reason, "view is faulted");
             view.fault = Some(reason.clone());
-            if let Some(program) = view.program.take() {
-                self.state.unsettled.extend(program.definition.indexes.iter().cloned());
+            let (program, indexes) = (view.program.take(), view.definition.indexes.clone());
+            self.end_feeding(&stopped)?;
+            if let Some(program) = program {
+                self.state.unsettled.extend(indexes);
                 self.keep_rows(&stopped, &program)?;
             }
             let sql = "UPDATE __deltamesh_views SET fault = $1 WHERE name = $2";
@@ -275,6 +286,7 @@ impl<D: Database> Maintainer<D> {
         let started = std::time::Instant::now();
         let former = of_view(name, self.set_aside(name, stamp, Some(&program.definition)))?;
         of_view(name, self.make_tables(name, &program))?;
+        of_view(name, self.database.define(name, &program.fill))?;
         of_view(name, self.record_difference(name, &program, former == Some(true), stamp))?;
         self.drop_former(name, former.is_some())?;
         self.record_view(name, module, sql, program)?;
@@ -294,7 +306,7 @@ impl<D: Database> Maintainer<D> {
         for index in Index::serving(known.chain(own)).into_iter().filter(|index| own.contains(index)) {
             self.database.define(&index.name, &[index.create(D::DIALECT)])?;
         }
-        self.database.define(name, &program.fill)
+        Ok(())
     }
 
     /// Sets the rows of a view aside under another table name and removes everything else of it. `Some(true)`: there are
@@ -305,6 +317,8 @@ impl<D: Database> Maintainer<D> {
         stamp: &Stamp,
         wanted: Option<&ViewDefinition>,
     ) -> Result<Option<bool>> {
+        let Some(known) = self.state.view(name).map(|view| view.name.clone()) else { return Ok(None) };
+        self.end_feeding(&known)?;
         let Some(view) = self.state.view(name) else { return Ok(None) };
         let definition = view.definition.clone();
         let same_shape = wanted.is_some_and(|wanted| same_shape(&definition, wanted));
@@ -394,6 +408,7 @@ impl<D: Database> Maintainer<D> {
             definition: program.definition.clone(),
             program: Some(program),
             fault: None,
+            fed: None,
         };
         let former = self.state.views.iter().position(|view| view.name == name);
         let former = former.map(|index| self.state.views.remove(index));
@@ -452,7 +467,7 @@ impl<D: Database> Maintainer<D> {
     }
 
     /// The stamp of changes that no group caused.
-    fn own_stamp(&self) -> Stamp {
+    pub(super) fn own_stamp(&self) -> Stamp {
         Stamp { position: self.state.positions(), dsid: 0, captured_us: 0 }
     }
 }

@@ -37,6 +37,8 @@ pub(crate) struct Fixture {
     pub(crate) ordinal: u64,
     pub(crate) incarnation: &'static str,
     always_recompute: bool,
+    /// From which size of a relation on, and by how much, views are filled in slices.
+    slices: Option<(u64, u64)>,
 }
 
 impl Fixture {
@@ -50,8 +52,14 @@ impl Fixture {
     }
 
     fn at(place: Place) -> Self {
-        let mut fixture =
-            Self { place, replica: None, ordinal: 0, incarnation: "i1", always_recompute: false };
+        let mut fixture = Self {
+            place,
+            replica: None,
+            ordinal: 0,
+            incarnation: "i1",
+            always_recompute: false,
+            slices: None,
+        };
         fixture.reopen();
         fixture
     }
@@ -90,6 +98,18 @@ impl Fixture {
         self.replica = Some(opened);
         if self.always_recompute {
             self.always_recompute();
+        }
+        if let Some((from, rows)) = self.slices {
+            self.fill_in_slices(from, rows);
+        }
+    }
+
+    /// Views over small relations are filled in slices, too, also after it is opened again.
+    pub(crate) fn fill_in_slices(&mut self, from: u64, rows: u64) {
+        self.slices = Some((from, rows));
+        match self.replica.as_mut().unwrap() {
+            Opened::Sqlite(replica) => replica.fill_in_slices(from, rows),
+            Opened::Postgres(replica) => replica.fill_in_slices(from, rows),
         }
     }
 

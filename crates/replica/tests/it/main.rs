@@ -3,6 +3,7 @@
 
 mod apply;
 mod explain;
+mod fill;
 mod fixture;
 mod migrations;
 mod model;

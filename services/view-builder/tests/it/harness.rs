@@ -82,7 +82,7 @@ impl Harness {
             .unwrap()
     }
 
-    fn command_line(&self) -> [String; 4] {
+    fn command_line(&self) -> [String; 5] {
         [
             env!("CARGO_BIN_EXE_view-builder").to_owned(),
             match &self.postgres {
@@ -90,6 +90,7 @@ impl Harness {
                 None => format!("--replica=sqlite:{}", self.path().display()),
             },
             "--source=app".to_owned(),
+            "--fill-beside=1000".to_owned(),
             format!("--nats={}", self.nats.url()),
         ]
     }

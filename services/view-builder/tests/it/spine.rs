@@ -92,6 +92,23 @@ async fn requests_are_answered_or_refused() {
     harness.stop().await;
 }
 
+/// A view over a large relation is there when its rows are in it, and follows what changes meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_view_is_filled_beside_the_flow() {
+    let mut harness = Harness::new().await;
+    let rows: Vec<Row> = (1..=1_000).map(|id| Row::Put(id, id % 2, "a")).collect();
+    harness.publish(true, &rows).await;
+    harness.start();
+    harness.wait_rows("SELECT count(*) FROM app__message", "[1000]").await;
+    let reply = harness.ask("view.create", COUNTS).await.unwrap();
+    assert_eq!(reply, "created counts; still being filled, see status: counts");
+    harness.publish(false, &[Row::Put(1, 7, "b"), Row::Delete(1_000)]).await;
+    harness.wait_rows("SELECT fault FROM __deltamesh_views", "[null]").await;
+    harness.wait_rows("SELECT messages FROM counts ORDER BY chat", "[499]\n[499]\n[1]").await;
+    assert_eq!(harness.faults().await, "");
+    harness.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gap_is_healed_by_a_snapshot() {
     let mut harness = Harness::new().await;
