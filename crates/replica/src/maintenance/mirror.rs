@@ -44,7 +44,8 @@ impl Mirror {
         Self { source: source.to_owned(), table, schema, dialect }
     }
 
-    fn is_rowid_key(&self) -> bool {
+    /// Whether the key is SQLite's number of a row.
+    pub(crate) fn is_rowid_key(&self) -> bool {
         let single = self.schema.key.len() == 1;
         single && self.schema.key_columns().all(|column| column.column_type == ColumnType::Int)
     }

@@ -72,6 +72,18 @@ impl Read for Connection {
 }
 
 impl Sqlite {
+    /// The greatest key of a mirror whose key is the rowid: rows that are appended need not be looked for.
+    fn last_key(&self, mirror: &Mirror) -> Result<Option<i64>> {
+        if !mirror.is_rowid_key() {
+            return Ok(None);
+        }
+        let sql =
+            format!("SELECT coalesce(max({}), {}) FROM {}", mirror.key(""), i64::MIN, mirror.table_name());
+        let place = || mirror.table.as_str();
+        let mut statement = self.connection.prepare_cached(&sql).at(place)?;
+        statement.query_row([], |row| row.get(0)).map(Some).at(place)
+    }
+
     fn control(&self, sql: &str) -> Result<()> {
         let place = || self.place();
         self.connection.prepare_cached(sql).at(place)?.execute([]).map(|_| ()).at(place)
@@ -161,7 +173,13 @@ impl Database for Sqlite {
         let sql = format!("SELECT {} FROM {} WHERE {conditions}", mirror.columns(), mirror.table_name());
         let mut select = self.connection.prepare_cached(&sql).at(place)?;
         let width = mirror.schema.columns.len();
+        let last = self.last_key(mirror)?;
         let mut image = |key: &&Key| -> Result<Option<Vec<Cell>>> {
+            if let (Some(last), [Cell::Integer(key)]) = (last, key.as_slice())
+                && *key > last
+            {
+                return Ok(None);
+            }
             let mut rows = select.query(params_from_iter(key.iter())).at(place)?;
             rows.next().at(place)?.map(|row| cells(row, width)).transpose().at(place)
         };
