@@ -259,14 +259,8 @@ pub(super) fn decide_ties(query: &mut SelectQuery) -> Result<(), Error> {
         order.extend(missing.into_iter().map(|expr| Sort { expr, descending, nulls_first: None }));
     };
     let copy = query.clone();
-    if let Some(top) = &mut query.top {
-        let outputs: Vec<Scalar> = copy.outputs.iter().map(|output| output.expr.clone()).collect();
-        let key = if copy.distinct { &outputs } else { &rows };
-        decide(&copy, key, &top.partition, &mut top.order);
-    }
     let mut refused = None;
-    let outputs = query.outputs.iter_mut().map(|output| &mut output.expr);
-    for expr in outputs.chain(&mut query.qualify) {
+    for expr in query.expressions_mut() {
         *expr = expr.replaced(&mut |scalar| {
             let Scalar::Window(window) = scalar else { return None };
             let mut window = window.clone();
@@ -293,6 +287,13 @@ pub(super) fn decide_ties(query: &mut SelectQuery) -> Result<(), Error> {
             }
             Some(Scalar::Window(window))
         });
+    }
+    // The order may name a window function of the select list, which is decided by now.
+    let copy = query.clone();
+    if let Some(top) = &mut query.top {
+        let outputs: Vec<Scalar> = copy.outputs.iter().map(|output| output.expr.clone()).collect();
+        let key = if copy.distinct { &outputs } else { &rows };
+        decide(&copy, key, &top.partition, &mut top.order);
     }
     match refused {
         None => Ok(()),

@@ -200,6 +200,7 @@ pub(crate) const VIEWS: &[&str] = &[
     "CREATE MATERIALIZED VIEW window_distinct AS SELECT DISTINCT chat, count(*) OVER (PARTITION BY chat) AS c FROM message",
     "CREATE MATERIALIZED VIEW window_outer AS SELECT u.user_id, m.id, percent_rank() OVER (PARTITION BY u.user_id ORDER BY m.n) AS p,
        nth_value(m.id, 2) OVER (PARTITION BY u.user_id ORDER BY m.id) AS second FROM user u LEFT JOIN message m ON m.user_id = u.user_id",
+    "CREATE MATERIALIZED VIEW window_top_ties_ansi AS SELECT row_number() OVER (PARTITION BY chat ORDER BY n) AS r, chat FROM message ORDER BY 1 DESC, 2 LIMIT 3 OFFSET 1",
     "CREATE MATERIALIZED VIEW window_top AS SELECT id, sum(n) OVER (PARTITION BY chat ORDER BY id) AS s FROM message ORDER BY s DESC, id LIMIT 3",
     "CREATE MATERIALIZED VIEW latest_ansi AS SELECT id, chat, body FROM message QUALIFY row_number() OVER (PARTITION BY chat ORDER BY n DESC) <= 2",
     "CREATE MATERIALIZED VIEW latest_one_ansi AS SELECT chat, body, row_number() OVER w AS r FROM message WHERE n IS NOT NULL
