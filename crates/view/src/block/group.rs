@@ -4,10 +4,13 @@ use super::layer::{Below, reading};
 use crate::query::{Aggregate, AggregateFunction, Output, Scalar, SelectQuery};
 use crate::{facts, strategy};
 
-/// Groups over rows of outer joins that do not follow from the preserved side: the rows are a part.
+/// Groups over rows of outer joins that do not follow from the preserved side, or have many of its rows: the joined rows are a
+/// part.
 pub(super) fn below_groups(query: &SelectQuery) -> Option<(SelectQuery, SelectQuery)> {
     let group = query.group.as_ref()?;
-    if !strategy::has_outer_join(query) || strategy::affected_by_outer_join(query).is_some() {
+    let rows = SelectQuery { group: None, having: None, distinct: false, ..query.clone() };
+    let follow = || strategy::affected_by_outer_join(query).is_some();
+    if !strategy::has_outer_join(query) || follow() && !are_cheaper_by_rows(query, &rows) {
         return None;
     }
     let mut below = Below::default();
@@ -25,13 +28,25 @@ pub(super) fn below_groups(query: &SelectQuery) -> Option<(SelectQuery, SelectQu
         })
     };
     let upper = over(query, &mut lift);
-    let lower = SelectQuery { group: None, having: None, distinct: false, ..query.clone() };
     // Some column there must be, also for a count of rows.
     if below.is_empty() {
         let first = facts::row_key(query).into_iter().next()?;
         below.column(&Scalar::Column(first), None);
     }
-    Some((below.into_query(lower), upper))
+    Some((below.into_query(rows), upper))
+}
+
+/// Whether groups of the joined rows, kept by changes, cost less than computing a group again for each changed row.
+fn are_cheaper_by_rows(query: &SelectQuery, rows: &SelectQuery) -> bool {
+    let columns = query.group.iter().flatten().filter_map(Scalar::as_column);
+    let known = facts::closure(rows, columns);
+    let preserved = strategy::preserved(query);
+    let key = facts::row_key(rows).into_iter().filter(|column| column.relation < preserved);
+    let has_one_row = key.into_iter().all(|column| known.contains(&column));
+    !has_one_row
+        && query.having.is_none()
+        && strategy::affected_by_outer_join(rows).is_some()
+        && strategy::aggregates(query).iter().all(|call| strategy::is_linear(query, call))
 }
 
 /// Aggregates of DISTINCT that one rule does not keep: groups of `x` are a part, and the groups above count or add them.
