@@ -41,6 +41,9 @@ struct Plan {
     /// Renames of users among a thousand changes; each changes about a thousand rows of the join.
     #[arg(long, default_value_t = 0)]
     renames: u64,
+    /// Rows of a relation from which on views over it are filled in slices, as the view-builder does, instead of as a whole.
+    #[arg(long, value_name = "ROWS")]
+    fill_beside: Option<u64>,
     /// Batch sizes.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 10, 100, 1_000, 10_000])]
     sizes: Vec<usize>,
@@ -75,7 +78,7 @@ fn main() -> Result<()> {
     let rivals: Vec<Box<dyn Rival>> = vec![
         Box::new(Raw::open(&at("raw.db"))?),
         Box::new(Hand::open(&at("hand.db"))?),
-        Box::new(Generated::open(&at("replica.db"))?),
+        Box::new(Generated::open(&at("replica.db"), plan.fill_beside)?),
     ];
     let rivals = rivals.into_iter().filter(|rival| rival.name().contains(&plan.only));
     let mut entrants: Vec<Entrant> = rivals

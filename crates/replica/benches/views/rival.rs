@@ -39,11 +39,12 @@ pub(crate) trait Rival {
 }
 
 /// The replica with generated programs.
-pub(crate) struct Generated(SqliteReplica);
+pub(crate) struct Generated(SqliteReplica, Option<u64>);
 
 impl Generated {
-    pub(crate) fn open(path: &Path) -> Result<Self> {
-        Ok(Self(SqliteReplica::open(path, Retention::default())?))
+    /// Views over relations of at least that many rows are filled beside the flow.
+    pub(crate) fn open(path: &Path, fill_beside: Option<u64>) -> Result<Self> {
+        Ok(Self(SqliteReplica::open(path, Retention::default())?, fill_beside))
     }
 }
 
@@ -60,9 +61,18 @@ impl Rival for Generated {
     }
 
     fn create_views(&mut self) -> Result<()> {
+        self.0.fill_beside(self.1.unwrap_or(u64::MAX));
         for (name, sql) in VIEWS {
             self.0.execute(&format!("CREATE MATERIALIZED VIEW {name} AS {sql}"))?;
             self.0.mark_published(self.0.last_sequence());
+        }
+        let mut rested = Instant::now();
+        while self.0.fill()?.goes_on {
+            self.0.mark_published(self.0.last_sequence());
+            if rested.elapsed() >= Duration::from_secs(1) {
+                self.0.rest()?;
+                rested = Instant::now();
+            }
         }
         Ok(())
     }
