@@ -299,12 +299,12 @@ pub(crate) fn statements(sections: &Sections<'_>) -> Vec<Statements> {
             Phase::Finish => "finish".to_owned(),
         };
         match shown.iter_mut().find(|statements| statements.phase == phase) {
-            Some(statements) => statements.sql.push(step.action.sql.clone()),
-            None => shown.push(Statements { phase, sql: vec![step.action.sql.clone()] }),
+            Some(statements) => statements.sql.push(step.action.shown()),
+            None => shown.push(Statements { phase, sql: vec![step.action.shown()] }),
         }
     }
     for (phase, actions) in [("apply", sections.apply), ("record", sections.record)] {
-        let sql = actions.iter().map(|action| action.sql.clone()).collect();
+        let sql = actions.iter().map(Action::shown).collect();
         shown.push(Statements { phase: phase.to_owned(), sql });
     }
     shown

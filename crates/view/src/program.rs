@@ -23,6 +23,8 @@ pub struct Action {
     needs: Vec<Vec<String>>,
     /// If one of these has rows, another statement does it.
     unless: Vec<String>,
+    /// Which of two statements it is, for people.
+    when: Option<&'static str>,
     /// The table of the batch that it fills.
     pub fills: Option<String>,
 }
@@ -30,7 +32,7 @@ pub struct Action {
 impl Action {
     /// A statement that always runs.
     pub(crate) fn always(sql: String) -> Self {
-        Self { sql, needs: vec![], unless: vec![], fills: None }
+        Self { sql, needs: vec![], unless: vec![], when: None, fills: None }
     }
 
     /// A statement that does nothing where none of these tables has rows.
@@ -47,6 +49,16 @@ impl Action {
     pub(crate) fn unless(mut self, tables: &[String]) -> Self {
         self.unless = tables.to_vec();
         self
+    }
+
+    pub(crate) fn when(mut self, when: &'static str) -> Self {
+        self.when = Some(when);
+        self
+    }
+
+    /// The statement as people read it.
+    pub(crate) fn shown(&self) -> String {
+        self.when.map_or_else(|| self.sql.clone(), |when| format!("{} -- where {when}", self.sql))
     }
 
     pub(crate) fn filling(mut self, table: &str) -> Self {

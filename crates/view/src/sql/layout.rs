@@ -329,10 +329,10 @@ impl Layout {
                 all = self.all("")
             )
         };
-        for ((table, sql), [of, other]) in self.netting().into_iter().zip([[&minus, &plus], [&plus, &minus]])
-        {
-            let alone = Action::over(of, copy(&table)).unless(other);
-            let actions = [alone, Action::over(of, sql).and(other)];
+        let sides = [(&minus, &plus, "no row comes"), (&plus, &minus, "no row goes")];
+        for ((table, sql), (of, other, when)) in self.netting().into_iter().zip(sides) {
+            let alone = Action::over(of, copy(&table)).unless(other).when(when);
+            let actions = [alone, Action::over(of, sql).and(other).when("rows come and go")];
             steps.extend(actions.map(|action| Step::finish(action.filling(&table))));
         }
         steps

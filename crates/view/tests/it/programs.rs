@@ -36,10 +36,10 @@ fn filter() {
             after main__message
               INSERT INTO temp."delta__short" SELECT 1, "message"."id", "message"."body" FROM temp."new__main__message" AS "message" WHERE ("message"."n" < 3)
             finish
-              INSERT INTO temp."old__short" ("id", "body") SELECT "id", "body" FROM temp."delta__short"
-              INSERT INTO temp."old__short" ("id", "body") SELECT "id", "body" FROM temp."delta__short" GROUP BY "id", "body" HAVING sum("__deltamesh_w") < 0
-              INSERT INTO temp."new__short" ("id", "body") SELECT "id", "body" FROM temp."delta__short"
-              INSERT INTO temp."new__short" ("id", "body") SELECT "id", "body" FROM temp."delta__short" GROUP BY "id", "body" HAVING sum("__deltamesh_w") > 0
+              INSERT INTO temp."old__short" ("id", "body") SELECT "id", "body" FROM temp."delta__short" -- where no row comes
+              INSERT INTO temp."old__short" ("id", "body") SELECT "id", "body" FROM temp."delta__short" GROUP BY "id", "body" HAVING sum("__deltamesh_w") < 0 -- where rows come and go
+              INSERT INTO temp."new__short" ("id", "body") SELECT "id", "body" FROM temp."delta__short" -- where no row goes
+              INSERT INTO temp."new__short" ("id", "body") SELECT "id", "body" FROM temp."delta__short" GROUP BY "id", "body" HAVING sum("__deltamesh_w") > 0 -- where rows come and go
             apply
               DELETE FROM "short" WHERE ("id") IN (SELECT o."id" FROM temp."old__short" AS o WHERE NOT EXISTS (SELECT 1 FROM temp."new__short" AS n WHERE n."id" = o."id"))
               INSERT INTO "short" ("id", "body") SELECT "id", "body" FROM temp."new__short" WHERE TRUE ON CONFLICT ("id") DO UPDATE SET "body" = excluded."body"
@@ -83,10 +83,10 @@ fn join() {
             after main__user
               INSERT INTO temp."delta__feed" SELECT 1, "m"."id", "m"."chat", "u"."login" FROM temp."new__main__user" AS "u" CROSS JOIN "main__message" AS "m" WHERE ("u"."user_id" = "m"."user_id")
             finish
-              INSERT INTO temp."old__feed" ("id", "chat", "login") SELECT "id", "chat", "login" FROM temp."delta__feed"
-              INSERT INTO temp."old__feed" ("id", "chat", "login") SELECT "id", "chat", "login" FROM temp."delta__feed" GROUP BY "id", "chat", "login" HAVING sum("__deltamesh_w") < 0
-              INSERT INTO temp."new__feed" ("id", "chat", "login") SELECT "id", "chat", "login" FROM temp."delta__feed"
-              INSERT INTO temp."new__feed" ("id", "chat", "login") SELECT "id", "chat", "login" FROM temp."delta__feed" GROUP BY "id", "chat", "login" HAVING sum("__deltamesh_w") > 0
+              INSERT INTO temp."old__feed" ("id", "chat", "login") SELECT "id", "chat", "login" FROM temp."delta__feed" -- where no row comes
+              INSERT INTO temp."old__feed" ("id", "chat", "login") SELECT "id", "chat", "login" FROM temp."delta__feed" GROUP BY "id", "chat", "login" HAVING sum("__deltamesh_w") < 0 -- where rows come and go
+              INSERT INTO temp."new__feed" ("id", "chat", "login") SELECT "id", "chat", "login" FROM temp."delta__feed" -- where no row goes
+              INSERT INTO temp."new__feed" ("id", "chat", "login") SELECT "id", "chat", "login" FROM temp."delta__feed" GROUP BY "id", "chat", "login" HAVING sum("__deltamesh_w") > 0 -- where rows come and go
             apply
             record
               INSERT INTO "__deltamesh_changes" (view, op, key, row, before, subject, position, dsid, captured_us) SELECT 'feed', 'delete', json_array(CASE WHEN o."id" BETWEEN -9007199254740992 AND 9007199254740992 THEN o."id" ELSE CAST(o."id" AS TEXT) END), json_object('id', CASE WHEN o."id" BETWEEN -9007199254740992 AND 9007199254740992 THEN o."id" ELSE CAST(o."id" AS TEXT) END, 'chat', CASE WHEN o."chat" BETWEEN -9007199254740992 AND 9007199254740992 THEN o."chat" ELSE CAST(o."chat" AS TEXT) END, 'login', o."login"), NULL, 'feed.feed.' || deltamesh_token(o."chat") || '.' || deltamesh_token(o."id"), :position, :dsid, :captured_us FROM temp."old__feed" AS o WHERE NOT EXISTS (SELECT 1 FROM temp."new__feed" AS n WHERE o."id" = n."id" AND o."chat" IS n."chat")
