@@ -24,13 +24,17 @@ const NOBODY: u32 = 65_534;
 const GUARDED: &str = r#"dir=$1; shift; "$@" & server=$!; read -r word; kill -QUIT $server; wait $server
 test "$word" = keep || rm -rf -- "$dir""#;
 
-/// A real PostgreSQL server on a loopback port, its files in a temporary directory, without fsync. It ends, and the
+/// Settings for tests: nothing outlives a crash of the machine.
+const QUICK: [&str; 3] = ["fsync=off", "full_page_writes=off", "shared_buffers=32MB"];
+
+/// A real PostgreSQL server on a loopback port, its files in a temporary directory, without fsync unless asked for. It ends, and the
 /// directory goes, with this value or with the process.
 #[derive(Debug)]
 pub struct PostgresServer {
     dir: TempDir,
     bin: PathBuf,
     port: u16,
+    settings: Vec<String>,
     child: Child,
     schemas: AtomicU32,
 }
@@ -41,6 +45,14 @@ impl PostgresServer {
     /// # Errors
     /// There is no PostgreSQL, or it does not answer; the text holds the end of its log.
     pub fn start() -> Result<Self> {
+        Self::start_with(&QUICK)
+    }
+
+    /// The same with settings (`name=value`) in place of those for tests, which keep little in memory and flush nothing.
+    ///
+    /// # Errors
+    /// As [`PostgresServer::start`].
+    pub fn start_with(settings: &[&str]) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("deltamesh-postgres-").tempdir()?;
         let bin = reachable(postgres_bin()?, dir.path())?;
         let data = dir.path().join("data");
@@ -62,11 +74,12 @@ impl PostgresServer {
         if !made.status.success() {
             bail!("initdb: {}", String::from_utf8_lossy(&made.stderr));
         }
+        let settings: Vec<String> = settings.iter().map(|setting| (*setting).to_owned()).collect();
         let mut last = anyhow!("no attempt made");
         for _ in 0..ATTEMPTS {
             let port = free_port()?;
-            match spawn(&bin, dir.path(), port) {
-                Ok(child) => return Ok(Self { dir, bin, port, child, schemas: AtomicU32::new(0) }),
+            match spawn(&bin, dir.path(), port, &settings) {
+                Ok(child) => return Ok(Self { dir, bin, port, settings, child, schemas: AtomicU32::new(0) }),
                 Err(error) => last = error,
             }
         }
@@ -117,7 +130,7 @@ impl PostgresServer {
     /// As [`PostgresServer::start`].
     pub fn restart(&mut self) -> Result<()> {
         self.kill()?;
-        self.child = spawn(&self.bin, self.dir.path(), self.port)?;
+        self.child = spawn(&self.bin, self.dir.path(), self.port, &self.settings)?;
         Ok(())
     }
 }
@@ -160,7 +173,7 @@ fn program(bin: &Path, name: &str) -> Result<Command> {
     Ok(command)
 }
 
-fn spawn(bin: &Path, dir: &Path, port: u16) -> Result<Child> {
+fn spawn(bin: &Path, dir: &Path, port: u16, settings: &[String]) -> Result<Child> {
     let log = dir.join("postgres.log");
     let out = File::options().create(true).append(true).open(&log)?;
     let mut server = program(Path::new("/bin"), "sh")?;
@@ -172,8 +185,8 @@ fn spawn(bin: &Path, dir: &Path, port: u16) -> Result<Child> {
         .arg(dir.join("data"))
         .args(["-h", "127.0.0.1", "-p"])
         .arg(port.to_string());
-    // No sockets in folders that others share; nothing here outlives a crash of the machine.
-    for setting in ["unix_socket_directories=", "fsync=off", "full_page_writes=off", "shared_buffers=32MB"] {
+    // No sockets in folders that others share.
+    for setting in ["unix_socket_directories="].into_iter().chain(settings.iter().map(String::as_str)) {
         server.args(["-c", setting]);
     }
     let mut child = server

@@ -1,4 +1,4 @@
-//! `cargo xtask bench views`: view maintenance in a SQLite replica, beside its rivals.
+//! `cargo xtask bench views`: view maintenance in a SQLite or PostgreSQL replica, beside its rivals.
 //!
 //! Each loads the same chat, then takes the same batches in turn: generated programs, statements written by hand for the
 //! same views, raw upserts without views. Only the commits are timed. At the end the views are compared with their SQL.
@@ -13,22 +13,37 @@
 mod chat;
 mod figures;
 mod hand;
+mod postgres;
 mod rival;
 
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
+use deltamesh_replica::Location;
 
 use chat::Chat;
 use figures::{Figures, median};
 use hand::Hand;
+use postgres::Server;
 use rival::{Generated, Raw, Rival};
 
-/// View maintenance in a SQLite replica, beside its rivals.
+/// Where replica and rivals keep their rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// A file each.
+    Sqlite,
+    /// A schema each of a server that is started for this.
+    Postgres,
+}
+
+/// View maintenance in a replica, beside its rivals.
 #[derive(Debug, Parser)]
 #[command(name = "bench views")]
 struct Plan {
+    /// The database.
+    #[arg(long, value_enum, default_value = "sqlite")]
+    replica: Kind,
     /// Messages that are there before the first batch.
     #[arg(long, default_value_t = 1_000_000)]
     messages: i64,
@@ -75,11 +90,19 @@ fn main() -> Result<()> {
     }
     let dir = tempfile::tempdir()?;
     let at = |name: &str| dir.path().join(name);
-    let rivals: Vec<Box<dyn Rival>> = vec![
-        Box::new(Raw::open(&at("raw.db"))?),
-        Box::new(Hand::open(&at("hand.db"))?),
-        Box::new(Generated::open(&at("replica.db"), plan.fill_beside)?),
-    ];
+    // Ends behind its rivals.
+    let server;
+    let rivals: Vec<Box<dyn Rival>> = match plan.replica {
+        Kind::Sqlite => vec![
+            Box::new(Raw::open(&at("raw.db"))?),
+            Box::new(Hand::open(&at("hand.db"))?),
+            Box::new(Generated::open(Location::from(at("replica.db")), plan.fill_beside)?),
+        ],
+        Kind::Postgres => {
+            server = Server::start()?;
+            server.rivals(plan.fill_beside)?
+        }
+    };
     let rivals = rivals.into_iter().filter(|rival| rival.name().contains(&plan.only));
     let mut entrants: Vec<Entrant> = rivals
         .map(|rival| Entrant {

@@ -1,15 +1,15 @@
 //! Who takes the batches: the replica, and what it is measured against.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use deltamesh_replica::{Limits, Reader, Replica as _, Retention, SqliteReplica};
+use deltamesh_replica::{Limits, Location, Reader, Replica, Retention};
 use rusqlite::{Connection, params};
 
 use crate::chat::{Batch, Change, Message, VIEWS};
 
-/// Somebody who commits batches to a SQLite file.
+/// Somebody who commits batches.
 pub(crate) trait Rival {
     /// Name in the table.
     fn name(&self) -> &'static str;
@@ -39,12 +39,22 @@ pub(crate) trait Rival {
 }
 
 /// The replica with generated programs.
-pub(crate) struct Generated(SqliteReplica, Option<u64>);
+pub(crate) struct Generated {
+    replica: Box<dyn Replica>,
+    location: Location,
+    fill_beside: u64,
+}
 
 impl Generated {
     /// Views over relations of at least that many rows are filled beside the flow.
-    pub(crate) fn open(path: &Path, fill_beside: Option<u64>) -> Result<Self> {
-        Ok(Self(SqliteReplica::open(path, Retention::default())?, fill_beside))
+    pub(crate) fn open(location: Location, fill_beside: Option<u64>) -> Result<Self> {
+        let replica = location.open(Retention::default())?;
+        Ok(Self { replica, location, fill_beside: fill_beside.unwrap_or(u64::MAX) })
+    }
+
+    fn publish(&mut self) {
+        let last = self.replica.last_sequence();
+        self.replica.mark_published(last);
     }
 }
 
@@ -54,23 +64,23 @@ impl Rival for Generated {
     }
 
     fn apply(&mut self, batch: &Batch) -> Result<()> {
-        let applied = self.0.apply(std::slice::from_ref(&batch.group))?;
+        let applied = self.replica.apply(std::slice::from_ref(&batch.group))?;
         ensure!(applied.faults.is_empty(), "{:?}", applied.faults);
-        self.0.mark_published(self.0.last_sequence());
+        self.publish();
         Ok(())
     }
 
     fn create_views(&mut self) -> Result<()> {
-        self.0.fill_beside(self.1.unwrap_or(u64::MAX));
+        self.replica.fill_beside(self.fill_beside);
         for (name, sql) in VIEWS {
-            self.0.execute(&format!("CREATE MATERIALIZED VIEW {name} AS {sql}"))?;
-            self.0.mark_published(self.0.last_sequence());
+            self.replica.execute(&format!("CREATE MATERIALIZED VIEW {name} AS {sql}"))?;
+            self.publish();
         }
         let mut rested = Instant::now();
-        while self.0.fill()?.goes_on {
-            self.0.mark_published(self.0.last_sequence());
+        while self.replica.fill()?.goes_on {
+            self.publish();
             if rested.elapsed() >= Duration::from_secs(1) {
-                self.0.rest()?;
+                self.replica.rest()?;
                 rested = Instant::now();
             }
         }
@@ -78,29 +88,39 @@ impl Rival for Generated {
     }
 
     fn rest(&mut self) -> Result<()> {
-        self.0.rest()?;
+        self.replica.rest()?;
         Ok(())
     }
 
     fn restart(&mut self, batch: &Batch) -> Result<Option<Duration>> {
-        let killed = self.0.path().with_extension("killed");
-        for suffix in ["", "-wal"] {
-            let of = |path: &Path| format!("{}{suffix}", path.display());
-            std::fs::copy(of(self.0.path()), of(&killed))?;
-        }
+        let location = match self.location.file() {
+            Some(path) => Location::from(copy(path)?),
+            // A server goes on; the new writer takes the replica over.
+            None => self.location.clone(),
+        };
         let started = Instant::now();
-        let mut replica = SqliteReplica::open(&killed, Retention::default())?;
+        let mut replica = location.open(Retention::default())?;
         replica.apply(std::slice::from_ref(&batch.group))?;
         Ok(Some(started.elapsed()))
     }
 
     fn check(&mut self) -> Result<()> {
         let limits = Limits { time: Duration::from_secs(600) };
-        for verified in Reader::open(self.0.path())?.verify(&self.0.views(), limits)? {
+        for verified in Reader::open(self.location.clone())?.verify(&self.replica.views(), limits)? {
             ensure!((verified.missing, verified.extra) == (0, 0), "{verified:?}");
         }
         Ok(())
     }
+}
+
+/// A copy of a file as a killed process leaves it.
+fn copy(path: &Path) -> Result<PathBuf> {
+    let killed = path.with_extension("killed");
+    for suffix in ["", "-wal"] {
+        let of = |path: &Path| format!("{}{suffix}", path.display());
+        std::fs::copy(of(path), of(&killed))?;
+    }
+    Ok(killed)
 }
 
 /// The replica's settings; the WAL goes into the file inside a commit, every 40 MB.
