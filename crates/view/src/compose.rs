@@ -5,18 +5,20 @@
 
 use crate::explain::{Operator, Sections, statements};
 use crate::sql::{in_order, quote};
-use crate::{Action, Dialect, Index, Phase, Program, Step};
+use crate::{Action, Dialect, Index, Phase, Program, Step, slices};
 
 /// Adds the programs of parts, each behind those that it reads, to the program of the view. What nobody reads is left out.
 pub(crate) fn compose(parts: Vec<Program>, main: Program, dialect: Dialect) -> Program {
     let parts = read(parts, &main);
     if parts.is_empty() {
-        return main;
+        let slices = slices::compose([&main].into_iter());
+        return Program { slices, ..main };
     }
     let names: Vec<String> = parts.iter().map(|part| part.definition.name.clone()).collect();
     let maintain = maintain(&parts, &main);
     let oracle = oracle(&parts, &main);
-    let mut whole = Program { maintain, oracle, ..main };
+    let slices = slices::compose(parts.iter().chain([&main]));
+    let mut whole = Program { maintain, oracle, slices, ..main };
     let definition = &mut whole.definition;
     let bases = parts.iter().map(|part| &part.definition).flat_map(|part| &part.bases);
     let bases = definition.bases.iter().chain(bases).filter(|base| !names.contains(&base.table));

@@ -48,6 +48,7 @@ mod kinds;
 mod program;
 mod query;
 mod resolve;
+mod slices;
 mod sql;
 mod statement;
 mod strategy;
@@ -60,7 +61,7 @@ pub use dialect::Dialect;
 pub use error::{Error, ErrorKind, Location};
 pub use explain::{Estimated, Explain, Operator, Statements, Tier};
 pub use program::{Action, Phase, Program, Step, new_table, old_table, plan};
-
+pub use slices::{SliceColumn, Slices};
 pub use statement::{
     CreateView, DropView, MigrationAction, MigrationStep, OwnIndex, OwnKind, Statement, parse_migration,
     parse_statements,

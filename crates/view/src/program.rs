@@ -1,6 +1,7 @@
 //! The statements that keep a view, and when each runs.
 
 use crate::block::Planner;
+use crate::slices::{self, Sliced, Slices};
 use crate::{Catalog, CreateView, Dialect, Error, Explain, Stored, ViewDefinition, compose};
 
 /// When a step runs; see the batch protocol at the top of this crate.
@@ -117,6 +118,10 @@ pub struct Program {
     pub oracle: String,
     /// How the view is maintained, for people.
     pub explain: Explain,
+    /// How it is filled a part at a time.
+    pub slices: Slices,
+    /// What its last block says of that.
+    pub(crate) sliced: Sliced,
 }
 
 /// Name of the TEMP table of before images of a base table (unquoted).
@@ -149,6 +154,8 @@ pub fn plan(statement: &CreateView, catalog: &Catalog, dialect: Dialect) -> Resu
     let main = planner.program(main)?;
     let mut program = compose::compose(planner.parts, main, dialect);
     program.definition.options.stored = statement.options.stored;
+    program.slices = slices::found(program.slices, catalog, &program.definition.indexes);
+    program.explain.notes.extend(program.slices.note());
     if program.definition.bases.iter().any(|base| base.table.eq_ignore_ascii_case(&statement.name)) {
         let message = format!("{} would read itself", statement.name);
         return Err(Error::definition(message, statement.location));

@@ -21,6 +21,7 @@ use deltamesh_change::{Column, ColumnType};
 
 use crate::explain::{self, Sections};
 use crate::query::{Output, Scalar, SelectQuery};
+use crate::slices::{Sliced, Slices};
 use crate::strategy::{Strategy, choose};
 use crate::{
     Action, BaseRelation, CreateView, Dialect, Error, Explain, HiddenColumn, Index, Order, Program, Step,
@@ -76,7 +77,8 @@ pub(crate) fn program(
         explain::block(definition, &query, &strategy, notes, sections)
     };
     let oracle = oracle(statement, written, &parts.layout);
-    let of = Of { columns, bases: delta::bases(&query), order_by: query.order_by.clone(), oracle };
+    let sliced = Sliced::block(&query, &strategy, &parts.layout.values());
+    let of = Of { columns, bases: delta::bases(&query), order_by: query.order_by.clone(), oracle, sliced };
     assemble(statement, parts, of, explain)
 }
 
@@ -117,7 +119,8 @@ pub(crate) fn union_all(
         query.oracle()
     };
     let oracle: Vec<String> = branches.iter().enumerate().map(keyed).collect();
-    let of = Of { columns, bases, order_by: vec![], oracle: oracle.join(" UNION ALL ") };
+    let sliced = Sliced::union_all(branches);
+    let of = Of { columns, bases, order_by: vec![], oracle: oracle.join(" UNION ALL "), sliced };
     assemble(statement, parts, of, |definition, notes, sections| {
         explain::union_all(definition, branches, notes, sections)
     })
@@ -129,6 +132,7 @@ struct Of {
     bases: Vec<BaseRelation>,
     order_by: Vec<Order>,
     oracle: String,
+    sliced: Sliced,
 }
 
 fn assemble(
@@ -138,7 +142,7 @@ fn assemble(
     explain: impl FnOnce(&ViewDefinition, &[String], &Sections<'_>) -> Explain,
 ) -> Result<Program, Error> {
     let subject = subject(statement, &parts.layout)?;
-    let oracle = of.oracle.clone();
+    let (oracle, sliced) = (of.oracle.clone(), of.sliced.clone());
     let definition = definition(statement, of, &parts, &subject);
     let create = parts.layout.create(&oracle);
     check_names(statement, &parts)?;
@@ -164,6 +168,8 @@ fn assemble(
         drop,
         oracle,
         explain,
+        slices: Slices::Any,
+        sliced,
     })
 }
 

@@ -14,6 +14,7 @@ pub(crate) mod changes;
 pub(crate) mod database;
 pub(crate) mod delta;
 mod difference;
+pub(crate) mod fed;
 pub(crate) mod fill;
 mod migration;
 pub(crate) mod mirror;
@@ -68,7 +69,8 @@ impl<D: Database> Maintainer<D> {
 
     /// Reads what the database holds; its own tables are there.
     pub(crate) fn load(database: D, retention: Retention) -> Result<Self> {
-        let (state, outdated) = State::load(&database)?;
+        let slices = Slices::default();
+        let (state, outdated) = State::load(&database, slices)?;
         let mut replica = Self {
             published: state.published,
             retained_from: changes::retained_from(&database)?,
@@ -79,7 +81,7 @@ impl<D: Database> Maintainer<D> {
             standing: Flag::default(),
             retention,
             recompute: Recompute::default(),
-            slices: Slices::default(),
+            slices,
         };
         if !outdated.is_empty() {
             replica.with_faults(|replica| replica.rebuild_faulted(&outdated))?;
@@ -118,7 +120,7 @@ impl<D: Database> Maintainer<D> {
     }
 
     fn reload(&mut self) -> Result<()> {
-        let (state, outdated) = State::load(&self.database)?;
+        let (state, outdated) = State::load(&self.database, self.slices)?;
         debug_assert!(outdated.is_empty(), "a program changed while it ran");
         self.state = state;
         self.retained_from = changes::retained_from(&self.database)?;

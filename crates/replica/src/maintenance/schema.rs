@@ -47,8 +47,8 @@ impl<D: Database> Maintainer<D> {
                     return Ok(false);
                 }
                 self.record_schema(source, relation, *dsid, None, "drop")?;
-                self.end_feeding_with(&table)?;
                 self.freeze_readers(&table)?;
+                self.end_feeding_with(&table)?;
                 self.disconnect(&table)?;
                 self.database.define(&table, &[format!("DROP TABLE {}", durable(D::DIALECT, &table))])?;
                 self.follow_schema(&[table], group)?;
@@ -96,8 +96,8 @@ impl<D: Database> Maintainer<D> {
         let mirror = Mirror::new(&group.source, schema.clone(), D::DIALECT);
         check_names(&mirror)?;
         if known.columns != schema.columns || known.key != schema.key {
-            self.end_feeding_with(table)?;
             self.freeze_readers(table)?;
+            self.end_feeding_with(table)?;
             self.disconnect(table)?;
             let building = building_table(table);
             self.database.define(table, &[mirror.create_named(&building)])?;
@@ -156,8 +156,8 @@ impl<D: Database> Maintainer<D> {
     }
 
     fn rename_mirror(&mut self, former: &str, table: &str) -> Result<()> {
-        self.end_feeding_with(former)?;
         self.freeze_readers(former)?;
+        self.end_feeding_with(former)?;
         self.disconnect(former)?;
         self.drop_indexes(former)?;
         // In two steps: SQLite takes names that differ in case for the same.

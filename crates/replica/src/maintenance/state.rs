@@ -11,7 +11,8 @@ use deltamesh_view::{
 
 use super::cell::Cell;
 use super::database::{Database, Read};
-use super::fill::{FILLING, Fed};
+use super::fed::Fed;
+use super::fill::{FILLING, Slices};
 use super::migration::{self, Recorded};
 use super::mirror::Mirror;
 use super::owned::Owned;
@@ -73,7 +74,7 @@ impl State {
     ///
     /// The second result names the views whose program is not the one that made their tables: a newer planner. They have
     /// to be built again.
-    pub(crate) fn load<D: Database>(database: &D) -> Result<(Self, Vec<String>)> {
+    pub(crate) fn load<D: Database>(database: &D, slices: Slices) -> Result<(Self, Vec<String>)> {
         let mut state = Self {
             checkpoints: checkpoints(database)?,
             published: meta(database, "published")?,
@@ -96,7 +97,7 @@ impl State {
                 }
                 match plan_text(&view.sql, &catalog, D::DIALECT) {
                     Ok(program) if fingerprint(&program) == recorded && is_filling => {
-                        let (program, fed) = state.plan_fed(database, &view)?;
+                        let (program, fed) = state.plan_fed(database, &view, slices)?;
                         (view.program, view.fed) = (Some(program), Some(fed));
                     }
                     Ok(program) if fingerprint(&program) == recorded => {

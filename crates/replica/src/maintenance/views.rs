@@ -107,12 +107,12 @@ impl<D: Database> Maintainer<D> {
         let program = plan_view(create, &catalog, D::DIALECT)?;
         let stamp = self.own_stamp();
         if self.state.view(&create.name).is_none()
-            && let Some(table) = self.relation_to_feed(&program)?
+            && let Some((table, column)) = self.relation_to_feed(&program)?
         {
             self.store_bases(&program, &stamp)?;
             self.make_tables(&create.name, &program)?;
             self.record_view(&create.name, module, &create.sql, program)?;
-            self.begin_feeding(&create.name, &table)?;
+            self.begin_feeding(&create.name, &table, column.as_deref())?;
             return Ok(true);
         }
         let build = Build { name: &create.name, module, sql: &create.sql, program };
@@ -252,11 +252,11 @@ impl<D: Database> Maintainer<D> {
             tracing::warn!(view = %stopped, %reason, "view is faulted");
             view.fault = Some(reason.clone());
             let (program, indexes) = (view.program.take(), view.definition.indexes.clone());
-            self.end_feeding(&stopped)?;
             if let Some(program) = program {
                 self.state.unsettled.extend(indexes);
                 self.keep_rows(&stopped, &program)?;
             }
+            self.end_feeding(&stopped)?;
             let sql = "UPDATE __deltamesh_views SET fault = $1 WHERE name = $2";
             self.database.execute("record fault", sql, &[Cell::Text(reason), Cell::Text(stopped)])?;
         }
@@ -317,8 +317,6 @@ impl<D: Database> Maintainer<D> {
         stamp: &Stamp,
         wanted: Option<&ViewDefinition>,
     ) -> Result<Option<bool>> {
-        let Some(known) = self.state.view(name).map(|view| view.name.clone()) else { return Ok(None) };
-        self.end_feeding(&known)?;
         let Some(view) = self.state.view(name) else { return Ok(None) };
         let definition = view.definition.clone();
         let same_shape = wanted.is_some_and(|wanted| same_shape(&definition, wanted));
@@ -337,6 +335,7 @@ impl<D: Database> Maintainer<D> {
         }
         let kept = self.rename_storage(&view_name, &definition.storage)?;
         self.database.define(&view_name, &drop)?;
+        self.end_feeding(&view_name)?;
         Ok(kept.then_some(same_shape))
     }
 

@@ -38,6 +38,8 @@ CREATE MATERIALIZED VIEW everyone AS SELECT login, id FROM person UNION ALL SELE
 CREATE MATERIALIZED VIEW quiet AS SELECT id, login FROM user u WHERE NOT EXISTS (SELECT 1 FROM message m WHERE m.sender = u.id);
 CREATE MATERIALIZED VIEW newest AS SELECT id, chat, body FROM message m WHERE id = (SELECT max(l.id) FROM message l WHERE l.chat = m.chat);
 CREATE MATERIALIZED VIEW known AS SELECT id, body FROM message WHERE sender IN (SELECT id FROM user WHERE login <> 'z');
+CREATE MATERIALIZED VIEW last_two AS SELECT chat, id, body FROM message QUALIFY row_number() OVER (PARTITION BY chat ORDER BY id DESC) <= 2;
+CREATE MATERIALIZED VIEW steps AS SELECT id, lag(body) OVER (PARTITION BY sender ORDER BY id) AS former FROM message;
 CREATE MATERIALIZED VIEW sizes AS SELECT n, count(*) AS rows FROM crowds GROUP BY n;";
 
 #[derive(Debug, Clone)]

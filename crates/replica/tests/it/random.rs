@@ -24,10 +24,20 @@ struct Kept {
 }
 
 impl Kept {
-    fn new(mut fixture: Fixture, defined: Vec<Item>) -> Self {
+    /// With `fills` views are filled in slices of three rows, else as a whole.
+    fn new(mut fixture: Fixture, defined: Vec<Item>, fills: bool) -> Self {
+        if fills {
+            fixture.fill_in_slices(1, 3);
+        }
         fixture.apply(defined);
         let reader = fixture.reader();
         Self { fixture, reader, fed: Rows::new(), position: 0 }
+    }
+
+    fn create(&mut self, sql: &str, explained: &dyn std::fmt::Display) {
+        let replica = self.fixture.replica();
+        replica.execute(sql).unwrap_or_else(|error| panic!("{error}\n{sql}\n{explained}"));
+        while replica.fill().unwrap().goes_on {}
     }
 
     /// Rows of its views, which are what their SQL gives and what the feed said. (Hidden keys are spelled by each in its way.)
@@ -51,7 +61,7 @@ impl Kept {
     }
 }
 
-/// The same relations and views in a file and in a schema.
+/// The same relations and views in a file and in a schema; one of them is filled in slices.
 struct Pair {
     file: Kept,
     schema: Kept,
@@ -66,17 +76,19 @@ impl Drop for Pair {
 
 fn open(relations: &[Arc<RelationSchema>]) -> Pair {
     let defined: Vec<Item> = relations.iter().map(define).collect();
-    let file = Kept::new(Fixture::new(), defined.clone());
-    Pair { file, schema: Kept::new(Fixture::on_postgres(), defined), relations: relations.to_vec() }
+    let fills = relations.len().is_multiple_of(2);
+    let file = Kept::new(Fixture::new(), defined.clone(), fills);
+    let schema = Kept::new(Fixture::on_postgres(), defined, !fills);
+    Pair { file, schema, relations: relations.to_vec() }
 }
 
 impl Host for Pair {
     /// What PostgreSQL keeps, SQLite keeps too.
     fn create(&mut self, sql: &str) -> Result<String, String> {
-        let (file, schema) = (self.file.fixture.replica(), self.schema.fixture.replica());
-        let explained = schema.explain(sql).map_err(|error| error.reason().to_owned())?;
-        schema.execute(sql).unwrap_or_else(|error| panic!("{error}\n{sql}\n{explained}"));
-        file.execute(sql).unwrap_or_else(|error| panic!("{error}\n{sql}"));
+        let explained = self.schema.fixture.replica().explain(sql);
+        let explained = explained.map_err(|error| error.reason().to_owned())?;
+        self.schema.create(sql, &explained);
+        self.file.create(sql, &explained);
         Ok(format!("{:?}", explained.tier))
     }
 

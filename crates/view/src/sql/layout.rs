@@ -132,6 +132,12 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
+    /// Names of the columns that hold values of the query, and these.
+    pub(crate) fn values(&self) -> Vec<(String, Scalar)> {
+        let value = |stored: &Stored| Some((stored.column.name.clone(), stored.expr.clone()?));
+        self.columns.iter().filter_map(value).collect()
+    }
+
     /// Table that holds the rows.
     pub(crate) fn storage(&self) -> String {
         let hidden = self.columns.iter().any(|stored| stored.role != Role::Visible);

@@ -16,6 +16,7 @@ mod random_case;
 mod random_query;
 #[path = "../random/views.rs"]
 mod random_views;
+mod slices;
 mod tpch;
 #[path = "../../../replica/tests/tpch/schema.rs"]
 mod tpch_schema;

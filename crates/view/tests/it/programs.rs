@@ -160,6 +160,7 @@ fn outer_join() {
             base main__message (relation message of source main)
             index main__message (user_id)
             note key (user_id), derived
+            note over a large relation filled beside the flow, by whole values of main__user.user_id
             before main__user
               INSERT INTO temp."affected__counts" SELECT DISTINCT "u"."user_id" FROM temp."old__main__user" AS "u"
             after main__user
@@ -333,5 +334,6 @@ fn row_numbers() {
         note rows in __deltamesh_rows_latest with hidden columns __deltamesh_key_0___deltamesh_key_0_id
         note __deltamesh_part1_latest: key (__deltamesh_key_0_id), derived
         note __deltamesh_part1_latest: rows in __deltamesh_rows___deltamesh_part1_latest with hidden columns __deltamesh_key_0_id
-        note __deltamesh_part1_latest: each batch reads the first 3 rows of each partition that it touches"#]].assert_eq(&outline.join("\n"));
+        note __deltamesh_part1_latest: each batch reads the first 3 rows of each partition that it touches
+        note over a large relation filled beside the flow, by whole values of main__message.chat"#]].assert_eq(&outline.join("\n"));
 }

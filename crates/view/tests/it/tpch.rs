@@ -68,7 +68,7 @@ fn steps_seek() {
     "#]].assert_eq(&found);
 }
 
-fn queries() -> Vec<(String, String)> {
+pub(crate) fn queries() -> Vec<(String, String)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../replica/tests/tpch");
     let files =
         std::fs::read_dir(folder).expect("folder of queries").map(|entry| entry.expect("entry").path());
