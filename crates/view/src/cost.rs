@@ -131,7 +131,7 @@ fn effect(definition: &ViewDefinition, query: &SelectQuery, strategy: &Strategy)
 /// The relations of `rest` in the order in which the rules read them.
 fn path(query: &SelectQuery, first: &[usize], rest: &[usize], given: &[ColumnRef]) -> Vec<Hop> {
     let mut bound = first.to_vec();
-    let order = join_order(query, first, rest, given, &mut Default::default());
+    let order = join_order(query, first, rest, given, None, &mut Default::default());
     let hops = order.into_iter().map(|relation| {
         let base = &query.relations[relation].base;
         let given = given.iter().filter(|column| column.relation == relation).map(|column| column.column);

@@ -86,9 +86,24 @@ pub struct Index {
     /// Those of them that descend.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub descending: Vec<String>,
+    /// Where only the changes of some mirrors are looked up by it: these. It is made with the first of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes_of: Vec<String>,
 }
 
 impl Index {
+    /// Whether it is made with the view.
+    #[must_use]
+    pub fn is_made_at_once(&self) -> bool {
+        self.changes_of.is_empty()
+    }
+
+    /// Whether who reads by the other can read by this one.
+    #[must_use]
+    pub fn serves(&self, other: &Self) -> bool {
+        self.name == other.name || self.replaces(other)
+    }
+
     /// Its `CREATE INDEX`.
     #[must_use]
     pub fn create(&self, dialect: Dialect) -> String {
@@ -106,7 +121,7 @@ impl Index {
     pub fn serving<'a>(all: impl IntoIterator<Item = &'a Self>) -> Vec<&'a Self> {
         let mut indexes: Vec<&Self> = vec![];
         for index in all {
-            if !indexes.iter().any(|known| *known == index || known.replaces(index)) {
+            if !indexes.iter().any(|known| known.serves(index)) {
                 indexes.retain(|known| !index.replaces(known));
                 indexes.push(index);
             }

@@ -8,7 +8,7 @@ use crate::cost::{self, BlockCost, Counts, Lookup};
 use crate::query::{JoinKind, Scalar, SelectQuery, Top};
 use crate::sql::{Render, render, sorted};
 use crate::strategy::Strategy;
-use crate::{Action, BaseRelation, Phase, Step, ViewDefinition};
+use crate::{Action, BaseRelation, Index, Phase, Step, ViewDefinition};
 
 /// Maintenance rule of an operator, best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -58,7 +58,7 @@ pub struct Explain {
     pub root: Operator,
     /// What is read.
     pub bases: Vec<BaseRelation>,
-    /// Indexes made on the bases, as `table(columns)`.
+    /// Indexes made on the bases, as `table (columns)`, and when where that is not with the view.
     pub indexes: Vec<String>,
     /// Statements per phase.
     pub statements: Vec<Statements>,
@@ -194,14 +194,18 @@ fn described(
         tier,
         root,
         bases: definition.bases.clone(),
-        indexes: definition
-            .indexes
-            .iter()
-            .map(|index| format!("{} ({})", index.table, index.columns.join(", ")))
-            .collect(),
+        indexes: definition.indexes.iter().map(described_index).collect(),
         statements: statements(sections),
         notes: describe(definition).into_iter().chain(notes.iter().cloned()).collect(),
         costs: vec![],
+    }
+}
+
+fn described_index(index: &Index) -> String {
+    let described = format!("{} ({})", index.table, index.columns.join(", "));
+    match index.changes_of.as_slice() {
+        [] => described,
+        bases => format!("{described}, made with the first change of {}", bases.join(" or ")),
     }
 }
 

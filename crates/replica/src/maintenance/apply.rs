@@ -267,10 +267,12 @@ impl<D: Database> Maintainer<D> {
         if pending.rows() == 0 {
             return Ok(());
         }
+        self.settle_indexes()?;
         let stamp = self.stamp(group);
         let flushed = flush(&self.database, &self.state, pending, &stamp, self.recompute)?;
         applied.rows += flushed.rows;
         applied.changes += flushed.changes;
+        self.note_made(flushed.made);
         Ok(())
     }
 

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use deltamesh_change::{ChangeEvent, Operation};
-use deltamesh_view::{Action, Phase, Program, new_table, old_table};
+use deltamesh_view::{Action, Index, Phase, Program, new_table, old_table};
 
 use super::cell::Cell;
 use super::database::Database;
@@ -149,10 +149,12 @@ pub(crate) struct Stamp {
 }
 
 /// What a flush did.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Flushed {
     pub(crate) rows: u64,
     pub(crate) changes: u64,
+    /// Indexes that these changes were the first to need.
+    pub(crate) made: Vec<Index>,
 }
 
 /// The tables of a batch that have rows: what reads only others is left out.
@@ -221,6 +223,8 @@ pub(crate) fn flush<D: Database>(
     }
     let rows = changed.iter().map(|(mirror, loaded)| (mirror.table.as_str(), loaded.rows)).collect();
     batch.again = recompute.choose(database, state, &rows)?;
+    let mirrors: Vec<&str> = changed.iter().map(|(mirror, _)| mirror.table.as_str()).collect();
+    flushed.made = state.make_awaited(database, &mirrors)?;
     for (mirror, loaded) in &changed {
         batch.write_mirror(mirror, loaded)?;
     }

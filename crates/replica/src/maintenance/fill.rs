@@ -118,6 +118,9 @@ impl<D: Database> Maintainer<D> {
         if let Some(view) = self.state.views.iter_mut().find(|view| view.name == name) {
             (view.program, view.fed) = (Some(program), Some(fed));
         }
+        self.state.await_indexes(&self.database)?;
+        let made = self.state.make_awaited(&self.database, &[table])?;
+        self.note_made(made);
         tracing::info!(view = %name, relation = %table, "view is being filled beside the flow");
         Ok(())
     }

@@ -16,6 +16,7 @@ pub(crate) mod delta;
 mod difference;
 pub(crate) mod fed;
 pub(crate) mod fill;
+mod indexes;
 mod migration;
 pub(crate) mod mirror;
 mod owned;

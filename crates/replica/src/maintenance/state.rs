@@ -59,6 +59,8 @@ pub(crate) struct State {
     pub(crate) views: Vec<View>,
     /// Indexes on bases of views that came, changed or went in this transaction.
     pub(crate) unsettled: Vec<Index>,
+    /// Indexes that are made with the first change of a relation.
+    pub(crate) awaited: Vec<Index>,
     /// In order of application.
     pub(crate) migrations: Vec<Recorded>,
     /// What they have made.
@@ -113,6 +115,7 @@ impl State {
         let (migrations, mut owned) = migration::recorded(database)?;
         owned.look(database, &state)?;
         (state.migrations, state.owned) = (migrations, owned);
+        state.await_indexes(database)?;
         Ok((state, outdated))
     }
 

@@ -301,9 +301,11 @@ impl<D: Database> Maintainer<D> {
         for statements in [&program.drop, &program.create, &program.connect] {
             self.database.define(name, statements)?;
         }
-        let known = self.state.views.iter().flat_map(|view| &view.definition.indexes);
+        let at_once = |index: &&Index| index.is_made_at_once();
+        let known = self.state.views.iter().flat_map(|view| &view.definition.indexes).filter(at_once);
         let own = &program.definition.indexes;
-        for index in Index::serving(known.chain(own)).into_iter().filter(|index| own.contains(index)) {
+        let serving = Index::serving(known.chain(own.iter().filter(at_once)));
+        for index in serving.into_iter().filter(|index| own.contains(index)) {
             self.database.define(&index.name, &[index.create(D::DIALECT)])?;
         }
         Ok(())
@@ -356,13 +358,6 @@ impl<D: Database> Maintainer<D> {
             None => return Ok(false),
         }
         Ok(true)
-    }
-
-    /// Drops the indexes of a table that views asked for: a renamed table would keep their names.
-    pub(super) fn drop_indexes(&self, table: &str) -> Result<()> {
-        let indexes = self.database.indexes(table)?;
-        let drops = indexes.iter().map(|name| format!("DROP INDEX {}", durable(D::DIALECT, name)));
-        self.database.define(table, &drops.collect::<Vec<_>>())
     }
 
     /// Gives the rows that were set aside their table's name back.
@@ -428,27 +423,6 @@ impl<D: Database> Maintainer<D> {
             Some(position) if behind.is_none_or(|behind| behind < position) => position,
             _ => last + 1,
         }
-    }
-
-    /// Where views came, changed or went: gives the tables that they read the indexes that are needed now, and no more.
-    pub(super) fn settle_indexes(&mut self) -> Result<()> {
-        if self.state.unsettled.is_empty() {
-            return Ok(());
-        }
-        let changed = std::mem::take(&mut self.state.unsettled);
-        let is_changed = |index: &&Index| changed.iter().any(|other| other.table == index.table);
-        let maintained = self.state.views.iter().filter(|view| view.program.is_some());
-        let wanted = maintained.flat_map(|view| &view.definition.indexes).filter(is_changed);
-        let wanted: Vec<&Index> = wanted.collect();
-        let kept = Index::serving(wanted.iter().copied());
-        for index in wanted.into_iter().chain(&changed).filter(|index| !kept.contains(index)) {
-            let sql = format!("DROP INDEX IF EXISTS {}", durable(D::DIALECT, &index.name));
-            self.database.define(&index.name, &[sql])?;
-        }
-        for index in kept {
-            self.database.define(&index.name, &[index.create(D::DIALECT)])?;
-        }
-        Ok(())
     }
 
     /// The catalog for planning a view: without the view itself and without those that read it.

@@ -281,11 +281,40 @@ fn a_relation_in_place_of_another_has_its_indexes() {
         ];
         let (former, new) = (schema("note", 3, &columns, &[0]), schema(name, 4, &columns, &[0]));
         let rename = Item::Schema(SchemaChange::Rename { from: "message".into(), to: former });
-        fixture.apply(vec![rename, define(&new)]);
+        fixture.apply(vec![user(1, "anna")]);
+        fixture.apply(vec![rename, define(&new), user(1, "ann")]);
         fixture.verify();
         let indexed =
             "SELECT DISTINCT tbl_name FROM sqlite_schema WHERE type = 'index' AND name LIKE '%sender'";
         assert_eq!(fixture.rows(indexed), format!("[\"app__{name}\"]"));
+    }
+}
+
+/// Messages are looked up by sender for the changes of users only: until there is one, nobody pays for that index.
+#[test]
+fn an_index_for_changes_of_a_relation_is_made_with_the_first() {
+    for mut fixture in [Fixture::new(), Fixture::on_postgres()] {
+        fixture.apply(vec![define(&message_schema()), define(&user_schema()), user(1, "ann")]);
+        fixture.replica().execute(&format!("{FEED};\n{COUNTS};")).unwrap();
+        let indexes = if fixture.is_file() {
+            "SELECT name FROM sqlite_schema WHERE name LIKE '%ix_app%'"
+        } else {
+            "SELECT indexname FROM pg_indexes WHERE schemaname = current_schema() AND indexname LIKE '%ix_app%'"
+        };
+        fixture.apply(vec![message(1, 7, 1, "a"), message(2, 7, 2, "b"), user(1, "ann")]);
+        fixture.verify();
+        assert_eq!(fixture.rows(indexes), "");
+        fixture.reopen();
+        fixture.apply(vec![user(2, "bob"), message(3, 7, 2, "c")]);
+        fixture.verify();
+        assert_eq!(fixture.rows(indexes), r#"["__deltamesh_ix_app__message_sender"]"#);
+        fixture
+            .replica()
+            .execute(&FEED.replace("CREATE", "CREATE OR REPLACE").replace("u.login", "lower(u.login)"))
+            .unwrap();
+        assert_eq!(fixture.rows(indexes), r#"["__deltamesh_ix_app__message_sender"]"#);
+        fixture.replica().execute("DROP MATERIALIZED VIEW feed").unwrap();
+        assert_eq!(fixture.rows(indexes), "");
     }
 }
 

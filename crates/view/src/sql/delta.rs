@@ -42,11 +42,15 @@ pub(crate) struct Indexes(Vec<Index>);
 impl Indexes {
     /// The indexes, without those that a longer one makes superfluous.
     pub(crate) fn into_vec(self) -> Vec<Index> {
-        Index::serving(&self.0).into_iter().cloned().collect()
+        let (at_once, later): (Vec<Index>, Vec<Index>) = self.0.into_iter().partition(Index::is_made_at_once);
+        let mut indexes: Vec<Index> = Index::serving(&at_once).into_iter().cloned().collect();
+        let unserved = later.into_iter().filter(|index| !at_once.iter().any(|known| known.serves(index)));
+        indexes.extend(unserved.collect::<Vec<_>>());
+        indexes
     }
 
-    /// Notes that rows of a relation are looked up by these columns.
-    pub(crate) fn need(&mut self, joined: &Joined, columns: &BTreeSet<usize>) {
+    /// Notes that rows of a relation are looked up by these columns: in every batch, or only where this base changes.
+    pub(crate) fn need(&mut self, joined: &Joined, columns: &BTreeSet<usize>, of: Option<&BaseRelation>) {
         let base = &joined.base;
         let first_of_key = base.key.first().is_some_and(|first| columns.contains(first));
         // A base without key has one row.
@@ -55,12 +59,24 @@ impl Indexes {
         }
         let columns: Vec<usize> = columns.iter().copied().collect();
         let names: Vec<&String> = columns.iter().map(|column| &base.columns[*column].name).collect();
-        let serves = |index: &Index| {
+        let serves = |index: &&mut Index| {
             index.table == base.storage
                 && index.columns.iter().zip(&names).filter(|(a, b)| a == *b).count() == names.len()
         };
-        if !self.0.iter().any(serves) {
-            self.make(joined, &columns);
+        // Only a source says of a relation that it never changes.
+        let of = of.filter(|of| of.source.is_some() && base.base.source.is_some()).map(|of| &of.table);
+        match self.0.iter_mut().find(serves) {
+            Some(index) if index.is_made_at_once() => {}
+            Some(index) => match of {
+                None => index.changes_of.clear(),
+                Some(of) if index.changes_of.contains(of) => {}
+                Some(of) => index.changes_of.push(of.clone()),
+            },
+            None => {
+                let made = self.0.len();
+                self.make(joined, &columns);
+                self.0[made..].iter_mut().for_each(|index| index.changes_of.extend(of.cloned()));
+            }
         }
     }
 
@@ -90,9 +106,10 @@ impl Indexes {
         let kind =
             if descending.is_empty() { "ix".to_owned() } else { format!("ix_{}", descending.join("_")) };
         let name = dialect::short(format!("__deltamesh_{kind}_{}_{}", base.storage, columns.join("_")));
-        let index = Index { name, table: base.storage.clone(), columns, descending };
-        if !self.0.contains(&index) {
-            self.0.push(index);
+        let index = Index { name, table: base.storage.clone(), columns, descending, changes_of: vec![] };
+        match self.0.iter_mut().find(|known| known.name == index.name) {
+            Some(known) => known.changes_of.clear(),
+            None => self.0.push(index),
         }
     }
 }
@@ -121,12 +138,14 @@ pub(crate) fn occurrences(query: &SelectQuery, base: &BaseRelation) -> Vec<usize
 
 /// Orders `rest` so that each relation is looked up by columns of those before it, if it can be.
 ///
-/// `first` are already there, `given` are columns whose values are known from elsewhere.
+/// `first` are already there, `given` are columns whose values are known from elsewhere. Where only the changes of one base
+/// take this way, that is `of`.
 pub(crate) fn join_order(
     query: &SelectQuery,
     first: &[usize],
     rest: &[usize],
     given: &[ColumnRef],
+    of: Option<&BaseRelation>,
     indexes: &mut Indexes,
 ) -> Vec<usize> {
     let mut bound: Vec<usize> = first.to_vec();
@@ -151,7 +170,7 @@ pub(crate) fn join_order(
         };
         let best = (0..rest.len()).rev().max_by_key(|position| rank(rest[*position])).unwrap_or(0);
         let relation = rest.remove(best);
-        indexes.need(&query.relations[relation], &lookup(relation));
+        indexes.need(&query.relations[relation], &lookup(relation), of);
         bound.push(relation);
         order.push(relation);
     }
@@ -184,7 +203,8 @@ pub(crate) fn from_changed(
     indexes: &mut Indexes,
 ) -> String {
     let rest: Vec<usize> = among.iter().copied().filter(|relation| !changed.contains(relation)).collect();
-    let order = join_order(query, changed, &rest, &[], indexes);
+    let of = changed.first().map(|relation| &query.relations[*relation].base.base);
+    let order = join_order(query, changed, &rest, &[], of, indexes);
     let tables: Vec<String> = changed
         .iter()
         .map(|relation| (image.table(&query.relations[*relation], query.dialect), *relation))
@@ -206,7 +226,7 @@ pub(crate) fn from_group(
     let names = Render(query);
     let given: Vec<ColumnRef> = group.iter().filter_map(Scalar::as_column).collect();
     let all: Vec<usize> = (0..query.relations.len()).collect();
-    let tables: Vec<String> = join_order(query, &[], &all, &given, indexes)
+    let tables: Vec<String> = join_order(query, &[], &all, &given, None, indexes)
         .into_iter()
         .map(|relation| &query.relations[relation])
         .map(|joined| format!("{} AS {}", quote(&joined.base.storage), quote(&joined.alias)))

@@ -125,7 +125,7 @@ fn restricted(
     let inner: Vec<usize> = (0..preserved).collect();
     let given: Vec<ColumnRef> = affected.iter().filter_map(Scalar::as_column).collect();
     let mut from = format!("{distinct} AS {AFFECTED}");
-    for relation in join_order(query, &[], &inner, &given, indexes) {
+    for relation in join_order(query, &[], &inner, &given, None, indexes) {
         let joined = &query.relations[relation];
         from.push_str(&format!(" CROSS JOIN {} AS {}", quote(&joined.base.storage), quote(&joined.alias)));
     }
@@ -137,7 +137,7 @@ fn restricted(
             quote(&joined.alias)
         ));
         let before: Vec<usize> = (0..preserved + offset).collect();
-        join_order(query, &before, &[preserved + offset], &[], indexes);
+        join_order(query, &before, &[preserved + offset], &[], None, indexes);
     }
     let inner_on = query.relations[..preserved].iter().flat_map(|joined| &joined.on);
     let mut conditions: Vec<String> = affected

@@ -71,7 +71,7 @@ fn join() {
                   read main__user as u
             base main__message (relation message of source main)
             base main__user (relation user of source main)
-            index main__message (user_id)
+            index main__message (user_id), made with the first change of main__user
             note key (id), derived
             note rows are read from the bases, not stored
             before main__message
