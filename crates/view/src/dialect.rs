@@ -10,7 +10,7 @@ use crate::sql::quote;
 /// SQL dialect of a replica.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Dialect {
-    /// SQLite 3.45 or newer.
+    /// SQLite 3.46 or newer.
     #[default]
     Sqlite,
     /// PostgreSQL 13 or newer, or a database that speaks its SQL.

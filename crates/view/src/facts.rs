@@ -22,7 +22,11 @@ pub(crate) fn nullable(query: &SelectQuery, expr: &Scalar) -> bool {
         Scalar::Binary(_, "/" | "%", _) => true,
         Scalar::Binary(_, "IS DISTINCT FROM" | "IS NOT DISTINCT FROM", _) => false,
         Scalar::Call("coalesce", arguments) => arguments.iter().all(|argument| nullable(query, argument)),
-        Scalar::Call("nullif" | "json_text", _) => true,
+        Scalar::Call(
+            "nullif" | "json_text" | "json_value" | "json_array_length" | "sqrt" | "days" | "date_of"
+            | "moment_of" | "add_months",
+            _,
+        ) => true,
         Scalar::Case { branches, otherwise, .. } => {
             otherwise.as_deref().is_none_or(|value| nullable(query, value))
                 || branches.iter().any(|(_, value)| nullable(query, value))
@@ -103,9 +107,10 @@ fn is_null(expr: &Scalar, relation: usize) -> bool {
         | Scalar::Cast(operand, _)
         | Scalar::Between { operand, .. }
         | Scalar::InList { operand, .. } => is_null(operand, relation),
-        Scalar::Call("abs" | "length" | "lower" | "upper" | "substr" | "round" | "trim", arguments) => {
-            arguments.iter().any(|argument| is_null(argument, relation))
-        }
+        Scalar::Call(
+            "abs" | "ceil" | "days" | "floor" | "length" | "lower" | "round" | "substr" | "trim" | "upper",
+            arguments,
+        ) => arguments.iter().any(|argument| is_null(argument, relation)),
         _ => false,
     }
 }
@@ -125,10 +130,10 @@ pub(crate) fn exact_integer(query: &SelectQuery, expr: &Scalar) -> bool {
         Scalar::Call("coalesce", arguments) => {
             arguments.iter().all(|argument| exact_integer(query, argument))
         }
-        Scalar::Call("abs" | "nullif", arguments) => {
+        Scalar::Call("abs" | "ceil" | "floor" | "nullif" | "trunc", arguments) => {
             arguments.first().is_some_and(|argument| exact_integer(query, argument))
         }
-        Scalar::Call(name, _) => matches!(*name, "length" | "instr"),
+        Scalar::Call(name, _) => matches!(*name, "days" | "instr" | "json_array_length" | "length"),
         Scalar::Case { branches, otherwise, .. } => branches
             .iter()
             .map(|(_, value)| value)

@@ -147,8 +147,13 @@ pub(crate) fn window(name: &str) -> Option<Arc<WindowUDF>> {
 pub(crate) fn scalar(name: &str) -> Option<Arc<ScalarUDF>> {
     let typed = match name {
         "abs" => Typed::new("abs", Rule::Number),
+        "ceil" => Typed::new("ceil", Rule::Number),
         "coalesce" => Typed::new("coalesce", Rule::Common),
+        "date" => Typed::new("date", Rule::Text),
+        "datetime" => Typed::new("datetime", Rule::Text),
+        "floor" => Typed::new("floor", Rule::Number),
         "instr" => Typed::new("instr", Rule::Integer),
+        "json_array_length" => Typed::new("json_array_length", Rule::Integer),
         "json_extract" => Typed::new("json_extract", Rule::Text),
         "json_type" => Typed::new("json_type", Rule::Text),
         "length" => Typed::new("length", Rule::Integer),
@@ -158,8 +163,11 @@ pub(crate) fn scalar(name: &str) -> Option<Arc<ScalarUDF>> {
         "replace" => Typed::new("replace", Rule::Text),
         "round" => Typed::new("round", Rule::Real),
         "rtrim" => Typed::new("rtrim", Rule::Text),
+        "sqrt" => Typed::new("sqrt", Rule::Real),
         "substr" => Typed::new("substr", Rule::Text),
         "trim" | "btrim" => Typed::new("trim", Rule::Text),
+        "trunc" => Typed::new("trunc", Rule::Number),
+        "unixepoch" => Typed::new("unixepoch", Rule::Integer),
         "upper" => Typed::new("upper", Rule::Text),
         _ => return None,
     };

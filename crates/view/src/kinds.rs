@@ -171,23 +171,35 @@ fn call(query: &SelectQuery, function: &str, arguments: &[Scalar]) -> Kind {
     match function {
         "coalesce" | "nullif" => one_type(query, function, &all)
             .map(|common| if function == "nullif" { first.or(common) } else { common }),
-        "abs" => number(function, first),
+        "abs" | "ceil" | "floor" | "trunc" => number(function, first),
+        "sqrt" => number(function, first).map(|_| Some(Float)),
+        "days" => texts(function, &kinds).map(|_| Some(Int)),
+        "date_of" | "moment_of" => integers("an interval", &kinds).map(|_| Some(Text)),
+        "add_months" => {
+            as_text(function, first)?;
+            integers("an interval", &kinds[1..]).map(|_| Some(Text))
+        }
         "length" if first == Some(Bytes) => Ok(Some(Int)),
         "length" | "instr" => texts(function, &kinds).map(|_| Some(Int)),
         "lower" | "upper" | "ltrim" | "rtrim" | "trim" | "replace" => texts(function, &kinds),
         "round" if arguments.len() == 1 => number(function, first).map(|_| Some(Float)),
-        "round" => Err("round to a number of decimals: doubles are rounded to integers only".to_owned()),
         "substr" => {
             as_text(function, first)?;
-            if kinds.iter().skip(1).all(|kind| matches!(kind, None | Some(Int))) {
-                return Ok(Some(Text));
-            }
-            Err("substr: begin and length have to be integers".to_owned())
+            integers("a place", &kinds[1..]).map(|_| Some(Text))
         }
         "json_text" => Ok(Some(Text)),
+        "json_value" => Ok(Some(Json)),
+        "json_array_length" => Ok(Some(Int)),
         // The key of a row of UNION ALL.
         "json_array" | "deltamesh_json" => Ok(Some(Text)),
         other => Err(format!("function {other} has no rule")),
+    }
+}
+
+fn integers(what: &str, kinds: &[Option<ColumnType>]) -> Result<(), String> {
+    match kinds.iter().find(|kind| !matches!(kind, None | Some(Int))) {
+        Some(Some(kind)) => Err(format!("{what} of {}: CAST it to INTEGER", name(*kind))),
+        _ => Ok(()),
     }
 }
 
@@ -196,6 +208,9 @@ fn texts(function: &str, kinds: &[Option<ColumnType>]) -> Kind {
 }
 
 fn aggregated(query: &SelectQuery, aggregate: &Aggregate) -> Kind {
+    for sort in aggregate.joining.iter().flat_map(|joining| &joining.order) {
+        compared(query, "ORDER BY", &[&sort.expr])?;
+    }
     aggregate_of(query, aggregate.function, aggregate.argument.as_ref())
 }
 
@@ -207,6 +222,7 @@ fn aggregate_of(query: &SelectQuery, aggregate: AggregateFunction, argument: Opt
         AggregateFunction::Count => Ok(Some(Int)),
         AggregateFunction::Sum => number(function, kind),
         AggregateFunction::Avg => number(function, kind).map(|_| Some(Float)),
+        AggregateFunction::Join => as_text(function, kind),
         AggregateFunction::Min | AggregateFunction::Max => match kind {
             Some(kind @ (Bytes | Json | Any)) => Err(format!("{function} of {} has no rule", name(kind))),
             kind => Ok(kind),

@@ -146,6 +146,16 @@ pub(crate) struct Aggregate {
     pub(crate) distinct: bool,
     /// `None` is `count(*)`.
     pub(crate) argument: Option<Scalar>,
+    /// How [`AggregateFunction::Join`] joins its texts.
+    pub(crate) joining: Option<Joining>,
+}
+
+/// What stands between joined texts, and their order, which the texts themselves decide at last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Joining {
+    /// A text literal, as SQL.
+    pub(crate) separator: String,
+    pub(crate) order: Vec<Sort>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,15 +165,42 @@ pub(crate) enum AggregateFunction {
     Avg,
     Min,
     Max,
+    /// `string_agg`.
+    Join,
+}
+
+impl Aggregate {
+    pub(crate) fn of(function: AggregateFunction, argument: Scalar) -> Self {
+        Self { function, distinct: false, argument: Some(argument), joining: None }
+    }
+
+    /// The argument and what it is ordered by.
+    pub(crate) fn children(&self) -> impl Iterator<Item = &Scalar> {
+        let order = self.joining.iter().flat_map(|joining| &joining.order);
+        self.argument.iter().chain(order.map(|sort| &sort.expr))
+    }
+
+    fn children_mut(&mut self) -> impl Iterator<Item = &mut Scalar> {
+        let order = self.joining.iter_mut().flat_map(|joining| &mut joining.order);
+        self.argument.iter_mut().chain(order.map(|sort| &mut sort.expr))
+    }
+
+    /// The same over other expressions.
+    pub(crate) fn lifted(&self, mut lift: impl FnMut(&Scalar) -> Scalar) -> Self {
+        let mut copy = self.clone();
+        copy.children_mut().for_each(|child| *child = lift(child));
+        copy
+    }
 }
 
 impl AggregateFunction {
-    pub(crate) const ALL: [(&'static str, Self); 5] = [
+    pub(crate) const ALL: [(&'static str, Self); 6] = [
         ("count", Self::Count),
         ("sum", Self::Sum),
         ("avg", Self::Avg),
         ("min", Self::Min),
         ("max", Self::Max),
+        ("string_agg", Self::Join),
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -235,7 +272,7 @@ impl Scalar {
                 .chain(otherwise.as_deref())
                 .collect(),
             Self::Call(_, arguments) => arguments.iter().collect(),
-            Self::Aggregate(aggregate) => aggregate.argument.iter().collect(),
+            Self::Aggregate(aggregate) => aggregate.children().collect(),
             Self::Window(window) => window.children().collect(),
         }
     }
@@ -275,7 +312,7 @@ impl Scalar {
                 .chain(otherwise.as_deref_mut())
                 .collect(),
             Self::Call(_, arguments) => arguments.iter_mut().collect(),
-            Self::Aggregate(aggregate) => aggregate.argument.iter_mut().collect(),
+            Self::Aggregate(aggregate) => aggregate.children_mut().collect(),
             Self::Window(window) => window.children_mut().collect(),
         }
     }

@@ -1,11 +1,17 @@
 //! From the parsed `SELECT` to a [`SelectQuery`]: names are looked up, and what has no maintenance rule is refused with
 //! its reason and what to write instead.
 
+mod call;
 mod clause;
 mod expression;
+mod format;
+mod joining;
+mod moment;
+mod refused;
 mod rewritten;
 mod scope;
 mod temporal;
+mod texts;
 mod window;
 
 use datafusion_sql::sqlparser::ast::{
@@ -14,6 +20,7 @@ use datafusion_sql::sqlparser::ast::{
 
 use crate::query::{AggregateFunction, Output, Scalar, SelectQuery};
 use crate::{Catalog, Error, ErrorKind, Location, facts};
+pub(crate) use call::{is_aggregate, is_truth};
 use scope::Scope;
 pub(crate) use window::{limit, ordered_limit};
 

@@ -14,6 +14,7 @@ mod postgres;
 mod recompute;
 mod record;
 mod select;
+mod sqlite;
 mod top;
 mod union;
 

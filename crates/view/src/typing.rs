@@ -16,7 +16,7 @@ use datafusion_sql::sqlparser::parser::Parser;
 use deltamesh_change::{Column, ColumnType};
 
 use crate::catalog::CatalogRelation;
-use crate::query::{AggregateFunction, PlaceResult, Scalar, SelectQuery, WindowFunction};
+use crate::query::{Aggregate, AggregateFunction, PlaceResult, Scalar, SelectQuery, WindowFunction};
 use crate::{Dialect, Error, facts, functions, kinds};
 
 /// The view's columns: names, types, and whether NULL can occur.
@@ -43,6 +43,7 @@ fn certain(query: &SelectQuery, expr: &Scalar, planned: ColumnType) -> ColumnTyp
 fn exact_type(query: &SelectQuery, expr: &Scalar) -> Option<ColumnType> {
     match expr {
         Scalar::Column(column) => Some(query.column(*column).column_type),
+        Scalar::Call("json_value", _) => Some(ColumnType::Json),
         Scalar::Aggregate(aggregate)
             if matches!(aggregate.function, AggregateFunction::Min | AggregateFunction::Max) =>
         {
@@ -78,12 +79,24 @@ fn planned_type(query: &SelectQuery, expr: &Scalar, planned: &DataType) -> Colum
 }
 
 fn plan(query: &SelectQuery) -> PlanResult<Vec<DataType>> {
-    let sql = SelectQuery { dialect: Dialect::Sqlite, ..query.clone() }.select(None);
+    let mut query = SelectQuery { dialect: Dialect::Sqlite, ..query.clone() };
+    // Joined texts are a text, as the least of them is; a document is planned as its text.
+    for expr in query.expressions_mut() {
+        *expr = expr.replaced(&mut |expr| match expr {
+            Scalar::Aggregate(call) if call.function == AggregateFunction::Join => {
+                let least = Aggregate::of(AggregateFunction::Min, call.argument.clone()?);
+                Some(Scalar::Aggregate(Box::new(least)))
+            }
+            Scalar::Call("json_value", place) => Some(Scalar::Call("json_extract", place.clone())),
+            _ => None,
+        });
+    }
+    let sql = query.select(None);
     let statement = Parser::new(&SQLiteDialect {})
         .try_with_sql(&sql)
         .and_then(|mut parser| parser.parse_statement())
         .map_err(|error| DataFusionError::Plan(error.to_string()))?;
-    let provider = Provider { query, options: ConfigOptions::default(), syntax: [Arc::new(Syntax)] };
+    let provider = Provider { query: &query, options: ConfigOptions::default(), syntax: [Arc::new(Syntax)] };
     let options = ParserOptions {
         enable_ident_normalization: false,
         map_string_types_to_utf8view: false,

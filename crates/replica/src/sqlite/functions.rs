@@ -10,13 +10,37 @@ use rusqlite::types::ValueRef;
 use super::database::cell;
 use crate::error::{At, Result};
 
-/// Registers `deltamesh_base64`, `deltamesh_token` and `deltamesh_json`.
+/// Registers `deltamesh_base64`, `deltamesh_token` and `deltamesh_json`, and of SQLite's math functions, which its library may
+/// lack, those that are exact.
 pub(crate) fn register(connection: &Connection) -> Result<()> {
     let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
     let place = || "register functions";
     connection.create_scalar_function("deltamesh_base64", 1, flags, base64).at(place)?;
     connection.create_scalar_function("deltamesh_token", 1, flags, token).at(place)?;
-    connection.create_scalar_function("deltamesh_json", 1, flags, json).at(place)
+    connection.create_scalar_function("deltamesh_json", 1, flags, json).at(place)?;
+    let exact = [
+        ("ceil", f64::ceil as fn(f64) -> f64),
+        ("floor", f64::floor),
+        ("trunc", f64::trunc),
+        ("sqrt", f64::sqrt),
+    ];
+    for (name, of) in exact {
+        let call = move |context: &Context<'_>| Ok(calculated(context.get_raw(0), name == "sqrt", of));
+        connection.create_scalar_function(name, 1, flags, call).at(place)?;
+    }
+    Ok(())
+}
+
+/// A function of a number; an integer is whole already. There is one zero, and no root of a negative number.
+fn calculated(of: ValueRef<'_>, roots: bool, function: fn(f64) -> f64) -> rusqlite::types::Value {
+    use rusqlite::types::Value::{Integer, Null, Real};
+    match of {
+        ValueRef::Integer(value) if !roots => Integer(value),
+        #[allow(clippy::cast_precision_loss, reason = "as SQLite converts it")]
+        ValueRef::Integer(value) if value >= 0 => Real(function(value as f64)),
+        ValueRef::Real(value) if !roots || value >= 0.0 => Real(function(value) + 0.0),
+        _ => Null,
+    }
 }
 
 fn base64(context: &Context<'_>) -> rusqlite::Result<Option<String>> {

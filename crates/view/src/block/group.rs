@@ -18,11 +18,11 @@ pub(super) fn below_groups(query: &SelectQuery) -> Option<(SelectQuery, SelectQu
         expr.replaced(&mut |expr| match expr {
             expr if group.contains(expr) => Some(below.column(expr, None)),
             Scalar::Aggregate(call) => {
-                let argument = call.argument.as_ref().map(|argument| match argument.columns().is_empty() {
-                    true => argument.clone(),
-                    false => below.column(argument, None),
+                let lifted = call.lifted(|expr| match expr.columns().is_empty() {
+                    true => expr.clone(),
+                    false => below.column(expr, None),
                 });
-                Some(Scalar::Aggregate(Box::new(Aggregate { argument, ..call.as_ref().clone() })))
+                Some(Scalar::Aggregate(Box::new(lifted)))
             }
             _ => None,
         })
@@ -55,7 +55,10 @@ pub(super) fn below_distinct(query: &SelectQuery) -> Option<(SelectQuery, Select
     let calls = strategy::aggregates(query);
     let distinct = calls.iter().find(|call| call.distinct)?.argument.clone()?;
     let is_counted = |call: &Aggregate| match (call.distinct, &call.argument) {
-        (true, argument) => argument.as_ref() == Some(&distinct) && strategy::is_exact(query, call),
+        (true, argument) => {
+            let is_decided = call.function == AggregateFunction::Join || strategy::is_exact(query, call);
+            argument.as_ref() == Some(&distinct) && is_decided
+        }
         (false, _) => strategy::is_linear(query, call),
     };
     let is_kept = strategy::choose(query) == strategy::Strategy::Aggregate;
@@ -113,16 +116,15 @@ fn over(query: &SelectQuery, lift: &mut dyn FnMut(&Scalar) -> Scalar) -> SelectQ
 
 /// An aggregate of a group from those of its parts, which have one row for each different value.
 fn added_up(call: &Aggregate, below: &mut Below, has_rows: bool) -> Scalar {
-    let aggregate = |function, argument| {
-        Scalar::Aggregate(Box::new(Aggregate { function, distinct: false, argument: Some(argument) }))
-    };
+    let aggregate = |function, argument| Scalar::Aggregate(Box::new(Aggregate::of(function, argument)));
     let part = |below: &mut Below, function| {
-        let of_part = Aggregate { function, distinct: false, argument: call.argument.clone() };
+        let argument = call.argument.clone();
+        let of_part = Aggregate { function, distinct: false, argument, joining: None };
         below.column(&Scalar::Aggregate(Box::new(of_part)), None)
     };
     if call.distinct {
-        let value = call.argument.as_ref().map(|argument| below.column(argument, None));
-        return aggregate(call.function, value.unwrap_or_else(|| Scalar::Literal("NULL".to_owned())));
+        let once = call.lifted(|value| below.column(value, None));
+        return Scalar::Aggregate(Box::new(Aggregate { distinct: false, ..once }));
     }
     let counted = |below: &mut Below| {
         let sum = aggregate(AggregateFunction::Sum, part(below, AggregateFunction::Count));

@@ -9,8 +9,7 @@ use datafusion_sql::sqlparser::ast::{
 
 use super::set::query_of;
 use super::{Planner, membership, table, table_alias};
-use crate::query::AggregateFunction;
-use crate::{Error, Location};
+use crate::{Error, Location, resolve};
 
 /// Name of the part in the block over it.
 const GROUPS: &str = "groups";
@@ -134,10 +133,7 @@ impl VisitorMut for Taking {
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         let is_taken = match expr {
             Expr::Identifier(_) | Expr::CompoundIdentifier(_) => true,
-            Expr::Function(function) => {
-                let name = function.name.to_string();
-                AggregateFunction::ALL.iter().any(|(known, _)| name.eq_ignore_ascii_case(known))
-            }
+            Expr::Function(function) => resolve::is_aggregate(&function.name),
             _ => self.group.contains(expr),
         };
         if self.depth == 0 && is_taken {

@@ -84,8 +84,11 @@ impl Planner<'_> {
         aggregates: &[AggregateFunction],
     ) -> Result<Expr, Error> {
         let One { mut select, value, alias, location } = one;
-        let counts = aggregates.contains(&AggregateFunction::Count);
-        let is_alone = matches!(value, Expr::Function(_)) && aggregates.len() == 1;
+        let function = if let Expr::Function(function) = &value { Some(&function.name) } else { None };
+        // Truths are counts, and unknown of nothing.
+        let is_truth = function.is_some_and(resolve::is_truth);
+        let counts = aggregates.contains(&AggregateFunction::Count) && !is_truth;
+        let is_alone = function.is_some() && aggregates.len() == 1;
         let Correlation { inner, outer } = self.correlation(&mut select, around, Repeated::Counted)?;
         select.group_by = GroupByExpr::Expressions(inner.clone(), vec![]);
         let part = self.part(valued(select, inner, value))?;

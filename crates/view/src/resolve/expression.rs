@@ -1,51 +1,17 @@
 //! Expressions: a closed list of what SQLite (and later other replicas) evaluates the same way.
 
 use datafusion_sql::sqlparser::ast::{
-    BinaryOperator, CastKind, DataType, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArguments, ObjectName, Spanned, TrimWhereField, UnaryOperator, Value, WindowType,
+    BinaryOperator, CastKind, CeilFloorKind, DataType, DateTimeField, Expr, Spanned, TrimWhereField,
+    UnaryOperator, Value,
 };
 
 use deltamesh_change::ColumnType;
 
+use super::call::{VOLATILE, volatile};
 use super::scope::Scope;
-use super::{nearest, rewritten, temporal, window};
-use crate::query::{Aggregate, AggregateFunction, Output, Scalar};
+use super::{moment, rewritten, temporal};
+use crate::query::{Output, Scalar};
 use crate::{Error, Location};
-
-/// Scalar functions: name as written, name in SQLite, fewest and most arguments.
-pub(crate) const FUNCTIONS: &[(&str, &str, usize, usize)] = &[
-    ("abs", "abs", 1, 1),
-    ("char_length", "length", 1, 1),
-    ("coalesce", "coalesce", 2, 100),
-    ("ifnull", "coalesce", 2, 2),
-    ("instr", "instr", 2, 2),
-    ("length", "length", 1, 1),
-    ("lower", "lower", 1, 1),
-    ("ltrim", "ltrim", 1, 2),
-    ("nullif", "nullif", 2, 2),
-    ("replace", "replace", 3, 3),
-    ("rtrim", "rtrim", 1, 2),
-    ("round", "round", 1, 2),
-    ("substr", "substr", 2, 3),
-    ("substring", "substr", 2, 3),
-    ("trim", "trim", 1, 2),
-    ("upper", "upper", 1, 1),
-];
-
-/// Functions whose result is not decided by their arguments.
-const VOLATILE: &[&str] = &[
-    "current_date",
-    "current_time",
-    "current_timestamp",
-    "gen_random_uuid",
-    "localtime",
-    "localtimestamp",
-    "now",
-    "random",
-    "randomblob",
-    "rand",
-    "uuid",
-];
 
 pub(super) fn resolve(scope: &Scope, expr: &Expr) -> Result<Scalar, Error> {
     resolve_with(scope, expr, &[])
@@ -56,13 +22,13 @@ pub(super) fn resolve_with(scope: &Scope, expr: &Expr, outputs: &[Output]) -> Re
     Resolver { scope, outputs }.scalar(expr)
 }
 
-struct Resolver<'a> {
-    scope: &'a Scope,
+pub(super) struct Resolver<'a> {
+    pub(super) scope: &'a Scope,
     outputs: &'a [Output],
 }
 
 impl Resolver<'_> {
-    fn scalar(&self, expr: &Expr) -> Result<Scalar, Error> {
+    pub(super) fn scalar(&self, expr: &Expr) -> Result<Scalar, Error> {
         let location = Location::of(expr.span());
         if let Some(constant) = temporal::constant(expr, location) {
             return constant;
@@ -73,8 +39,18 @@ impl Resolver<'_> {
             Expr::Value(value) => literal(&value.value, location),
             Expr::Nested(inner) => self.scalar(inner),
             Expr::UnaryOp { op, expr } => self.unary(op, expr, location),
-            Expr::BinaryOp { op: BinaryOperator::LongArrow, .. } => self.document(expr, location),
+            Expr::BinaryOp {
+                op:
+                    BinaryOperator::Arrow
+                    | BinaryOperator::LongArrow
+                    | BinaryOperator::HashArrow
+                    | BinaryOperator::HashLongArrow,
+                ..
+            } => self.document(expr, location),
             Expr::BinaryOp { left, op, right } => {
+                if let Some(moved) = self.moment(expr, location)? {
+                    return Ok(moved);
+                }
                 let operator = binary(op, location)?;
                 Ok(Scalar::Binary(self.boxed(left)?, operator, self.boxed(right)?))
             }
@@ -90,6 +66,24 @@ impl Resolver<'_> {
             Expr::IsNotTrue(operand) => self.postfix(operand, "IS NOT TRUE"),
             Expr::IsFalse(operand) => self.postfix(operand, "IS FALSE"),
             Expr::IsNotFalse(operand) => self.postfix(operand, "IS NOT FALSE"),
+            Expr::Cast {
+                kind: CastKind::Cast | CastKind::DoubleColon,
+                expr,
+                data_type,
+                array: false,
+                format: None,
+            } => match data_type {
+                DataType::Date => temporal::truncate("day", self.time(expr)?, location),
+                other => Ok(Scalar::Cast(self.boxed(expr)?, cast_type(other, location)?)),
+            },
+            Expr::Function(function) => self.call(function, location),
+            other => self.compound(other, location),
+        }
+    }
+
+    /// Expressions of several operands, with words between them.
+    fn compound(&self, expr: &Expr, location: Option<Location>) -> Result<Scalar, Error> {
+        match expr {
             Expr::Between { expr, negated, low, high } => Ok(Scalar::Between {
                 operand: self.boxed(expr)?,
                 negated: *negated,
@@ -116,14 +110,6 @@ impl Resolver<'_> {
                     .collect::<Result<_, Error>>()?,
                 otherwise: else_result.as_deref().map(|otherwise| self.boxed(otherwise)).transpose()?,
             }),
-            Expr::Cast {
-                kind: CastKind::Cast | CastKind::DoubleColon,
-                expr,
-                data_type,
-                array: false,
-                format: None,
-            } => Ok(Scalar::Cast(self.boxed(expr)?, cast_type(data_type, location)?)),
-            Expr::Function(function) => self.call(function, location),
             other => self.text_function(other, location),
         }
     }
@@ -150,7 +136,18 @@ impl Resolver<'_> {
                     arguments.map(|argument| self.scalar(argument)).collect::<Result<_, _>>()?,
                 ))
             }
+            Expr::Extract { field: DateTimeField::Epoch, expr, .. } if difference(expr).is_some() => {
+                let (left, right) = difference(expr).unwrap_or((expr, expr));
+                let (left, right) = (moment::epoch(&self.time(left)?), moment::epoch(&self.time(right)?));
+                Ok(Scalar::Binary(Box::new(left), "-", Box::new(right)))
+            }
             Expr::Extract { field, expr, .. } => temporal::extract(field, self.time(expr)?, location),
+            Expr::Ceil { expr, field: CeilFloorKind::DateTimeField(DateTimeField::NoDateTime) } => {
+                Ok(Scalar::Call("ceil", vec![self.scalar(expr)?]))
+            }
+            Expr::Floor { expr, field: CeilFloorKind::DateTimeField(DateTimeField::NoDateTime) } => {
+                Ok(Scalar::Call("floor", vec![self.scalar(expr)?]))
+            }
             Expr::Position { expr, r#in } => {
                 Ok(Scalar::Call("instr", vec![self.scalar(r#in)?, self.scalar(expr)?]))
             }
@@ -158,22 +155,47 @@ impl Resolver<'_> {
         }
     }
 
-    /// A value in a document, as text.
+    /// A value in a document: as text, or as a document of its own.
     fn document(&self, expr: &Expr, location: Option<Location>) -> Result<Scalar, Error> {
         let (document, path) = rewritten::document_path(expr, location)?;
         let document = self.scalar(document)?;
-        let column = document
+        if !self.is_document(&document) {
+            return Err(Error::types_at("-> and ->> read a column of documents or arrays", location));
+        }
+        let is_text = matches!(
+            expr,
+            Expr::BinaryOp { op: BinaryOperator::LongArrow | BinaryOperator::HashLongArrow, .. }
+        );
+        let name = if is_text { "json_text" } else { "json_value" };
+        Ok(Scalar::Call(name, vec![document, Scalar::Literal(crate::sql::quote_text(&path))]))
+    }
+
+    pub(super) fn is_document(&self, of: &Scalar) -> bool {
+        let column = of
             .as_column()
             .map(|column| self.scope.relations()[column.relation].base.columns[column.column].column_type);
-        if column != Some(ColumnType::Json) {
-            return Err(Error::types_at("->> reads a column of documents or arrays", location));
+        column == Some(ColumnType::Json) || matches!(of, Scalar::Call("json_value", _))
+    }
+
+    /// A moment that intervals move, or the days between two dates.
+    fn moment(&self, expr: &Expr, location: Option<Location>) -> Result<Option<Scalar>, Error> {
+        if let Some(moved) = moment::Moved::read(expr) {
+            let times = moved.times.map(|times| self.scalar(times)).transpose()?;
+            return moved.text(self.time(moved.moment)?, times, location).map(Some);
         }
-        Ok(Scalar::Call("json_text", vec![document, Scalar::Literal(crate::sql::quote_text(&path))]))
+        let Some((left, right)) = moment::between_dates(expr) else { return Ok(None) };
+        let days = |of: &Expr| Ok::<_, Error>(Box::new(moment::days(self.time(of)?)));
+        Ok(Some(Scalar::Binary(days(left)?, "-", days(right)?)))
     }
 
     /// A date or time: text.
-    fn time(&self, expr: &Expr) -> Result<Scalar, Error> {
+    pub(super) fn time(&self, expr: &Expr) -> Result<Scalar, Error> {
         let of = self.scalar(expr)?;
+        if let Scalar::Literal(text) = &of
+            && text.eq_ignore_ascii_case("'now'")
+        {
+            return Err(volatile("'now'", Location::of(expr.span())));
+        }
         if let Some(column) = of.as_column() {
             let column = &self.scope.relations()[column.relation].base.columns[column.column];
             if !matches!(column.column_type, ColumnType::Text | ColumnType::Any) {
@@ -215,171 +237,17 @@ impl Resolver<'_> {
         };
         Ok(Scalar::Unary(operator, self.boxed(operand)?))
     }
-
-    fn call(&self, function: &Function, location: Option<Location>) -> Result<Scalar, Error> {
-        let name = function_name(&function.name);
-        if VOLATILE.contains(&name.as_str()) {
-            return Err(volatile(&name, location));
-        }
-        if !function.within_group.is_empty() || function.null_treatment.is_some() {
-            return Err(Error::unsupported(
-                format!("{name} with such a clause has no rule: leave it out"),
-                location,
-            ));
-        }
-        if let Some(over) = &function.over {
-            return self.window(&name, function, over, location);
-        }
-        let FunctionArguments::List(list) = &function.args else {
-            return Err(Error::unsupported(format!("write {name}(arguments)"), location));
-        };
-        if !list.clauses.is_empty() {
-            return Err(Error::unsupported(
-                format!("{name} with a clause in its arguments: leave it out"),
-                location,
-            ));
-        }
-        if name == "date_trunc"
-            && let [FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(unit))), of] = list.args.as_slice()
-            && let (Value::SingleQuotedString(unit), FunctionArg::Unnamed(FunctionArgExpr::Expr(of))) =
-                (&unit.value, of)
-        {
-            return temporal::truncate(unit, self.time(of)?, location);
-        }
-        let distinct = list.duplicate_treatment == Some(DuplicateTreatment::Distinct);
-        let aggregate = AggregateFunction::ALL.iter().find(|(known, _)| *known == name);
-        if let Some((_, aggregate)) = aggregate
-            && (list.args.len() == 1)
-        {
-            let call =
-                self.aggregate(*aggregate, distinct, &list.args[0], function.filter.as_deref(), location)?;
-            if call.children().into_iter().any(|part| !part.aggregates().is_empty()) {
-                let message = "an aggregate in an aggregate: make the inner one a view of its own";
-                return Err(Error::unsupported(message, location));
-            }
-            return Ok(call);
-        }
-        if rewritten::is_truths(&name)
-            && let [argument] = list.args.as_slice()
-        {
-            let count = self.aggregate(
-                AggregateFunction::Count,
-                false,
-                argument,
-                function.filter.as_deref(),
-                location,
-            )?;
-            let of = count.children().first().map(|of| (*of).clone());
-            return of
-                .filter(|of| of.aggregates().is_empty())
-                .and_then(|of| rewritten::truths(&name, &of))
-                .ok_or_else(|| Error::types_at(format!("{name} takes a condition"), location));
-        }
-        if distinct || function.filter.is_some() {
-            return Err(Error::name(format!("{name} is not an aggregate of one argument"), location));
-        }
-        self.scalar_call(&name, &list.args, location)
-    }
-
-    fn scalar_call(
-        &self,
-        name: &str,
-        arguments: &[FunctionArg],
-        location: Option<Location>,
-    ) -> Result<Scalar, Error> {
-        let rewritten = rewritten::NAMES.iter().find(|(known, ..)| *known == name);
-        let known = FUNCTIONS.iter().find(|(known, ..)| *known == name);
-        let Some((fewest, most)) = rewritten
-            .map(|(_, fewest, most)| (fewest, most))
-            .or(known.map(|(_, _, fewest, most)| (fewest, most)))
-        else {
-            let names = FUNCTIONS.iter().map(|(name, ..)| *name);
-            let names = names.chain(rewritten::NAMES.iter().map(|(name, ..)| *name));
-            let names = names.chain(AggregateFunction::ALL.map(|(name, _)| name));
-            return Err(Error::name(format!("no function {name}{}", nearest(name, names)), location));
-        };
-        if !(*fewest..=*most).contains(&arguments.len()) {
-            let message = format!("{name} takes {fewest} to {most} arguments, not {}", arguments.len());
-            return Err(Error::types_at(message, location));
-        }
-        let arguments = arguments.iter().map(|argument| match argument {
-            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => self.scalar(expr),
-            other => Err(Error::types_at(format!("{name} cannot take {other}"), location)),
-        });
-        let arguments = arguments.collect::<Result<_, _>>()?;
-        match known {
-            Some((_, sqlite, ..)) => Ok(Scalar::Call(sqlite, arguments)),
-            None => rewritten::function(name, arguments, location),
-        }
-    }
-
-    /// A call with `OVER`.
-    fn window(
-        &self,
-        name: &str,
-        function: &Function,
-        over: &WindowType,
-        location: Option<Location>,
-    ) -> Result<Scalar, Error> {
-        let aggregate = AggregateFunction::ALL.iter().find(|(known, _)| *known == name);
-        let aggregate = match (aggregate, &function.args) {
-            (Some((_, aggregate)), FunctionArguments::List(list)) if list.args.len() == 1 => {
-                let distinct = list.duplicate_treatment == Some(DuplicateTreatment::Distinct);
-                let filter = function.filter.as_deref();
-                Some(self.aggregate(*aggregate, distinct, &list.args[0], filter, location)?)
-            }
-            _ => None,
-        };
-        window::call(self.scope, name, function, over, aggregate, &|expr| self.scalar(expr))
-    }
-
-    fn aggregate(
-        &self,
-        function: AggregateFunction,
-        distinct: bool,
-        argument: &FunctionArg,
-        filter: Option<&Expr>,
-        location: Option<Location>,
-    ) -> Result<Scalar, Error> {
-        let argument = match argument {
-            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(self.scalar(expr)?),
-            FunctionArg::Unnamed(FunctionArgExpr::Wildcard)
-                if function == AggregateFunction::Count && !distinct =>
-            {
-                None
-            }
-            other => {
-                return Err(Error::types_at(format!("{} cannot take {other}", function.name()), location));
-            }
-        };
-        let filter = filter.map(|filter| self.scalar(filter)).transpose()?;
-        if argument.iter().chain(&filter).any(|part| !part.windows().is_empty()) {
-            let message = "a window function in an aggregate: make it a subquery in FROM";
-            return Err(Error::unsupported(message, location));
-        }
-        let argument = match filter {
-            None => argument,
-            Some(filter) => Some(Scalar::Case {
-                operand: None,
-                branches: vec![(filter, argument.unwrap_or_else(|| Scalar::Literal("1".to_owned())))],
-                otherwise: None,
-            }),
-        };
-        // DISTINCT changes nothing for the extremes.
-        let distinct = distinct && !matches!(function, AggregateFunction::Min | AggregateFunction::Max);
-        Ok(Scalar::Aggregate(Box::new(Aggregate { function, distinct, argument })))
-    }
 }
 
-fn function_name(name: &ObjectName) -> String {
-    name.to_string().to_ascii_lowercase()
-}
-
-fn volatile(name: &str, location: Option<Location>) -> Error {
-    let message = format!(
-        "{name} has another value at every reading, so the view could not be kept: store the value in a column"
-    );
-    Error::unsupported(message, location)
+/// The sides of a difference of two moments.
+fn difference(expr: &Expr) -> Option<(&Expr, &Expr)> {
+    match expr {
+        Expr::Nested(inner) => difference(inner),
+        Expr::BinaryOp { left, op: BinaryOperator::Minus, right } if moment::Moved::read(expr).is_none() => {
+            Some((&**left, &**right))
+        }
+        _ => None,
+    }
 }
 
 fn refuse(expr: &Expr, location: Option<Location>) -> Error {
@@ -425,10 +293,6 @@ fn binary(op: &BinaryOperator, location: Option<Location>) -> Result<&'static st
         BinaryOperator::Or => "OR",
         BinaryOperator::BitwiseAnd => "&",
         BinaryOperator::BitwiseOr => "|",
-        BinaryOperator::Arrow => {
-            let message = "-> gives a document: end the path with ->>, which gives a text";
-            return Err(Error::unsupported(message, location));
-        }
         other => return Err(Error::unsupported(format!("operator {other} has no rule in a view"), location)),
     })
 }

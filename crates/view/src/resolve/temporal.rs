@@ -5,6 +5,7 @@ use datafusion_sql::sqlparser::ast::{
     BinaryOperator, DataType, DateTimeField, Expr, Interval, TypedString, Value,
 };
 
+use super::moment;
 use crate::query::Scalar;
 use crate::{Error, Location};
 
@@ -20,12 +21,12 @@ struct Moment {
 
 /// A length of time: months differ in days.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-struct Length {
-    months: i64,
-    seconds: i64,
+pub(super) struct Length {
+    pub(super) months: i64,
+    pub(super) seconds: i64,
 }
 
-const DAY: i64 = 86_400;
+pub(super) const DAY: i64 = 86_400;
 
 /// The text of a literal such as `date '1998-12-01' - interval '90' day`; nothing for other expressions.
 pub(super) fn constant(expr: &Expr, location: Option<Location>) -> Option<Result<Scalar, Error>> {
@@ -40,27 +41,21 @@ fn moment(expr: &Expr, location: Option<Location>) -> Option<Result<Moment, Erro
         Expr::BinaryOp { left, op: op @ (BinaryOperator::Plus | BinaryOperator::Minus), right } => {
             let Expr::Interval(interval) = &**right else { return None };
             let sign = if *op == BinaryOperator::Plus { 1 } else { -1 };
-            let moved = match moment(left, location) {
-                Some(start) => start.and_then(|start| {
-                    let moved = length(interval).and_then(|length| start.plus(length, sign));
-                    moved.ok_or_else(|| unclear(interval, location))
-                }),
-                None => {
-                    let message = "a column and an interval: move it to the other side, as in column < date '2024-01-01' + interval '1' month";
-                    Err(Error::unsupported(message, location))
-                }
-            };
+            let moved = moment(left, location)?.and_then(|start| {
+                let moved = length(interval).and_then(|length| start.plus(length, sign));
+                moved.ok_or_else(|| unclear(interval, location))
+            });
             Some(moved)
         }
         Expr::Interval(_) => {
-            let message = "an interval alone has no text: add it to a date literal";
+            let message = "an interval alone has no text: add it to a date or a column";
             Some(Err(Error::unsupported(message, location)))
         }
         _ => None,
     }
 }
 
-fn unclear(interval: &Interval, location: Option<Location>) -> Error {
+pub(super) fn unclear(interval: &Interval, location: Option<Location>) -> Error {
     let message = format!(
         "{interval}: write interval 'number' and year, month, week, day, hour, minute or second; a date takes whole days"
     );
@@ -87,7 +82,7 @@ fn read(literal: &TypedString, location: Option<Location>) -> Result<Moment, Err
     })
 }
 
-fn length(interval: &Interval) -> Option<Length> {
+pub(super) fn length(interval: &Interval) -> Option<Length> {
     let (Expr::Value(value), None) = (&*interval.value, &interval.last_field) else { return None };
     let text = match &value.value {
         Value::SingleQuotedString(text) => text.clone(),
@@ -199,10 +194,7 @@ pub(super) fn extract(
     of: Scalar,
     location: Option<Location>,
 ) -> Result<Scalar, Error> {
-    let part = |from: i64, length: i64| {
-        let digits = Scalar::Call("substr", vec![of.clone(), integer(from), integer(length)]);
-        Scalar::Cast(Box::new(digits), "INTEGER")
-    };
+    let part = |from, length| part(&of, from, length);
     Ok(match field {
         DateTimeField::Year | DateTimeField::Years => part(1, 4),
         DateTimeField::Month | DateTimeField::Months => part(6, 2),
@@ -210,27 +202,68 @@ pub(super) fn extract(
         DateTimeField::Hour | DateTimeField::Hours => part(12, 2),
         DateTimeField::Minute | DateTimeField::Minutes => part(15, 2),
         DateTimeField::Second | DateTimeField::Seconds => part(18, 2),
-        DateTimeField::Quarter => calculate(calculate(part(6, 2), "+", 2), "/", 3),
+        DateTimeField::Quarter => quarter(&of),
+        DateTimeField::Week(None) | DateTimeField::Weeks | DateTimeField::IsoWeek => moment::week(&of),
+        DateTimeField::Isoyear => moment::week_year(&of),
+        DateTimeField::DayOfWeek | DateTimeField::Dow => moment::weekday_from_sunday(&of),
+        DateTimeField::Isodow => moment::weekday(&of),
+        DateTimeField::DayOfYear | DateTimeField::Doy => moment::day_of_year(&of),
+        DateTimeField::Epoch => moment::epoch(&of),
         other => {
-            let message =
-                format!("extract({other} FROM …): there are year, quarter, month, day, hour, minute, second");
+            let message = format!(
+                "extract({other} FROM …): there are year, isoyear, quarter, month, week, day, doy, dow, isodow, hour, minute, second, epoch"
+            );
             return Err(Error::unsupported(message, location));
         }
     })
+}
+
+/// `date_part('field', text)`.
+pub(super) fn date_part(field: &str, of: Scalar, location: Option<Location>) -> Result<Scalar, Error> {
+    let field = match field.to_ascii_lowercase().as_str() {
+        "year" => DateTimeField::Year,
+        "isoyear" => DateTimeField::Isoyear,
+        "quarter" => DateTimeField::Quarter,
+        "month" => DateTimeField::Month,
+        "week" => DateTimeField::IsoWeek,
+        "day" => DateTimeField::Day,
+        "doy" => DateTimeField::Doy,
+        "dow" => DateTimeField::Dow,
+        "isodow" => DateTimeField::Isodow,
+        "hour" => DateTimeField::Hour,
+        "minute" => DateTimeField::Minute,
+        "second" => DateTimeField::Second,
+        "epoch" => DateTimeField::Epoch,
+        other => DateTimeField::Custom(other.into()),
+    };
+    extract(&field, of, location)
+}
+
+/// The integer at a place of a text.
+pub(super) fn part(of: &Scalar, from: i64, length: i64) -> Scalar {
+    let digits = Scalar::Call("substr", vec![of.clone(), integer(from), integer(length)]);
+    Scalar::Cast(Box::new(digits), "INTEGER")
+}
+
+pub(super) fn quarter(of: &Scalar) -> Scalar {
+    calculate(calculate(part(of, 6, 2), "+", 2), "/", 3)
 }
 
 /// `date_trunc('unit', text)`: a date for a day and longer, else a timestamp.
 pub(super) fn truncate(unit: &str, of: Scalar, location: Option<Location>) -> Result<Scalar, Error> {
     let (length, rest) = match unit.to_ascii_lowercase().as_str() {
         "year" => (4, "-01-01"),
+        "quarter" => return Ok(moment::quarter_begin(&of)),
+        "week" => return Ok(moment::week_begin(&of)),
         "month" => (7, "-01"),
         "day" => (10, ""),
         "hour" => (13, ":00:00"),
         "minute" => (16, ":00"),
         "second" => (19, ""),
         other => {
-            let message =
-                format!("date_trunc('{other}', …): there are year, month, day, hour, minute, second");
+            let message = format!(
+                "date_trunc('{other}', …): there are year, quarter, month, week, day, hour, minute, second"
+            );
             return Err(Error::unsupported(message, location));
         }
     };

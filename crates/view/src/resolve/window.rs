@@ -152,7 +152,7 @@ fn frame(frame: &WindowFrame) -> Result<String, Error> {
     Ok(format!("{units} BETWEEN {} AND {end}", bound(&frame.start_bound)?))
 }
 
-fn sort(item: &OrderByExpr, expr: Scalar) -> Result<Sort, Error> {
+pub(super) fn sort(item: &OrderByExpr, expr: Scalar) -> Result<Sort, Error> {
     if item.with_fill.is_some() {
         return Err(Error::unsupported("WITH FILL: leave it out", Location::of(item.expr.span())));
     }

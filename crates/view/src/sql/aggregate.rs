@@ -442,6 +442,8 @@ impl Totals<'_> {
             }
             AggregateFunction::Min => Some(format!("t.{}", State::Least(argument).name())),
             AggregateFunction::Max => Some(format!("t.{}", State::Greatest(argument).name())),
+            // Never among linear ones.
+            AggregateFunction::Join => None,
         }
     }
 }

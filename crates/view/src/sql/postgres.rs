@@ -3,7 +3,8 @@
 use deltamesh_change::ColumnType::{self, Bool, Decimal, Float, Int, Text};
 
 use super::render;
-use super::select::{Names, over};
+use super::select::{Names, joined, over};
+use super::sqlite::{DAYS, MONTHS, SECONDS};
 use crate::kinds;
 use crate::query::{Aggregate, AggregateFunction, PlaceResult, Scalar, Window, WindowFunction};
 
@@ -112,21 +113,87 @@ fn call(name: &str, arguments: &[Scalar], names: &dyn Names) -> Option<String> {
             let length = length.first().map(|length| render(length, names));
             Some(substring(&text(argument, names), &render(begin, names), length.as_deref()))
         }
-        // Away from zero.
+        // Away from zero; there is one zero.
         ("round", [argument]) => {
             let number = format!("CAST({} AS double precision)", render(argument, names));
-            Some(format!("(sign({number}) * floor(abs({number}) + 0.5))"))
+            Some(format!("(sign({number}) * floor(abs({number}) + 0.5) + 0)"))
+        }
+        ("ceil" | "floor" | "trunc", [argument]) if kind(argument, names) == Some(Int) => Some(parts()),
+        ("ceil" | "floor" | "trunc", [_]) => Some(format!("({name}({}) + 0)", parts())),
+        ("sqrt", [argument]) => {
+            let number = format!("CAST({} AS double precision)", render(argument, names));
+            Some(format!("CASE WHEN {number} >= 0 THEN sqrt({number}) END"))
         }
         ("json_text", [document, Scalar::Literal(path)]) => {
-            let steps = path.trim_matches('\'').trim_start_matches('$');
-            let steps = steps.replace(".\"", ",\"").replace('[', ",").replace(']', "");
-            let steps = steps.trim_start_matches(',');
-            Some(format!("(({} #>> '{{{steps}}}') COLLATE \"C\")", render(document, names)))
+            Some(format!("(({} #>> {}) COLLATE \"C\")", render(document, names), steps(path)))
         }
+        ("json_value", [document, Scalar::Literal(path)]) => {
+            Some(format!("({} #> {})", render(document, names), steps(path)))
+        }
+        ("json_array_length", [_]) => {
+            let value = parts();
+            Some(format!(
+                "CAST(CASE WHEN jsonb_typeof({value}) = 'array' THEN jsonb_array_length({value}) WHEN {value} IS NOT NULL THEN 0 END AS bigint)"
+            ))
+        }
+        ("days" | "date_of" | "moment_of" | "add_months", _) => time(name, arguments, names),
         ("deltamesh_json", [argument]) => Some(render(argument, names)),
         ("json_array", _) => Some(format!("CAST(jsonb_build_array({}) AS text)", parts())),
         _ => None,
     }
+}
+
+/// The days of the calendar from year 1 to 9999, at the beginning of a text.
+const DAY: &str = "'^(?!0000)(?:[0-9]{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8]))|(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)-02-29)'";
+
+/// Calls that calculate with days and seconds since 1970-01-01, and with months.
+fn time(name: &str, arguments: &[Scalar], names: &dyn Names) -> Option<String> {
+    let of = arguments.first()?;
+    let date = |of: &Scalar| format!("CAST(substr({}, 1, 10) AS date)", text(of, names));
+    let is_day = |of: &Scalar| format!("{} ~ {DAY}", text(of, names));
+    let number = |of: &Scalar| render(of, names);
+    let (condition, result) = match (name, arguments) {
+        ("days", [of]) => {
+            return Some(format!(
+                "CASE WHEN {} THEN CAST({} - DATE '1970-01-01' AS bigint) END",
+                is_day(of),
+                date(of)
+            ));
+        }
+        ("date_of", [days]) => {
+            let date =
+                format!("to_char(DATE '1970-01-01' + CAST({} AS integer), 'YYYY-MM-DD')", number(days));
+            (format!("{} BETWEEN {DAYS}", number(of)), date)
+        }
+        ("moment_of", [seconds]) => {
+            let moment =
+                format!("TIMESTAMP '1970-01-01 00:00:00' + {} * INTERVAL '1 second'", number(seconds));
+            (
+                format!("{} BETWEEN {SECONDS}", number(of)),
+                format!("to_char({moment}, 'YYYY-MM-DD HH24:MI:SS')"),
+            )
+        }
+        ("add_months", [of, months]) => {
+            let (start, months) = (date(of), number(months));
+            let all = format!("extract(year from {start}) * 12 + extract(month from {start}) - 1 + {months}");
+            let within = format!("CASE WHEN {} THEN {all} BETWEEN {MONTHS} END", is_day(of));
+            (
+                within,
+                format!(
+                    "to_char({start} + make_interval(months => CAST({months} AS integer)), 'YYYY-MM-DD')"
+                ),
+            )
+        }
+        _ => return None,
+    };
+    Some(format!("(CASE WHEN {condition} THEN {result} END COLLATE \"C\")"))
+}
+
+/// A path in a document as an array of keys and places.
+fn steps(path: &str) -> String {
+    let steps = path.trim_matches('\'').trim_start_matches('$');
+    let steps = steps.replace(".\"", ",\"").replace('[', ",").replace(']', "");
+    format!("'{{{}}}'", steps.trim_start_matches(','))
 }
 
 fn is_positive(bound: &Scalar) -> bool {
@@ -166,6 +233,7 @@ fn aggregated(aggregate: &Aggregate, names: &dyn Names) -> String {
             format!("(CAST({sum} AS double precision) / nullif(count({distinct}{sql}), 0))")
         }
         AggregateFunction::Min | AggregateFunction::Max => extreme(aggregate.function.name(), kind, &sql),
+        AggregateFunction::Join => joined(aggregate, &sql, names),
     }
 }
 

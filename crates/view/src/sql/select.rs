@@ -1,9 +1,9 @@
 //! Spelling of expressions and of whole `SELECT`s.
 
-use super::{postgres, quote};
+use super::{postgres, quote, sqlite};
 use crate::query::{
-    Aggregate, AggregateFunction, ColumnRef, JoinKind, Joined, Output, Scalar, SelectQuery, Sort, Window,
-    WindowFunction,
+    Aggregate, AggregateFunction, ColumnRef, JoinKind, Joined, Joining, Output, Scalar, SelectQuery, Sort,
+    Window, WindowFunction,
 };
 use crate::{Dialect, block};
 
@@ -40,9 +40,11 @@ pub(crate) fn render(scalar: &Scalar, names: &dyn Names) -> String {
     if let Some(known) = names.known(scalar) {
         return known;
     }
-    if names.query().dialect == Dialect::Postgres
-        && let Some(spelled) = postgres::spell(scalar, names)
-    {
+    let spelled = match names.query().dialect {
+        Dialect::Sqlite => sqlite::spell(scalar, names),
+        Dialect::Postgres => postgres::spell(scalar, names),
+    };
+    if let Some(spelled) = spelled {
         return spelled;
     }
     let part = |scalar: &Scalar| render(scalar, names);
@@ -76,18 +78,10 @@ pub(crate) fn render(scalar: &Scalar, names: &dyn Names) -> String {
             format!("CASE{operand}{branches}{otherwise} END")
         }
         Scalar::Cast(operand, name) => format!("CAST({} AS {name})", part(operand)),
-        Scalar::Call("json_text", arguments) => json_text(&list(arguments)),
         Scalar::Call(name, arguments) => format!("{name}({})", list(arguments)),
         Scalar::Aggregate(aggregate) => aggregate_call(aggregate, names),
         Scalar::Window(window) => window_call(window, names),
     }
-}
-
-/// A value in a document as text, a truth value as a word; `place` is the document and the path.
-fn json_text(place: &str) -> String {
-    format!(
-        "CASE json_type({place}) WHEN 'true' THEN 'true' WHEN 'false' THEN 'false' ELSE CAST(json_extract({place}) AS TEXT) END"
-    )
 }
 
 fn window_call(window: &Window, names: &dyn Names) -> String {
@@ -132,8 +126,29 @@ pub(crate) fn sorted(order: &[Sort], names: &dyn Names) -> String {
 fn aggregate_call(aggregate: &Aggregate, names: &dyn Names) -> String {
     let argument =
         aggregate.argument.as_ref().map_or_else(|| "*".to_owned(), |argument| render(argument, names));
+    if aggregate.function == AggregateFunction::Join {
+        return joined(aggregate, &argument, names);
+    }
     let distinct = if aggregate.distinct { "DISTINCT " } else { "" };
     format!("{}({distinct}{argument})", aggregate.function.name())
+}
+
+/// `string_agg`; in SQLite one of different values takes no separator, so that they are collected first.
+pub(super) fn joined(aggregate: &Aggregate, argument: &str, names: &dyn Names) -> String {
+    let Some(Joining { separator, order }) = &aggregate.joining else { return "NULL".to_owned() };
+    let is_constant = aggregate.argument.as_ref().is_some_and(|argument| argument.columns().is_empty());
+    let order = match (aggregate.distinct, names.query().dialect) {
+        (true, _) if is_constant => return format!("max({argument})"),
+        (true, Dialect::Sqlite) => {
+            let direction = if order.iter().any(|sort| sort.descending) { " DESC" } else { "" };
+            return format!(
+                "(SELECT string_agg(value, {separator} ORDER BY value{direction}) FROM json_each(json_group_array(DISTINCT {argument})))"
+            );
+        }
+        _ => sorted(order, names),
+    };
+    let distinct = if aggregate.distinct { "DISTINCT " } else { "" };
+    format!("string_agg({distinct}{argument}, {separator} ORDER BY {order})")
 }
 
 impl SelectQuery {

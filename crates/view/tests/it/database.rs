@@ -8,7 +8,8 @@ use deltamesh_change::{ColumnType, RelationSchema, Value, to_json};
 use deltamesh_view::{
     Action, Catalog, Dialect, Error, Phase, Program, Statement, Tier, mirror_table, new_table, old_table,
 };
-use rusqlite::functions::FunctionFlags;
+use rusqlite::functions::{Context, FunctionFlags};
+use rusqlite::types::Value::Real;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, named_params};
 use serde_json::Value as Json;
@@ -39,6 +40,19 @@ impl Database {
         function("deltamesh_json", |value| Some(to_json(&value).to_string()));
         function("deltamesh_base64", |value| to_json(&value).as_str().map(str::to_owned));
         function("deltamesh_token", |value| Some(to_json(&value).to_string().replace(['"', '.'], "_")));
+        for (name, of) in
+            [("ceil", f64::ceil as fn(f64) -> f64), ("floor", f64::floor), ("trunc", f64::trunc)]
+        {
+            let whole = move |context: &Context<'_>| {
+                Ok(match context.get(0)? {
+                    Real(value) => Real(of(value) + 0.0),
+                    whole => whole,
+                })
+            };
+            connection.create_scalar_function(name, 1, flags, whole).expect("function");
+        }
+        let root = |context: &Context<'_>| Ok(context.get::<Option<f64>>(0)?.map(f64::sqrt));
+        connection.create_scalar_function("sqrt", 1, flags, root).expect("function");
         let mut catalog = Catalog::new();
         for schema in &relations {
             catalog.add_relation("main", schema);
@@ -391,7 +405,8 @@ impl Database {
             let ends = !sorts && sql.contains(" LIMIT ");
             let few = sql.contains(" SELECT -1, ") && !sql.contains(" WHERE ");
             for detail in details.iter().filter(|_| !ends && !few) {
-                let whole = detail.strip_prefix("SCAN ").or_else(|| {
+                let whole = detail.strip_prefix("SCAN ").filter(|rest| !rest.contains("VIRTUAL TABLE"));
+                let whole = whole.or_else(|| {
                     detail.strip_prefix("SEARCH ").filter(|rest| rest.contains("USING AUTOMATIC"))
                 });
                 let name = whole.and_then(|rest| rest.split(' ').next());

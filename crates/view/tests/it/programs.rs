@@ -306,7 +306,7 @@ fn recomputed_as_a_whole() {
     VIEWS.iter().for_each(|view| database.create(view));
     let whole = database.programs.iter().filter(|program| program.explain.tier == Tier::F);
     let names: Vec<&str> = whole.map(|program| program.definition.name.as_str()).collect();
-    expect!["window_all outer_either"].assert_eq(&names.join(" "));
+    expect!["texts_all window_all outer_either"].assert_eq(&names.join(" "));
 }
 
 /// The first rows of each partition are found by an index, whether a condition on their number stands in QUALIFY or around.

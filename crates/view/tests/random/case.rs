@@ -90,8 +90,9 @@ fn create(
         let mut generator = Generator::new(&mut choices, schemas);
         bases.iter().for_each(|(name, query)| generator.add_view(name, query));
         let query = generator.query();
-        // Ties of a limit may be decided otherwise by what is written.
-        let ties = if query.sql.contains("LIMIT") || query.sql.contains(" OVER ") { "_ansi" } else { "" };
+        // Ties of a limit may be decided otherwise by what is written; truths and a separator SQLite does not know.
+        let ansi = ["LIMIT", " OVER ", "bool_", "string_agg(DISTINCT"];
+        let ties = if ansi.iter().any(|word| query.sql.contains(word)) { "_ansi" } else { "" };
         let name = format!("view{number}{ties}");
         let sql = format!("CREATE MATERIALIZED VIEW {name} AS {}", query.sql);
         seen.views += 1;

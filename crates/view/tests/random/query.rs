@@ -221,9 +221,36 @@ impl<'a, 'c> Generator<'a, 'c> {
                 _ => format!("max({})", of(self, kind)),
             },
             ColumnType::Float if self.choices.chance(50) => format!("avg({})", of(self, ColumnType::Int)),
-            ColumnType::Bool => format!("count(*) > {}", self.choices.below(3)),
+            ColumnType::Bool => {
+                let condition = self.condition(scope, 0);
+                match self.choices.below(4) {
+                    0 => format!("bool_and({condition})"),
+                    1 => format!("bool_or({condition}) FILTER (WHERE {})", self.condition(scope, 0)),
+                    number => format!("count(*) > {number}"),
+                }
+            }
+            ColumnType::Text if self.choices.chance(40) => self.joined_texts(scope),
             kind => format!("{}({})", ["min", "max"][self.choices.below(2)], of(self, kind)),
         }
+    }
+
+    /// `string_agg`, whose order decides every two texts.
+    fn joined_texts(&mut self, scope: &[Known]) -> String {
+        let text = self.expression(ColumnType::Text, scope, 0);
+        let filter = if self.choices.chance(20) {
+            format!(" FILTER (WHERE {})", self.condition(scope, 0))
+        } else {
+            String::new()
+        };
+        if self.choices.chance(30) {
+            return format!("string_agg(DISTINCT {text}, '; '){filter}");
+        }
+        let first = match self.choices.below(3) {
+            0 => String::new(),
+            1 => format!("{}, ", scope[self.choices.below(scope.len())].name),
+            _ => format!("{} DESC, ", scope[self.choices.below(scope.len())].name),
+        };
+        format!("string_agg({text}, '; ' ORDER BY {first}{text}){filter}")
     }
 
     fn windowed(&mut self, from: &str, kinds: &[ColumnType], scope: &[Known]) -> String {
