@@ -70,6 +70,12 @@ impl Error {
         self
     }
 
+    /// The same error at another place.
+    #[must_use]
+    pub(crate) fn at_place(self, place: &str) -> Self {
+        Self { place: place.to_owned(), ..self }
+    }
+
     /// An operating system error at that place.
     pub(crate) fn io(place: impl Into<String>, error: std::io::Error) -> Self {
         let full =

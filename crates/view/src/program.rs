@@ -37,7 +37,8 @@ impl Action {
     }
 
     /// A statement that does nothing where none of these tables has rows.
-    pub(crate) fn over(tables: &[String], sql: String) -> Self {
+    #[must_use]
+    pub fn over(tables: &[String], sql: String) -> Self {
         Self::always(sql).and(tables)
     }
 
@@ -65,6 +66,18 @@ impl Action {
     pub(crate) fn filling(mut self, table: &str) -> Self {
         self.fills = Some(table.to_owned());
         self
+    }
+
+    /// Lists of tables of the batch: each must have one with rows, else the statement changes nothing.
+    #[must_use]
+    pub fn needs(&self) -> &[Vec<String>] {
+        &self.needs
+    }
+
+    /// Tables of the batch none of which may have rows: else another statement does it.
+    #[must_use]
+    pub fn excludes(&self) -> &[String] {
+        &self.unless
     }
 
     /// Whether it has to run, where `has_rows` tells it of a table of the batch.

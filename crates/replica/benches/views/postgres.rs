@@ -16,7 +16,7 @@ use crate::chat::{Batch, Change, Message};
 use crate::rival::{Generated, Rival};
 use by_hand::ByHand;
 
-/// A server as one would run it on a small machine; commits wait for the disk where a transaction does not say otherwise.
+/// A server as one would run it on a small machine; commits wait for the disk.
 const SETTINGS: [&str; 5] = [
     "shared_buffers=1GB",
     "max_wal_size=4GB",
@@ -78,7 +78,7 @@ impl Client {
     /// Begins a transaction with the settings of the replica's own.
     fn begin(&mut self) -> Result<()> {
         self.run(&format!(
-            "BEGIN; SET LOCAL search_path = {}; SET LOCAL synchronous_commit = off; SET LOCAL jit = off;
+            "BEGIN; SET LOCAL search_path = {}; SET LOCAL jit = off;
              SET LOCAL plan_cache_mode = force_generic_plan",
             self.schema
         ))

@@ -79,27 +79,27 @@ pub(crate) struct Change {
     pub(crate) subject: String,
 }
 
-/// Appends changes of a view to the change log; gives their number.
-pub(crate) fn append<D: Database>(
+/// Columns of a change in the change log.
+const LOGGED: [(&str, ColumnType); 9] = [
+    ("view", ColumnType::Text),
+    ("op", ColumnType::Text),
+    ("key", ColumnType::Text),
+    ("row", ColumnType::Text),
+    ("before", ColumnType::Text),
+    ("subject", ColumnType::Text),
+    ("position", ColumnType::Text),
+    ("dsid", ColumnType::Int),
+    ("captured_us", ColumnType::Int),
+];
+
+/// Appends changes of views to the change log; gives their number.
+pub(crate) fn append<'v, D: Database>(
     database: &D,
-    view: &str,
-    changes: Vec<Change>,
+    changes: impl IntoIterator<Item = (&'v str, Change)>,
     stamp: &Stamp,
 ) -> Result<u64> {
-    use ColumnType::{Int, Text};
-    let columns = [
-        ("view", Text),
-        ("op", Text),
-        ("key", Text),
-        ("row", Text),
-        ("before", Text),
-        ("subject", Text),
-        ("position", Text),
-        ("dsid", Int),
-        ("captured_us", Int),
-    ];
     let text = |text: &str| Cell::Text(text.to_owned());
-    let rows = changes.into_iter().map(|change| {
+    let rows = changes.into_iter().map(|(view, change)| {
         let before = change.before.map(|before| Cell::Text(Json::Object(before).to_string()));
         vec![
             text(view),
@@ -114,7 +114,7 @@ pub(crate) fn append<D: Database>(
         ]
     });
     let rows: Vec<Vec<Cell>> = rows.collect();
-    database.append(&columns, &rows)?;
+    database.append(&LOGGED, &rows)?;
     Ok(rows.len() as u64)
 }
 
@@ -236,8 +236,8 @@ impl<D: Database> Maintainer<D> {
         let rows = self.database.rows(name, &sql, &[])?;
         let changes = rows.iter().map(|cells| {
             let (key, row) = reader.read(cells);
-            Change { operation: "delete", key, row, before: None, subject: reader.subject(cells) }
+            (name, Change { operation: "delete", key, row, before: None, subject: reader.subject(cells) })
         });
-        append(&self.database, name, changes.collect(), stamp).map(|_| ())
+        append(&self.database, changes, stamp).map(|_| ())
     }
 }

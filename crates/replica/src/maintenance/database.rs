@@ -4,7 +4,7 @@
 //! said otherwise (catalogs, image tables, the spelling of changes) is a method here.
 
 use deltamesh_change::ColumnType;
-use deltamesh_view::{Dialect, Program, ViewDefinition};
+use deltamesh_view::{Action, Dialect, Program, ViewDefinition};
 
 use super::cell::Cell;
 use super::delta::{Filled, Key, Stamp};
@@ -45,6 +45,27 @@ pub(crate) trait Database: Read + Send + 'static {
     /// Runs a statement that is run again and again; gives the number of rows that it changed.
     fn execute(&self, place: &str, sql: &str, parameters: &[Cell]) -> Result<u64>;
 
+    /// Runs statements of a batch that belong together, in order, except those that would change nothing; or puts them off
+    /// until [`Database::settle`]: then the tables that they fill may have rows.
+    fn run(&self, owner: &str, actions: &[&Action], filled: &mut Filled) -> Result<()> {
+        for action in actions {
+            if !filled.let_run(action) {
+                continue;
+            }
+            let rows = self.execute(owner, &action.sql, &[])?;
+            if let Some(table) = action.fills.as_ref().filter(|_| rows > 0) {
+                filled.note(table);
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs what was put off; gives the number of changes that it recorded. Due before anything else is asked of the database.
+    /// The programs are those of the batch; an error's place is the owner of the statement that failed.
+    fn settle(&self, _programs: &[&Program]) -> Result<u64> {
+        Ok(0)
+    }
+
     /// Runs statements that are run once, in order.
     fn define(&self, place: &str, statements: &[String]) -> Result<()>;
 
@@ -63,7 +84,8 @@ pub(crate) trait Database: Read + Send + 'static {
     /// The rows of a mirror that have these keys, in the order of the keys.
     fn images(&self, mirror: &Mirror, keys: &[&Key]) -> Result<Vec<Option<Vec<Cell>>>>;
 
-    /// Appends a view's changes to the change log, from those images that are there; gives their number.
+    /// Appends a view's changes to the change log, from those images that are there; gives their number. May be put off with the
+    /// statements before it.
     fn record(&self, program: &Program, images: &Filled, stamp: &Stamp) -> Result<u64>;
 
     /// Adds rows to the change log, numbered behind the last one.

@@ -30,10 +30,14 @@ impl From<Error> for Failure {
 
 /// A failure of a view's own statement is the view's, unless it is the file that fails.
 pub(crate) fn of_view<T>(view: &str, result: Result<T>) -> std::result::Result<T, Failure> {
-    result.map_err(|error| match error.kind() {
+    result.map_err(|error| failure_of(view, error))
+}
+
+fn failure_of(view: &str, error: Error) -> Failure {
+    match error.kind() {
         ErrorKind::Sql | ErrorKind::Plan => Failure::View(view.to_owned(), error),
         _ => Failure::Other(error),
-    })
+    }
 }
 
 pub(crate) type Key = Vec<Cell>;
@@ -179,7 +183,15 @@ impl Filled {
         action.applies(|table| self.has(table))
     }
 
-    pub(super) fn note(&mut self, table: &str) {
+    /// The quoted names, where they are known.
+    pub(crate) fn tables(&self) -> Option<&HashSet<String>> {
+        match self {
+            Self::Unknown => None,
+            Self::Tables(tables) => Some(tables),
+        }
+    }
+
+    pub(crate) fn note(&mut self, table: &str) {
         if let Self::Tables(tables) = self
             && !tables.contains(table)
         {
@@ -195,6 +207,7 @@ struct Batch<'a, D> {
     filled: Filled,
     /// Views that are computed again.
     again: HashSet<&'a str>,
+    stamp: &'a Stamp,
 }
 
 /// Writes the pending rows: mirrors, views, change log.
@@ -207,7 +220,8 @@ pub(crate) fn flush<D: Database>(
 ) -> std::result::Result<Flushed, Failure> {
     let tables = std::mem::take(&mut pending.tables);
     pending.rows = 0;
-    let mut batch = Batch { database, state, filled: Filled::Tables(HashSet::new()), again: HashSet::new() };
+    let filled = Filled::Tables(HashSet::new());
+    let mut batch = Batch { database, state, filled, again: HashSet::new(), stamp };
     let mut flushed = Flushed::default();
     let mut changed: Vec<(&Mirror, Loaded)> = Vec::new();
     for (table, net) in tables {
@@ -234,13 +248,12 @@ pub(crate) fn flush<D: Database>(
             touched.insert(fed.mirror.table.clone());
         }
     }
-    flushed.changes = batch.run_views(touched, stamp)?;
+    flushed.changes = batch.run_views(touched)?;
     let fed = state.views.iter().filter_map(|view| view.fed.as_ref()).map(|fed| &fed.mirror);
     for mirror in changed.iter().map(|(mirror, _)| *mirror).chain(fed) {
-        for table in [mirror.old(), mirror.new_images()].iter().filter(|table| batch.filled.has(table)) {
-            database.execute("clear images", &format!("DELETE FROM {table}"), &[])?;
-        }
+        batch.clear_images(mirror)?;
     }
+    flushed.changes += batch.settle()?;
     Ok(flushed)
 }
 
@@ -254,11 +267,12 @@ pub(crate) fn feed<D: Database>(
     let (Some(fed), Some(program)) = (&view.fed, &view.program) else { return Ok(()) };
     let images = fed.mirror.new_images();
     let filled = Filled::Tables(HashSet::from([images.clone()]));
-    let mut batch = Batch { database, state, filled, again: HashSet::new() };
+    let mut batch = Batch { database, state, filled, again: HashSet::new(), stamp };
     let table = fed.mirror.table.clone();
     batch.run_steps(&view.name, program, &Phase::After(table.clone()))?;
-    batch.run_views(HashSet::from([table]), stamp)?;
-    database.execute("clear images", &format!("DELETE FROM {images}"), &[])?;
+    batch.run_views(HashSet::from([table]))?;
+    batch.clear_images(&fed.mirror)?;
+    batch.settle()?;
     Ok(())
 }
 
@@ -305,15 +319,18 @@ impl<D: Database> Batch<'_, D> {
 
     /// Brings a mirror to its after images, and the programs over it along.
     fn write_mirror(&mut self, mirror: &Mirror, loaded: &Loaded) -> std::result::Result<(), Failure> {
-        if self.filled.has(&mirror.old()) {
+        let (old, new) = (mirror.old(), mirror.new_images());
+        if self.filled.has(&old) {
             self.run_phase(&Phase::Before(mirror.table.clone()), None)?;
             self.feed_images(mirror, Mirror::old, Phase::Before)?;
         }
         if loaded.gone {
-            self.database.execute(&mirror.table, &mirror.apply_deletes(), &[])?;
+            let deletes = Action::over(&[old], mirror.apply_deletes());
+            self.database.run(&mirror.table, &[&deletes], &mut self.filled)?;
         }
-        if self.filled.has(&mirror.new_images()) {
-            self.database.execute(&mirror.table, &mirror.apply_upserts(), &[])?;
+        if self.filled.has(&new) {
+            let upserts = Action::over(&[new], mirror.apply_upserts());
+            self.database.run(&mirror.table, &[&upserts], &mut self.filled)?;
             self.run_phase(&Phase::After(mirror.table.clone()), None)?;
             self.feed_images(mirror, Mirror::new_images, Phase::After)?;
         }
@@ -330,6 +347,7 @@ impl<D: Database> Batch<'_, D> {
         let state = self.state;
         for view in &state.views {
             let Some(fed) = view.fed.as_ref().filter(|fed| fed.table == mirror.table) else { continue };
+            self.settle()?;
             let (from, to, columns) = (images(mirror), images(&fed.mirror), mirror.columns());
             let condition = fed.condition();
             let sql = format!("INSERT INTO {to} ({columns}) SELECT {columns} FROM {from} WHERE {condition}");
@@ -364,27 +382,36 @@ impl<D: Database> Batch<'_, D> {
         phase: &Phase,
     ) -> std::result::Result<(), Failure> {
         let steps = program.maintain.iter().filter(|step| step.phase == *phase);
-        steps.map(|step| &step.action).try_for_each(|action| self.run(view, action))
+        let actions: Vec<&Action> = steps.map(|step| &step.action).collect();
+        self.run(view, &actions)
     }
 
-    /// Runs a statement of a view's program, unless it would change nothing.
-    fn run(&mut self, view: &str, action: &Action) -> std::result::Result<(), Failure> {
-        if !self.filled.let_run(action) {
-            return Ok(());
-        }
-        let rows = of_view(view, self.database.execute(view, &action.sql, &[]))?;
-        if let Some(table) = action.fills.as_ref().filter(|_| rows > 0) {
-            self.filled.note(table);
-        }
-        Ok(())
+    /// Runs statements of a view's program, except those that would change nothing.
+    fn run(&mut self, view: &str, actions: &[&Action]) -> std::result::Result<(), Failure> {
+        of_view(view, self.database.run(view, actions, &mut self.filled))
+    }
+
+    /// Empties a mirror's tables of images.
+    fn clear_images(&mut self, mirror: &Mirror) -> Result<()> {
+        let clear =
+            |table: String| Action::over(std::slice::from_ref(&table), format!("DELETE FROM {table}"));
+        let [old, new] = [mirror.old(), mirror.new_images()].map(clear);
+        self.database.run("clear images", &[&old, &new], &mut self.filled)
+    }
+
+    /// Runs what the database has put off; gives the number of recorded changes.
+    fn settle(&self) -> std::result::Result<u64, Failure> {
+        let programs: Vec<&Program> =
+            self.state.views.iter().filter_map(|view| view.program.as_ref()).collect();
+        let owner = |place: &str| self.state.views.iter().find(|view| view.name == place);
+        self.database.settle(&programs).map_err(|error| match owner(error.place()) {
+            Some(view) => failure_of(&view.name, error),
+            None => Failure::Other(error),
+        })
     }
 
     /// Finishes every view that a changed table touches, in order of creation; gives the number of recorded changes.
-    fn run_views(
-        &mut self,
-        mut changed: HashSet<String>,
-        stamp: &Stamp,
-    ) -> std::result::Result<u64, Failure> {
+    fn run_views(&mut self, mut changed: HashSet<String>) -> std::result::Result<u64, Failure> {
         let mut changes = 0;
         let mut touched = Vec::new();
         for view in &self.state.views {
@@ -395,7 +422,9 @@ impl<D: Database> Batch<'_, D> {
             let name = view.name.as_str();
             touched.push((name, program));
             if self.again.contains(name) {
-                changes += of_view(name, recompute::run(self.database, program, &mut self.filled, stamp))?;
+                changes += self.settle()?;
+                let again = recompute::run(self.database, program, &mut self.filled, self.stamp);
+                changes += of_view(name, again)?;
                 continue;
             }
             self.run_steps(name, program, &Phase::Finish)?;
@@ -407,15 +436,15 @@ impl<D: Database> Batch<'_, D> {
             if old {
                 self.run_phase(&Phase::Before(name.to_owned()), Some(name))?;
             }
-            program.apply.iter().try_for_each(|action| self.run(name, action))?;
-            changes += of_view(name, self.database.record(program, &self.filled, stamp))?;
+            self.run(name, &program.apply.iter().collect::<Vec<_>>())?;
+            changes += of_view(name, self.database.record(program, &self.filled, self.stamp))?;
             if new {
                 self.run_phase(&Phase::After(name.to_owned()), Some(name))?;
             }
             changed.insert(view.name.clone());
         }
         for (name, program) in touched {
-            program.clear.iter().try_for_each(|action| self.run(name, action))?;
+            self.run(name, &program.clear.iter().collect::<Vec<_>>())?;
         }
         Ok(changes)
     }

@@ -35,10 +35,14 @@ impl<'a> RowReader<'a> {
         Self { definition, key, hidden }
     }
 
-    /// The selected columns, quoted.
+    /// The selected columns.
+    pub(crate) fn selected(&self) -> impl Iterator<Item = &Column> {
+        self.definition.columns.iter().chain(self.hidden.iter().copied())
+    }
+
+    /// The same, quoted.
     pub(crate) fn columns(&self) -> String {
-        let columns = self.definition.columns.iter().chain(self.hidden.iter().copied());
-        let columns = columns.map(|column| quote(&column.name)).collect::<Vec<_>>().join(", ");
+        let columns = self.selected().map(|column| quote(&column.name)).collect::<Vec<_>>().join(", ");
         if columns.is_empty() { "NULL".to_owned() } else { columns }
     }
 

@@ -1,17 +1,22 @@
 //! What maintenance asks of PostgreSQL.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::HashSet;
 
 use deltamesh_change::ColumnType;
-use deltamesh_view::{Dialect, Program, Stored, ViewDefinition, new_table, old_table};
-use serde_json::{Map, Value as Json};
+use deltamesh_view::{Action, Dialect, Program, Stored, ViewDefinition, new_table, old_table};
+use sqlx::Arguments as _;
+use sqlx::postgres::PgArguments;
 
 use super::cells::{array_type, arrays, unnested};
-use super::link::Link;
+use super::images::{changes, read};
+use super::link::{Link, context};
+use super::litter::Litter;
 use super::place::PostgresPlace;
+use super::script::{Emitted, PREFIX, Script};
 use crate::error::{Error, ErrorKind, Result};
 use crate::maintenance::cell::Cell;
-use crate::maintenance::changes::{Change, append};
+use crate::maintenance::changes::append;
 use crate::maintenance::database::{Database, Object, Read};
 use crate::maintenance::delta::{Filled, Key, Stamp, is_true};
 use crate::maintenance::mirror::{Mirror, quote};
@@ -60,6 +65,13 @@ pub struct Postgres {
     link: Link,
     /// What this writer has put into the replica: another writer's transaction puts its own.
     token: String,
+    /// Statements of the batch that are put off.
+    script: RefCell<Script>,
+    /// What the changes that they record are stamped with.
+    stamp: RefCell<Option<Stamp>>,
+    /// Names of the functions that this writer has made.
+    made: RefCell<HashSet<String>>,
+    litter: RefCell<Litter>,
 }
 
 impl Postgres {
@@ -76,8 +88,70 @@ impl Postgres {
                 return Err(error);
             }
         };
-        Ok(Self { link, token })
+        Ok(Self {
+            link,
+            token,
+            script: RefCell::default(),
+            stamp: RefCell::default(),
+            made: RefCell::default(),
+            litter: RefCell::default(),
+        })
     }
+
+    /// Makes the functions of a script that are not there yet.
+    fn make_functions(&self, place: &str, script: &Script) -> Result<()> {
+        let mut made = self.made.borrow_mut();
+        let functions = script.functions();
+        if made.len() > MOST_FUNCTIONS {
+            made.clear();
+            self.link.batch(place, drop_functions(&self.link)?.join(";\n"))?;
+        }
+        let missing = functions.into_iter().filter(|function| !made.contains(&function.name));
+        let (names, create): (Vec<_>, Vec<_>) = missing.map(|missing| (missing.name, missing.create)).unzip();
+        if !create.is_empty() {
+            self.link.batch(place, create.join(";\n"))?;
+        }
+        made.extend(names);
+        Ok(())
+    }
+
+    /// Calls the functions of a script; gives the images, an entry for each table that it emits.
+    fn call(&self, place: &str, script: &Script) -> Result<Vec<Vec<String>>> {
+        self.make_functions(place, script)?;
+        let Some(whole) = script.functions().pop() else { return Ok(vec![]) };
+        let sql = format!("SELECT * FROM {}($1)", whole.name);
+        let mut arguments = PgArguments::default();
+        let added = arguments.add(&script.filled);
+        added.map_err(|error| Error::new(ErrorKind::Sql, place, "array has no form").caused_by(error))?;
+        let called = self.link.fetch(place, &sql, arguments, true);
+        let rows =
+            called.map_err(|error| match context(&error).and_then(|context| script.owner(&context)) {
+                Some(owner) => error.at_place(owner),
+                None => error,
+            })?;
+        let mut images = vec![Vec::new(); 2 * script.emitted().count()];
+        for row in rows {
+            let mut row = row.into_iter();
+            let part = row.next().map_or(0, |part| part.integer());
+            let part = usize::try_from(part).ok().and_then(|part| images.get_mut(part));
+            if let (Some(images), Some(text)) = (part, row.next().and_then(Cell::text)) {
+                images.push(text);
+            }
+        }
+        Ok(images)
+    }
+}
+
+/// Functions that are kept; when there are more, all are made again when they are needed.
+const MOST_FUNCTIONS: usize = 2_000;
+
+/// Statements that drop the functions that this writer or a former one has made.
+fn drop_functions(link: &Link) -> Result<Vec<String>> {
+    let sql = "SELECT p.proname FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+               WHERE n.nspname = $1 AND starts_with(p.proname, $2)";
+    let names = [link.place.schema.as_str(), PREFIX].map(|text| Cell::Text(text.to_owned()));
+    let names = link.rows("functions", sql, &names)?.into_iter().flatten().filter_map(Cell::text);
+    Ok(names.map(|name| format!("DROP FUNCTION {name}(text[])")).collect())
 }
 
 /// One writer's transaction at a time.
@@ -98,6 +172,10 @@ fn prepare(link: &Link, name: &str, schema: &str) -> Result<String> {
         return Err(Error::new(ErrorKind::Version, name, "schema is not a replica"));
     }
     link.batch(name, TABLES.to_owned())?;
+    let stale = drop_functions(link)?;
+    if !stale.is_empty() {
+        link.batch(name, stale.join(";\n"))?;
+    }
     let fresh = format!(
         "INSERT INTO __deltamesh_meta VALUES ('incarnation', {0}), ('format', '{FORMAT}') ON CONFLICT DO NOTHING;
          INSERT INTO __deltamesh_meta VALUES ('writer', {0}) ON CONFLICT (name) DO UPDATE SET value = excluded.value;",
@@ -144,6 +222,7 @@ impl Database for Postgres {
     }
 
     fn commit(&self) -> Result<()> {
+        debug_assert!(self.script.borrow().is_empty(), "a batch was not settled");
         if !self.link.in_transaction.get() {
             return Err(Error::new(
                 ErrorKind::Io,
@@ -151,10 +230,15 @@ impl Database for Postgres {
                 "connection to the database is lost",
             ));
         }
-        self.link.end("COMMIT")
+        self.link.end("COMMIT")?;
+        self.litter.borrow_mut().clear_away(&self.link);
+        Ok(())
     }
 
     fn rollback(&self) -> Result<()> {
+        self.script.take();
+        // Those that the transaction has made go with it.
+        self.made.borrow_mut().clear();
         self.link.end("ROLLBACK")
     }
 
@@ -185,6 +269,7 @@ impl Database for Postgres {
         if rows.is_empty() {
             return Ok(());
         }
+        self.litter.borrow_mut().add(rows.len());
         let names = columns.iter().map(|(name, _)| quote(name)).collect::<Vec<_>>().join(", ");
         let values = columns.iter().enumerate();
         let values = values.map(|(index, (_, kind))| unnested(&format!("u.c{index}"), *kind));
@@ -223,50 +308,51 @@ impl Database for Postgres {
         Ok(rows.into_iter().map(found).collect())
     }
 
+    /// Puts them off: each is a round trip.
+    fn run(&self, owner: &str, actions: &[&Action], filled: &mut Filled) -> Result<()> {
+        let Some(tables) = filled.tables().filter(|_| !actions.is_empty()) else { return Ok(()) };
+        let mut script = self.script.borrow_mut();
+        script.begin(tables);
+        script.run(owner, actions);
+        self.litter.borrow_mut().note(tables);
+        for table in actions.iter().filter_map(|action| action.fills.as_ref()) {
+            filled.note(table);
+        }
+        Ok(())
+    }
+
+    fn settle(&self, programs: &[&Program]) -> Result<u64> {
+        let script = self.script.take();
+        if script.is_empty() {
+            return Ok(0);
+        }
+        let images = self.call("batch", &script)?;
+        let Some(stamp) = self.stamp.take() else { return Ok(0) };
+        let mut recorded = Vec::new();
+        for (emitted, images) in script.emitted().zip(images.chunks_exact(2)) {
+            let name = emitted.view.as_str();
+            let program = programs.iter().find(|program| program.definition.name == name);
+            let (Some(program), [old, new]) = (program, images) else { continue };
+            let reader = RowReader::new(&program.definition);
+            let changes = changes(read(&reader, old)?, read(&reader, new)?);
+            recorded.extend(changes.into_iter().map(|change| (name, change)));
+        }
+        append(self, recorded, &stamp)
+    }
+
     /// The images are read and compared here: the rows have to come for the feed anyway, and their spelling is in one place.
     fn record(&self, program: &Program, filled: &Filled, stamp: &Stamp) -> Result<u64> {
-        let definition = &program.definition;
-        let reader = RowReader::new(definition);
-        let name = definition.name.as_str();
-        let images = |table: String| -> Result<Vec<Vec<Cell>>> {
-            if !filled.has(&Self::DIALECT.batch_table(&table)) {
-                return Ok(vec![]);
-            }
-            self.rows(name, &format!("SELECT {} FROM {}", reader.columns(), quote(&table)), &[])
-        };
-        let mut former = BTreeMap::new();
-        for cells in images(old_table(name))? {
-            let (key, row) = reader.read(&cells);
-            let subject = reader.subject(&cells);
-            former.insert(Json::Array(key.clone()).to_string(), Image { key, row, subject });
-        }
-        let mut changes = Vec::new();
-        let mut gone = Vec::new();
-        for cells in images(new_table(name))? {
-            let (key, row) = reader.read(&cells);
-            let subject = reader.subject(&cells);
-            let operation = match former.remove(&Json::Array(key.clone()).to_string()) {
-                // Gone from the old subject and new on the new one: a subscriber of either sees a consistent history.
-                Some(before) if before.subject != subject => {
-                    gone.push(before);
-                    ("insert", None)
-                }
-                Some(before) if before.row == row => continue,
-                Some(before) => ("update", Some(different(before.row, &row))),
-                None => ("insert", None),
-            };
-            let (operation, before) = operation;
-            changes.push(Change { operation, key, row, before, subject });
-        }
-        let gone = gone.into_iter().chain(former.into_values());
-        let deletes = gone.map(|Image { key, row, subject }| Change {
-            operation: "delete",
-            key,
-            row,
-            before: None,
-            subject,
-        });
-        append(self, name, deletes.chain(changes).collect(), stamp)
+        let name = program.definition.name.as_str();
+        let tables = [old_table(name), new_table(name)].map(|table| Self::DIALECT.batch_table(&table));
+        let mut script = self.script.borrow_mut();
+        let is_alone = script.is_empty();
+        script.begin(&tables.iter().filter(|table| filled.has(table)).cloned().collect());
+        let columns =
+            RowReader::new(&program.definition).selected().map(|column| quote(&column.name)).collect();
+        script.emit(Emitted { view: name.to_owned(), tables, columns });
+        self.stamp.replace(Some(stamp.clone()));
+        drop(script);
+        if is_alone { self.settle(&[program]) } else { Ok(0) }
     }
 
     fn append(&self, columns: &[(&str, ColumnType)], rows: &[Vec<Cell>]) -> Result<()> {
@@ -330,18 +416,6 @@ impl Database for Postgres {
     fn rest(&self) -> Result<()> {
         Ok(())
     }
-}
-
-/// One image of a row of a view.
-struct Image {
-    key: Vec<Json>,
-    row: Map<String, Json>,
-    subject: String,
-}
-
-/// The former values that are others now.
-fn different(before: Map<String, Json>, now: &Map<String, Json>) -> Map<String, Json> {
-    before.into_iter().filter(|(name, value)| now.get(name) != Some(value)).collect()
 }
 
 /// `unnest` of one bound array for each column, as `u (c0, c1, …[, number])`.

@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::postgres::{PgArguments, PgConnectOptions};
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgDatabaseError};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
@@ -225,6 +225,13 @@ pub(super) fn failed(place: &str) -> impl FnOnce(sqlx::Error) -> Error + '_ {
         };
         Error::new(kind, place, reason).caused_by(error)
     }
+}
+
+/// Which functions a failed statement ran in, innermost first.
+pub(super) fn context(error: &Error) -> Option<String> {
+    let source = std::error::Error::source(error)?.downcast_ref::<sqlx::Error>()?;
+    let failure = source.as_database_error()?.try_downcast_ref::<PgDatabaseError>()?;
+    failure.r#where().map(str::to_owned)
 }
 
 /// By SQLSTATE.

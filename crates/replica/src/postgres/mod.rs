@@ -2,9 +2,12 @@
 
 mod cells;
 mod database;
+mod images;
 mod link;
+mod litter;
 mod place;
 mod reader;
+mod script;
 
 pub(crate) use place::PostgresPlace;
 pub(crate) use reader::PostgresReader;
