@@ -11,6 +11,7 @@ mod control;
 mod error;
 mod feed;
 mod modules;
+mod opening;
 mod pipeline;
 mod reading;
 mod sources;

@@ -21,6 +21,7 @@ use crate::consume::{Arrival, arrivals};
 use crate::control::{Control, service_error, text};
 use crate::feed::{Committed, Feed};
 use crate::modules::{Migrating, Modules, Wanted, publish_outcome};
+use crate::opening::{open, open_at_last};
 use crate::sources::{Sources, Waiting};
 use crate::{Error, Options, SERVICE};
 
@@ -49,26 +50,18 @@ enum Event {
 /// Runs the service until `stop` resolves, then drains. Its status stands on `board`.
 ///
 /// # Errors
-/// The replica cannot be opened, or NATS refuses what the service cannot do without. Everything that can be mended while the
+/// The replica cannot be opened whatever one waits for, or NATS refuses what the service cannot do without. Everything that can be mended while the
 /// service runs is a fault in its status instead.
 pub async fn run(options: Options, board: StatusBoard, stop: impl Future<Output = ()>) -> Result<(), Error> {
     let location = options.replica.location.clone().absolute()?;
-    let replica = {
-        let (location, retention, from) = (location.clone(), options.retain, options.fill_beside);
-        tokio::task::spawn_blocking(move || {
-            let mut replica = location.open(retention)?;
-            replica.fill_beside(from);
-            Ok::<_, deltamesh_replica::Error>(replica)
-        })
-        .await
-    };
-    let replica = replica.map_err(|error| {
-        let kind = deltamesh_replica::ErrorKind::Stopped;
-        deltamesh_replica::Error::new(kind, "open replica", "thread has ended").caused_by(error)
-    })??;
+    let opened = open(&options, &location, &board).await?;
     let mut stop = std::pin::pin!(stop);
     let start = async {
         let client = connect(&options.nats, SERVICE).await?;
+        let replica = match opened {
+            Some(replica) => replica,
+            None => open_at_last(&client, &options, &location, &board).await?,
+        };
         Pipeline::start(client, &options, board, location, replica).await
     };
     let pipeline = tokio::select! {

@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use std::process::Child;
 use std::time::Duration;
 
+use deltamesh_jetstream::gather_status;
 use deltamesh_testkit::{Random, number};
 
-use crate::harness::{Harness, Row};
+use crate::harness::{Harness, Row, WAIT};
 
 const VIEWS: &str = "
 CREATE MATERIALIZED VIEW counts AS SELECT chat, count(*) AS messages, max(body) AS last FROM message GROUP BY chat;
@@ -60,6 +61,33 @@ async fn supervise(harness: &Harness, service: &mut Child) {
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// What the status says of the replica, once it says something or nothing any more.
+async fn wait_fault(harness: &Harness, is_expected: impl Fn(Option<&str>) -> bool) {
+    let deadline = tokio::time::Instant::now() + WAIT;
+    loop {
+        let statuses = gather_status(&harness.client, Duration::from_millis(100)).await.unwrap();
+        let mut faults = statuses.iter().flat_map(|status| &status.faults);
+        let fault = faults.find(|fault| fault.part == "replica").map(|fault| fault.reason.as_str());
+        if !statuses.is_empty() && is_expected(fault) {
+            return;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{fault:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_away_is_waited_for() {
+    let mut harness = Harness::on_postgres().await;
+    harness.publish(true, &[Row::Put(1, 7, "a")]).await;
+    harness.postgres.as_mut().unwrap().kill().unwrap();
+    harness.start();
+    wait_fault(&harness, |fault| fault.is_some()).await;
+    harness.postgres.as_mut().unwrap().restart().unwrap();
+    harness.wait_rows(MESSAGES, "[1,7,\"a\"]").await;
+    wait_fault(&harness, |fault| fault.is_none()).await;
+    harness.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
