@@ -213,7 +213,11 @@ impl Harness {
 
     /// Waits until a SELECT gives these rows.
     pub(crate) async fn wait_rows(&self, sql: &str, expected: &str) {
-        let deadline = tokio::time::Instant::now() + WAIT;
+        self.wait_rows_for(sql, expected, WAIT).await;
+    }
+
+    pub(crate) async fn wait_rows_for(&self, sql: &str, expected: &str, wait: Duration) {
+        let deadline = tokio::time::Instant::now() + wait;
         loop {
             let rows = self.rows(sql).await;
             if rows.as_deref() == Ok(expected) {

@@ -17,15 +17,15 @@ CREATE MATERIALIZED VIEW bodies AS SELECT DISTINCT body FROM message WHERE chat 
 CREATE MATERIALIZED VIEW newest AS SELECT chat, id, body FROM message QUALIFY row_number() OVER (PARTITION BY chat ORDER BY id DESC) <= 2;
 CREATE MATERIALIZED VIEW pairs AS SELECT a.id AS a, b.id AS b FROM message a JOIN message b ON b.chat = a.chat AND b.body = a.body AND a.id < b.id;";
 
-const MESSAGES: &str = "SELECT id, chat, body FROM app__message ORDER BY id";
+pub(crate) const MESSAGES: &str = "SELECT id, chat, body FROM app__message ORDER BY id";
 
 /// What the source holds.
-type Source = BTreeMap<i64, (i64, &'static str)>;
+pub(crate) type Source = BTreeMap<i64, (i64, &'static str)>;
 
-/// A transaction of a few rows.
-fn transaction(random: &mut Random, source: &mut Source) -> Vec<Row> {
+/// A transaction of a few of so many rows.
+pub(crate) fn transaction(random: &mut Random, source: &mut Source, rows: i64) -> Vec<Row> {
     let row = |_| {
-        let id = random.below(40);
+        let id = random.below(rows);
         if random.chance(25) {
             source.remove(&id);
             return Row::Delete(id);
@@ -37,8 +37,14 @@ fn transaction(random: &mut Random, source: &mut Source) -> Vec<Row> {
     (0..6).map(row).collect()
 }
 
+/// What [`MESSAGES`] gives where the replica has the same.
+pub(crate) fn lines(source: &Source) -> String {
+    let rows = source.iter().map(|(id, (chat, body))| format!("[{id},{chat},\"{body}\"]"));
+    rows.collect::<Vec<_>>().join("\n")
+}
+
 /// The rows that a subscriber has who was there from the beginning, by their subjects.
-fn replayed(feed: &str) -> BTreeMap<String, String> {
+pub(crate) fn replayed(feed: &str) -> BTreeMap<String, String> {
     let mut rows = BTreeMap::new();
     for line in feed.lines() {
         let mut words = line.splitn(4, ' ').skip(1);
@@ -51,6 +57,14 @@ fn replayed(feed: &str) -> BTreeMap<String, String> {
         assert_eq!(known.is_none(), operation == "insert", "{line}: known {known:?}");
     }
     rows
+}
+
+/// The rows of a subscriber once everything is published.
+pub(crate) async fn fed(harness: &Harness) -> BTreeMap<String, String> {
+    let last = harness.rows("SELECT count(*), max(seq) FROM __deltamesh_changes").await.unwrap();
+    let (count, last) = last.trim_matches(['[', ']']).split_once(',').unwrap();
+    assert_eq!(count, last, "numbers without a gap");
+    replayed(&harness.feed(last.parse().unwrap()).await)
 }
 
 /// Waits until the service answers. One that cannot open its replica ends, and is started again as by a supervisor.
@@ -101,7 +115,7 @@ async fn nothing_is_lost_or_applied_twice() {
     harness.ask("view.create", VIEWS).await.unwrap();
     for _ in 0..number("DELTAMESH_KILLS", 6).unwrap() {
         for _ in 0..20 {
-            let rows = transaction(&mut random, &mut source);
+            let rows = transaction(&mut random, &mut source, 40);
             harness.publish(false, &rows).await;
         }
         tokio::time::sleep(Duration::from_millis(random.below(150))).await;
@@ -114,14 +128,10 @@ async fn nothing_is_lost_or_applied_twice() {
             service = harness.spawn();
         }
     }
-    let rows = source.iter().map(|(id, (chat, body))| format!("[{id},{chat},\"{body}\"]"));
-    harness.wait_rows(MESSAGES, &rows.collect::<Vec<_>>().join("\n")).await;
+    harness.wait_rows(MESSAGES, &lines(&source)).await;
     let verified = harness.ask("verify", "").await.unwrap();
     assert_eq!(verified.matches("\"missing\":0,\"extra\":0").count(), 4, "{verified}");
-    let last = harness.rows("SELECT count(*), max(seq) FROM __deltamesh_changes").await.unwrap();
-    let (count, last) = last.trim_matches(['[', ']']).split_once(',').unwrap();
-    assert_eq!(count, last, "numbers without a gap");
-    let fed = replayed(&harness.feed(last.parse().unwrap()).await);
+    let fed = fed(&harness).await;
     let kept =
         ["counts", "bodies", "newest", "pairs"].map(|view| format!("SELECT '{view}' AS view FROM {view}"));
     let kept = harness.rows(&kept.join(" UNION ALL ")).await.unwrap();

@@ -4,5 +4,6 @@
 mod collision;
 mod harness;
 mod killed;
+mod killed_filling;
 mod modules;
 mod spine;

@@ -10,7 +10,7 @@ async fn apply(harness: &Harness, version: u64, sql: &str) {
     apply_with(harness, version, sql, &[]).await;
 }
 
-async fn apply_with(harness: &Harness, version: u64, sql: &str, migrations: &[&str]) {
+pub(crate) async fn apply_with(harness: &Harness, version: u64, sql: &str, migrations: &[&str]) {
     let file = SourceFile { path: "views.sql".into(), text: sql.into() };
     let migration = |(index, text): (usize, &&str)| {
         let path = format!("migrations/{}_m.sql", index + 1);
@@ -23,7 +23,7 @@ async fn apply_with(harness: &Harness, version: u64, sql: &str, migrations: &[&s
 }
 
 /// Waits for the outcome of a version: what was wrong, or nothing.
-async fn outcome(harness: &Harness, version: u64, accepted: bool) -> String {
+pub(crate) async fn outcome(harness: &Harness, version: u64, accepted: bool) -> String {
     let bucket = Bucket::open(&harness.client, BucketName::ModuleStatus).await.unwrap();
     let deadline = tokio::time::Instant::now() + WAIT;
     loop {
