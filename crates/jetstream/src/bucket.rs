@@ -7,7 +7,10 @@ use tokio::sync::watch;
 
 use crate::reopen::Reopen;
 use crate::topology::{BucketName, ensure_bucket};
-use crate::{Client, Error};
+use crate::{Client, Error, ErrorKind, backoff};
+
+/// How often something is tried where the server has no room for it. In all that takes some seconds.
+const ATTEMPTS: usize = 6;
 
 /// A key-value bucket.
 #[derive(Clone)]
@@ -36,13 +39,38 @@ pub enum BucketEvent {
     Current,
 }
 
+/// Tries again where the server has no room: a stream that is being made takes more of it for a moment than it keeps.
+#[derive(Default)]
+struct Room {
+    failed: usize,
+}
+
+impl Room {
+    /// Waits a little; says whether to try again after this error.
+    async fn may_come(&mut self, error: &Error) -> bool {
+        if error.kind() != ErrorKind::Full || self.failed >= ATTEMPTS {
+            return false;
+        }
+        self.failed += 1;
+        tracing::warn!(error = error.chain(), "cannot write to a bucket, trying again");
+        tokio::time::sleep(backoff(self.failed)).await;
+        true
+    }
+}
+
 impl Bucket {
     /// Opens a bucket, and creates it where it is missing.
     ///
     /// # Errors
     /// The server refuses or does not answer.
     pub async fn open(client: &Client, name: BucketName) -> Result<Self, Error> {
-        Ok(Self { store: ensure_bucket(client, name).await?, losses: client.losses() })
+        let mut room = Room::default();
+        loop {
+            match ensure_bucket(client, name).await {
+                Err(error) if room.may_come(&error).await => {}
+                store => return Ok(Self { store: store?, losses: client.losses() }),
+            }
+        }
     }
 
     /// The value of a key.
@@ -59,8 +87,14 @@ impl Bucket {
     /// # Errors
     /// The server refuses or does not answer.
     pub async fn put(&self, key: &str, value: impl Into<Bytes>) -> Result<u64, Error> {
-        let revision = self.store.put(key, value.into()).await;
-        revision.map_err(|error| Error::from_nats(format!("write {}/{key}", self.store.name), error))
+        let (value, mut room) = (value.into(), Room::default());
+        loop {
+            let put = self.store.put(key, value.clone()).await;
+            match put.map_err(|error| Error::from_nats(format!("write {}/{key}", self.store.name), error)) {
+                Err(error) if room.may_come(&error).await => {}
+                revision => return revision,
+            }
+        }
     }
 
     /// Removes a key.

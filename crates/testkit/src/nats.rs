@@ -90,6 +90,7 @@ impl Drop for NatsServer {
     }
 }
 
+/// What streams may set aside does not depend on the disk that the test runs on.
 fn spawn(dir: &Path, port: u16) -> Result<Child> {
     let program = nats_server()?;
     let name = format!("testkit_{}_{port}", std::process::id());
@@ -97,7 +98,7 @@ fn spawn(dir: &Path, port: u16) -> Result<Child> {
     let store = dir.join("store");
     let text = format!(
         "server_name: {name}\nlisten: \"127.0.0.1:{port}\"\n\
-         jetstream {{ store_dir: \"{}\", sync_interval: always }}\n",
+         jetstream {{ store_dir: \"{}\", sync_interval: always, max_file_store: 64GB }}\n",
         store.display()
     );
     fs::write(&conf, text)?;

@@ -4,10 +4,12 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deltamesh_jetstream::{Code, Request, ServiceError};
+use deltamesh_jetstream::{Code, Request, Requests, ServiceError};
 use deltamesh_replica::{Error, ErrorKind, Limits, Location, Reader, Result, ViewState, Writer};
+use deltamesh_wire::subject;
 use serde_json::{Value as Json, json};
 use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinHandle;
 
 /// Longest time that a SELECT may run.
 const QUERY_TIME: Duration = Duration::from_secs(60);
@@ -19,6 +21,14 @@ const VERIFY_TIME: Duration = Duration::from_secs(3600);
 const REPLY_BYTES: usize = 256 << 10;
 /// Requests that read at once.
 const READERS: usize = 4;
+/// Requests to change views that wait for the loop.
+const WAITING: usize = 32;
+
+/// A request that the loop answers, between two transactions.
+pub(crate) struct ViewChange {
+    pub(crate) operation: String,
+    pub(crate) request: Request,
+}
 
 /// Answers requests that only read, beside the loop.
 #[derive(Debug, Clone)]
@@ -33,8 +43,36 @@ impl Control {
         Self { location: location.clone(), writer, reading: Arc::new(Semaphore::new(READERS)) }
     }
 
+    /// Takes the requests to a replica: what reads is answered while a transaction runs, what changes views is handed on.
+    pub(crate) fn route(
+        self,
+        mut requests: Requests,
+        replica: &str,
+    ) -> (mpsc::Receiver<ViewChange>, JoinHandle<()>) {
+        let prefix = subject::replica_request(replica, "");
+        let (changes, waiting) = mpsc::channel(WAITING);
+        let routing = tokio::spawn(async move {
+            while let Some(request) = requests.next().await {
+                let operation = request.subject.strip_prefix(&prefix).unwrap_or(&request.subject).to_owned();
+                if !matches!(operation.as_str(), "view.create" | "view.drop") {
+                    self.spawn(operation, request);
+                    continue;
+                }
+                let refused = changes.try_send(ViewChange { operation, request });
+                if let Err(mpsc::error::TrySendError::Full(ViewChange { operation, request })) = refused {
+                    let busy =
+                        ServiceError::new(Code::ResourceExhausted, "too many views wait to be changed");
+                    if let Err(error) = request.fail(&busy).await {
+                        tracing::warn!(operation, error = error.chain(), "cannot answer a request");
+                    }
+                }
+            }
+        });
+        (waiting, routing)
+    }
+
     /// Answers everything except what changes views.
-    pub(crate) fn spawn(&self, operation: String, request: Request) {
+    fn spawn(&self, operation: String, request: Request) {
         let control = self.clone();
         tokio::spawn(async move {
             let sent = match control.answer(&operation, &request).await {

@@ -6,19 +6,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deltamesh_jetstream::{
-    Bucket, BucketEvent, BucketName, Client, Disposition, Hop, Request, Requests, StatusBoard, Watch,
-    answer_status, backoff, connect,
+    Bucket, BucketEvent, BucketName, Client, Disposition, Hop, Requests, StatusBoard, Watch, answer_status,
+    backoff, connect,
 };
 use deltamesh_replica::{Location, Replica, ViewState, Writer};
 use deltamesh_wire::subject;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 
 use crate::consume::{Arrival, arrivals};
-use crate::control::{Control, service_error, text};
+use crate::control::{Control, ViewChange, service_error, text};
 use crate::feed::{Committed, Feed};
 use crate::modules::{Migrating, Modules, Wanted, publish_outcome};
 use crate::opening::{open, open_at_last};
@@ -37,7 +37,7 @@ enum Event {
     Arrived(Arrival),
     /// A batch that could not be applied is due again.
     Due(Waiting),
-    Asked(Box<Request>),
+    Asked(Box<ViewChange>),
     Module(Result<BucketEvent, deltamesh_jetstream::Error>),
     /// A module's next migration is to be applied.
     Migrate,
@@ -94,8 +94,8 @@ struct Pipeline {
     writer: Arc<Writer>,
     board: StatusBoard,
     arrivals: BoxStream<'static, Arrival>,
-    requests: Requests,
-    control: Control,
+    requests: mpsc::Receiver<ViewChange>,
+    routing: JoinHandle<()>,
     modules: Modules,
     modules_watch: Watch,
     outcomes: Bucket,
@@ -135,6 +135,7 @@ impl Pipeline {
         let feed = Feed::new(client.clone(), &name, &location, writer.clone(), board.clone());
         let requests =
             Requests::subscribe(&client, &subject::replica_request(&name, ">"), Some(SERVICE)).await?;
+        let (requests, routing) = Control::new(&location, writer.clone()).route(requests, &name);
         let status = {
             let (client, board) = (client.clone(), board.clone());
             tokio::spawn(async move { answer_status(&client, &board).await })
@@ -142,7 +143,7 @@ impl Pipeline {
         Ok(Self {
             arrivals: arrivals(&client, &sources, &board),
             requests,
-            control: Control::new(&location, writer.clone()),
+            routing,
             modules: Modules::new(options.module.clone()),
             modules_watch: open_bucket(&client, BucketName::Modules).await?.watch(),
             outcomes: open_bucket(&client, BucketName::ModuleStatus).await?,
@@ -177,7 +178,7 @@ impl Pipeline {
             let event = tokio::select! {
                 biased;
                 () = &mut stop => Event::Stop,
-                Some(request) = self.requests.next() => Event::Asked(Box::new(request)),
+                Some(change) = self.requests.recv() => Event::Asked(Box::new(change)),
                 _ = tick.tick() => Event::Tick,
                 () = sleep_until(due), if is_waiting => Event::Tick,
                 () = ready(()), if is_migrating && !migrated => Event::Migrate,
@@ -199,7 +200,7 @@ impl Pipeline {
             match event {
                 Event::Arrived(arrival) => self.arrived(arrival).await?,
                 Event::Due(waiting) => self.apply(waiting).await?,
-                Event::Asked(request) => self.asked(*request).await?,
+                Event::Asked(change) => self.asked(*change).await?,
                 Event::Module(event) => self.module(event).await?,
                 Event::Migrate => self.migrate().await?,
                 Event::Tick => self.tick().await?,
@@ -280,21 +281,13 @@ impl Pipeline {
         Ok(())
     }
 
-    async fn asked(&mut self, request: Request) -> Result<(), Error> {
-        let prefix = subject::replica_request(&self.replica, "");
-        let operation = request.subject.strip_prefix(&prefix).unwrap_or(&request.subject).to_owned();
-        let sql = match (operation.as_str(), text(&request)) {
-            ("view.create", Ok(sql)) => sql,
-            ("view.drop", Ok(name)) => {
-                format!("DROP MATERIALIZED VIEW \"{}\"", name.replace('"', "\"\""))
-            }
-            _ => {
-                self.control.spawn(operation, request);
-                return Ok(());
-            }
-        };
+    async fn asked(&mut self, ViewChange { operation, request }: ViewChange) -> Result<(), Error> {
+        let sql = text(&request).map(|text| match operation.as_str() {
+            "view.drop" => format!("DROP MATERIALIZED VIEW \"{}\"", text.replace('"', "\"\"")),
+            _ => text,
+        });
         let executed = move |replica: &mut dyn Replica| {
-            let names = replica.execute(&sql)?;
+            let names = replica.execute(&sql?)?;
             let views = replica.views().into_iter().filter(|view| view.filling.is_some());
             let filling = views.map(|view| view.definition.name).filter(|name| names.contains(name));
             let filling = filling.collect::<Vec<_>>();
@@ -505,7 +498,9 @@ impl Pipeline {
 
     /// Takes nothing more, publishes what is committed, closes the replica.
     async fn drain(self) -> Result<(), Error> {
-        drop((self.arrivals, self.requests, self.control, self.committed));
+        self.routing.abort();
+        self.routing.await.ok();
+        drop((self.arrivals, self.requests, self.committed));
         self.status.abort();
         if tokio::time::timeout(DRAIN_WITHIN, self.feed).await.is_err() {
             tracing::warn!("stops before every change is published; the replica keeps them");

@@ -37,3 +37,25 @@ async fn current_values_then_changes_across_a_restart() {
     };
     assert_eq!((entry.key.as_str(), entry.value.as_deref()), ("c", Some(&b"4"[..])));
 }
+
+/// A stream that is being made takes all the room for a moment.
+#[tokio::test]
+async fn a_bucket_waits_for_room() {
+    let (_server, client) = start().await;
+    let bucket = Bucket::open(&client, BucketName::Replicas).await.expect("open");
+    let context = async_nats::jetstream::new(client.nats().clone());
+    let config = async_nats::jetstream::stream::Config {
+        name: "ALL".to_owned(),
+        max_bytes: 64_000_000_000,
+        ..Default::default()
+    };
+    context.create_stream(config).await.expect("create");
+    let (put, opened, deleted) =
+        tokio::join!(bucket.put("a", "1"), Bucket::open(&client, BucketName::Modules), async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            context.delete_stream("ALL").await
+        });
+    put.expect("put");
+    opened.expect("open");
+    deleted.expect("delete");
+}

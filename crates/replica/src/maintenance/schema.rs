@@ -239,9 +239,14 @@ fn building_table(table: &str) -> String {
     format!("__deltamesh_building_{table}")
 }
 
+/// The log goes on with both names whatever the source does then: only a snapshot without one of them continues.
 fn same_name(source: &str, relation: &str, other: &Mirror) -> Error {
-    let reason = format!("only case tells its name from {}", other.schema.relation);
-    Error::new(ErrorKind::Conflict, format!("relation {source}.{relation}"), reason)
+    let reason = format!(
+        "only case tells its name from {}, and SQL takes both for one: drop or rename one of them at the source, \
+         its next snapshot mends it",
+        other.schema.relation
+    );
+    Error::new(ErrorKind::Gap, format!("relation {source}.{relation}"), reason)
 }
 
 /// What a new schema changes, in words: `add b, drop c, type of a, key`.

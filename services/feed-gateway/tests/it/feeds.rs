@@ -41,6 +41,31 @@ async fn a_stream_resumes_behind_its_last_event() {
     world.gateway.stop().await;
 }
 
+/// Where another replica has the subjects of a view, its changes come all the same, before and behind a cursor.
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_that_are_published_aside_are_read() {
+    let mut world = World::start().await;
+    world.items().await;
+    world.publish_aside(true).await;
+    world.put(1, "a", "one").await;
+    let mut source = EventSource::open(&world, "/v1/feeds/items", None).await;
+    assert_eq!(source.take(3).await[1], r#"row {"id":1,"room":"a","text":"one"}"#);
+    world.put(2, "a", "two").await;
+    let seen = source.next().await;
+    assert_eq!(seen.short(), r#"insert {"id":2,"room":"a","text":"two"}"#);
+    drop(source);
+    world.put(1, "a", "uno").await;
+    world.publish_aside(false).await;
+    world.delete(2).await;
+    let mut source = EventSource::open(&world, "/v1/feeds/items", seen.id.as_deref()).await;
+    let missed = [r#"update {"id":1,"room":"a","text":"uno"}"#, r#"delete {"id":2,"room":"a","text":"two"}"#];
+    assert_eq!(source.take(2).await, missed);
+    world.publish_aside(true).await;
+    world.put(3, "b", "three").await;
+    assert_eq!(source.take(1).await, [r#"insert {"id":3,"room":"b","text":"three"}"#]);
+    world.gateway.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_filter_turns_moves_into_inserts_and_deletes() {
     let mut world = World::start().await;

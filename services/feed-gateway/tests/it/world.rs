@@ -65,6 +65,7 @@ impl World {
             publisher,
             ordinal: 0,
             docids: 0,
+            aside: false,
             schemas: HashMap::new(),
         };
         let source = Arc::new(Mutex::new(source));
@@ -143,6 +144,11 @@ impl World {
         self.source.lock().await.write("item", vec![Value::Int(id)], Some(row)).await;
     }
 
+    /// From now on changes are published aside, as where another replica has the subjects, or no longer.
+    pub(crate) async fn publish_aside(&self, aside: bool) {
+        self.source.lock().await.aside = aside;
+    }
+
     /// Deletes one item.
     pub(crate) async fn delete(&self, id: i64) {
         self.source.lock().await.write("item", vec![Value::Int(id)], None).await;
@@ -176,6 +182,8 @@ struct Source {
     publisher: FeedPublisher,
     ordinal: u64,
     docids: i64,
+    /// Whether another replica has the subjects of the feeds.
+    aside: bool,
     schemas: HashMap<String, Arc<RelationSchema>>,
 }
 
@@ -224,7 +232,13 @@ impl Source {
     async fn publish(&mut self) {
         let rows = self.replica.unpublished(10_000).unwrap();
         let Some(first) = rows.first().map(|row| row.sequence) else { return };
-        let published = self.publisher.publish(first, rows.into_iter().map(message).collect()).await.unwrap();
+        let mut messages: Vec<Message> = rows.into_iter().map(message).collect();
+        if self.aside {
+            for message in &mut messages {
+                message.subject = subject::aside("main", &message.subject);
+            }
+        }
+        let published = self.publisher.publish(first, messages).await.unwrap();
         self.replica.mark_published(published);
         // Nothing else is waiting.
         self.replica.rest().unwrap();

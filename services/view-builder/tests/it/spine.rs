@@ -175,3 +175,26 @@ async fn a_replica_has_one_writer() {
     assert!(second.to_string().ends_with("another view-builder writes this replica"), "{second}");
     harness.stop().await;
 }
+
+/// Who reads does not wait for the transaction that is being applied.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_are_answered_beside_a_transaction() {
+    let mut harness = Harness::on_postgres().await;
+    harness.publish(true, &[Row::Put(1, 7, "a")]).await;
+    harness.start();
+    harness.wait_rows("SELECT count(*) FROM app__message", "[1]").await;
+    // Holds the mirror until the writer has waited for it for a while.
+    let lock = "BEGIN; LOCK TABLE app.app__message IN SHARE MODE; DO $$ BEGIN
+        WHILE NOT EXISTS (SELECT 1 FROM pg_locks WHERE NOT granted) LOOP PERFORM pg_sleep(0.01); END LOOP;
+        PERFORM pg_sleep(2); END $$; COMMIT";
+    let server = harness.postgres.take().unwrap();
+    let locking = std::thread::spawn(move || server.psql(lock).map(|_| server).unwrap());
+    harness
+        .wait_rows("SELECT count(*) FROM pg_locks WHERE mode = 'ShareLock' AND relation > 16384", "[1]")
+        .await;
+    harness.publish(false, &[Row::Put(2, 7, "b")]).await;
+    harness.wait_rows("SELECT count(*) FROM pg_locks WHERE NOT granted", "[1]").await;
+    harness.wait_rows("SELECT count(*) FROM app__message", "[2]").await;
+    let _server = locking.join().unwrap();
+    harness.stop().await;
+}
