@@ -113,7 +113,10 @@ pub(crate) fn compose<'a>(blocks: impl Iterator<Item = &'a Program> + Clone) -> 
 pub(crate) fn found(slices: Slices, catalog: &Catalog, indexes: &[Index]) -> Slices {
     let Slices::By(mut columns) = slices else { return slices };
     columns.retain(|SliceColumn { table, column }| {
-        let is_first = |index: &Index| index.table == *table && index.columns.first() == Some(column);
+        // One that waits for the first change of a relation is made with its first slice.
+        let is_there = |index: &Index| index.is_made_at_once() || index.changes_of.contains(table);
+        let is_first =
+            |index: &Index| index.table == *table && index.columns.first() == Some(column) && is_there(index);
         let relation = catalog.table(table).filter(|relation| relation.is_mirror());
         relation.is_some_and(|relation| {
             let key = relation.key.first().and_then(|key| relation.columns.get(*key));
