@@ -44,12 +44,20 @@ impl Replica {
     }
 }
 
-/// A URL as it may be shown: a database's user and password are left out.
+/// A URL as it may be shown: a database's users and passwords are left out.
 fn without_user(url: &str) -> String {
-    match (url.split_once("//"), url.split_once('@')) {
-        (Some((scheme, _)), Some((_, host))) if url.starts_with("postgres") => format!("{scheme}//{host}"),
-        _ => url.to_owned(),
+    if !url.starts_with("postgres") {
+        return url.to_owned();
     }
+    let (place, parameters) = url.split_once('?').unwrap_or((url, ""));
+    let (scheme, place) = place.split_once("//").unwrap_or(("postgres:", place));
+    let host = place.rsplit_once('@').map_or(place, |(_, host)| host);
+    let is_shown = |parameter: &&str| {
+        !["reader=", "user=", "password="].iter().any(|hidden| parameter.starts_with(hidden))
+    };
+    let parameters: Vec<&str> = parameters.split('&').filter(is_shown).collect();
+    let mark = if parameters.iter().all(|parameter| parameter.is_empty()) { "" } else { "?" };
+    format!("{scheme}//{host}{mark}{}", parameters.join("&"))
 }
 
 /// The replicas in the order in which they were given, or the default one.
@@ -148,8 +156,17 @@ mod tests {
     use clap::Parser as _;
     use expect_test::{Expect, expect};
 
-    use super::{located, read};
+    use super::{located, read, without_user};
     use crate::options::{Command, Options};
+
+    #[test]
+    fn users_and_passwords_are_not_shown() {
+        let check = |url: &str, expected: &str| assert_eq!(without_user(url), expected);
+        check("sqlite:/a@b.db", "sqlite:/a@b.db");
+        check("postgres://u:p@h/d?schema=s", "postgres://h/d?schema=s");
+        check("postgres://h/d?reader=r:p&schema=s&password=p", "postgres://h/d?schema=s");
+        check("postgres://u@h/d?reader=r@x:p", "postgres://h/d");
+    }
 
     #[test]
     fn a_replica_may_have_a_name() {

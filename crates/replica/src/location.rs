@@ -20,7 +20,7 @@ pub(crate) enum Kind {
 }
 
 impl Location {
-    /// Reads `sqlite:PATH` or `postgres://user:password@host/database?schema=name`.
+    /// Reads `sqlite:PATH` or `postgres://user:password@host/database?schema=name&reader=user:password`.
     ///
     /// # Errors
     /// [`ErrorKind::Denied`]: neither, an empty path, or a URL that cannot be read.
@@ -108,6 +108,7 @@ mod tests {
         check("sqlite:", "replica: path is empty");
         check("a.db", "replica: is neither sqlite:PATH nor postgres://…");
         check("postgres://u:secret@h:6432/d?schema=shop&sslmode=disable", "postgres://h:6432/d?schema=shop");
+        check("postgres://u@h/d?reader=r:secret", "postgres://h:5432/d?schema=deltamesh");
         check("postgresql://u@h/d", "postgres://h:5432/d?schema=deltamesh");
         check("postgres://h/d?schema=a-b", "replica: schema is made of small letters, digits and _");
         check("postgres://h/d?schema=pg_x", "replica: schema is made of small letters, digits and _");

@@ -45,6 +45,35 @@ mod tests {
     use crate::maintenance::cell::Cell;
     use crate::maintenance::database::Read;
 
+    /// A replica in a fresh schema whose readers have another role.
+    fn with_a_reader(server: &PostgresServer) -> (PostgresReplica, PostgresReader) {
+        let url = server.fresh_schema();
+        let schema = url.split_once("schema=").unwrap().1;
+        let grants = format!(
+            "CREATE ROLE looker LOGIN; CREATE SCHEMA {schema}; GRANT USAGE ON SCHEMA {schema} TO looker;
+             ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} GRANT SELECT ON TABLES TO looker"
+        );
+        server.psql(&grants).unwrap();
+        let place = PostgresPlace::parse(&format!("{url}&reader=looker")).unwrap();
+        let replica = PostgresReplica::at(place.clone(), Retention::default()).unwrap();
+        (replica, PostgresReader::open(place).unwrap())
+    }
+
+    #[test]
+    fn a_reader_of_its_own_has_no_other_rights() {
+        let server = PostgresServer::start().unwrap();
+        let (_replica, reader) = with_a_reader(&server);
+        let read = |sql: &str| reader.rows("test", sql, &[]);
+        assert_eq!(read("SELECT CAST(current_user AS text)").unwrap(), [[Cell::Text("looker".to_owned())]]);
+        assert_eq!(read("SELECT count(*) FROM __deltamesh_changes").unwrap(), [[Cell::Integer(0)]]);
+        let check = |sql: &str| assert_eq!(read(sql).unwrap_err().kind(), crate::ErrorKind::Denied, "{sql}");
+        check("SELECT set_config('role', 'deltamesh', true)");
+        check("DELETE FROM __deltamesh_changes");
+        // Nor where nothing says that the transaction only reads.
+        let write = "SET ROLE looker; DELETE FROM t0.__deltamesh_changes";
+        assert!(server.psql(write).unwrap_err().to_string().contains("permission denied"));
+    }
+
     #[test]
     fn prepared_statements_stay_unless_a_pooler_is_told() {
         let server = PostgresServer::start().unwrap();

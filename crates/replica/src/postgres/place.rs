@@ -17,19 +17,23 @@ const FORGETS: &str = "statement-cache-capacity=0";
 pub(crate) struct PostgresPlace {
     url: String,
     pub(super) schema: String,
+    /// Who reads, as `USER:PASSWORD` or `USER`, if that is another one.
+    reader: Option<String>,
     /// Whether statements stay prepared, which a pooler may not know.
     pub(super) keeps_statements: bool,
 }
 
 impl PostgresPlace {
-    /// Reads `postgres://user:password@host/database?schema=name`; what else stands behind `?` is the driver's.
+    /// Reads `postgres://user:password@host/database?schema=name&reader=user:password`; what else stands behind `?` is the
+    /// driver's.
     pub(crate) fn parse(url: &str) -> Result<Self> {
         let (base, parameters) = url.split_once('?').unwrap_or((url, ""));
         let (own, others): (Vec<&str>, Vec<&str>) = parameters
             .split('&')
             .filter(|parameter| !parameter.is_empty())
-            .partition(|parameter| parameter.starts_with("schema="));
-        let schema = own.first().and_then(|parameter| parameter.strip_prefix("schema=")).unwrap_or(SCHEMA);
+            .partition(|parameter| ["schema=", "reader="].iter().any(|own| parameter.starts_with(own)));
+        let value = |name: &str| own.iter().find_map(|parameter| parameter.strip_prefix(name));
+        let (schema, reader) = (value("schema=").unwrap_or(SCHEMA), value("reader=").map(str::to_owned));
         let is_plain = |character: char| {
             character.is_ascii_lowercase() || character.is_ascii_digit() || character == '_'
         };
@@ -40,9 +44,20 @@ impl PostgresPlace {
         }
         let keeps_statements = !others.contains(&FORGETS);
         let others = if others.is_empty() { String::new() } else { format!("?{}", others.join("&")) };
-        let place = Self { url: format!("{base}{others}"), schema: schema.to_owned(), keeps_statements };
+        let place =
+            Self { url: format!("{base}{others}"), schema: schema.to_owned(), reader, keeps_statements };
         place.options()?;
+        place.clone().reading().options()?;
         Ok(place)
+    }
+
+    /// The same place for who only reads.
+    pub(super) fn reading(self) -> Self {
+        let Some(reader) = &self.reader else { return self };
+        let (scheme, rest) = self.url.split_once("://").unwrap_or(("postgres", &self.url));
+        let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+        Self { url: format!("{scheme}://{reader}@{host}{path}"), ..self }
     }
 
     pub(super) fn options(&self) -> Result<PgConnectOptions> {

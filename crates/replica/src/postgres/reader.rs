@@ -24,7 +24,7 @@ pub(crate) struct PostgresReader {
 
 impl PostgresReader {
     pub(crate) fn open(place: PostgresPlace) -> Result<Self> {
-        let reader = Self { link: Link::new(place)? };
+        let reader = Self { link: Link::new(place.reading())? };
         let place = reader.link.place.to_string();
         let sql = "SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
                    WHERE n.nspname = $1 AND c.relname = '__deltamesh_meta'";
