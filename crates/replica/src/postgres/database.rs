@@ -13,7 +13,7 @@ use super::images::{changes, read};
 use super::link::{Link, context};
 use super::litter::Litter;
 use super::place::PostgresPlace;
-use super::script::{Emitted, PREFIX, Script};
+use super::script::{Emitted, Function, MOST_FUNCTIONS, PREFIX, Script, Units};
 use crate::error::{Error, ErrorKind, Result};
 use crate::maintenance::cell::Cell;
 use crate::maintenance::changes::append;
@@ -67,6 +67,7 @@ pub struct Postgres {
     token: String,
     /// Statements of the batch that are put off.
     script: RefCell<Script>,
+    units: RefCell<Units>,
     /// What the changes that they record are stamped with.
     stamp: RefCell<Option<Stamp>>,
     /// Names of the functions that this writer has made.
@@ -92,6 +93,7 @@ impl Postgres {
             link,
             token,
             script: RefCell::default(),
+            units: RefCell::default(),
             stamp: RefCell::default(),
             made: RefCell::default(),
             litter: RefCell::default(),
@@ -99,26 +101,26 @@ impl Postgres {
     }
 
     /// Makes the functions of a script that are not there yet.
-    fn make_functions(&self, place: &str, script: &Script) -> Result<()> {
+    fn make_functions<'f>(&self, place: &str, functions: impl Iterator<Item = &'f Function>) -> Result<()> {
         let mut made = self.made.borrow_mut();
-        let functions = script.functions();
         if made.len() > MOST_FUNCTIONS {
             made.clear();
             self.link.batch(place, drop_functions(&self.link)?.join(";\n"))?;
         }
-        let missing = functions.into_iter().filter(|function| !made.contains(&function.name));
-        let (names, create): (Vec<_>, Vec<_>) = missing.map(|missing| (missing.name, missing.create)).unzip();
-        if !create.is_empty() {
-            self.link.batch(place, create.join(";\n"))?;
+        let missing: Vec<&Function> = functions.filter(|function| !made.contains(&function.name)).collect();
+        if missing.is_empty() {
+            return Ok(());
         }
-        made.extend(names);
+        let create: Vec<&str> = missing.iter().map(|function| function.create.as_str()).collect();
+        self.link.batch(place, create.join(";\n"))?;
+        made.extend(missing.into_iter().map(|function| function.name.clone()));
         Ok(())
     }
 
     /// Calls the functions of a script; gives the images, an entry for each table that it emits.
     fn call(&self, place: &str, script: &Script) -> Result<Vec<Vec<String>>> {
-        self.make_functions(place, script)?;
-        let Some(whole) = script.functions().pop() else { return Ok(vec![]) };
+        let whole = script.whole();
+        self.make_functions(place, script.units().chain([&whole]))?;
         let sql = format!("SELECT * FROM {}($1)", whole.name);
         let mut arguments = PgArguments::default();
         let added = arguments.add(&script.filled);
@@ -141,9 +143,6 @@ impl Postgres {
         Ok(images)
     }
 }
-
-/// Functions that are kept; when there are more, all are made again when they are needed.
-const MOST_FUNCTIONS: usize = 2_000;
 
 /// Statements that drop the functions that this writer or a former one has made.
 fn drop_functions(link: &Link) -> Result<Vec<String>> {
@@ -313,7 +312,7 @@ impl Database for Postgres {
         let Some(tables) = filled.tables().filter(|_| !actions.is_empty()) else { return Ok(()) };
         let mut script = self.script.borrow_mut();
         script.begin(tables);
-        script.run(owner, actions);
+        script.run(owner, actions, &mut self.units.borrow_mut());
         self.litter.borrow_mut().note(tables);
         for table in actions.iter().filter_map(|action| action.fills.as_ref()) {
             filled.note(table);

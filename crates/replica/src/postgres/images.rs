@@ -1,7 +1,9 @@
 //! The changes of a view, from its rows before and after a batch.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value as Json};
 
 use super::cells::of_json;
@@ -24,12 +26,39 @@ pub(super) fn read(reader: &RowReader<'_>, rows: &[String]) -> Result<Vec<Image>
 
 fn image(reader: &RowReader<'_>, row: &str) -> Result<Image> {
     let broken = || Error::new(ErrorKind::Sql, "read images", "a row is not the expected JSON");
-    let fields: Map<String, Json> = serde_json::from_str(row).map_err(|_| broken())?;
-    let cells = fields.into_iter().zip(reader.selected());
-    let cells = cells.map(|((_, value), column)| of_json(value, column.column_type).ok_or_else(broken));
+    let Fields(values) = serde_json::from_str(row).map_err(|_| broken())?;
+    let cells = values.into_iter().zip(reader.selected());
+    let cells = cells.map(|(value, column)| of_json(value, column.column_type).ok_or_else(broken));
     let cells: Vec<Cell> = cells.collect::<Result<_>>()?;
     let (key, row) = reader.read(&cells);
     Ok(Image { key, row, subject: reader.subject(&cells) })
+}
+
+/// The values of a JSON object, whose names are not needed.
+struct Fields(Vec<Json>);
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        deserializer.deserialize_map(Values)
+    }
+}
+
+struct Values;
+
+impl<'de> Visitor<'de> for Values {
+    type Value = Fields;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a row")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut row: A) -> std::result::Result<Fields, A::Error> {
+        let mut values = Vec::new();
+        while let Some((IgnoredAny, value)) = row.next_entry()? {
+            values.push(value);
+        }
+        Ok(Fields(values))
+    }
 }
 
 /// What differs: rows that went first, then those that came or changed.

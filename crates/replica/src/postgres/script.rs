@@ -6,9 +6,14 @@
 //! batch becomes a function that calls these in turn and gives the images of the views. Each is named by its text, is made when
 //! it is first needed and stays, with its plans, as long as this writer; a pooler may give each transaction another session.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
 
 use deltamesh_view::Action;
+
+/// Functions that are kept; when there are more, all are made again when they are needed.
+pub(super) const MOST_FUNCTIONS: usize = 2_000;
 
 /// What the name of each function begins with.
 pub(super) const PREFIX: &str = "__deltamesh_run_";
@@ -24,7 +29,24 @@ pub(super) struct Function {
 #[derive(Debug)]
 struct Unit {
     owner: String,
-    function: Function,
+    function: Arc<Function>,
+}
+
+/// The functions of statements that have come before, by a hash of these: most batches run the same.
+#[derive(Debug, Default)]
+pub(super) struct Units(HashMap<u64, Arc<Function>>);
+
+impl Units {
+    fn of(&mut self, actions: &[&Action]) -> Arc<Function> {
+        let mut hasher = DefaultHasher::new();
+        for action in actions {
+            (&action.sql, action.needs(), action.excludes(), &action.fills).hash(&mut hasher);
+        }
+        if self.0.len() > MOST_FUNCTIONS {
+            self.0.clear();
+        }
+        Arc::clone(self.0.entry(hasher.finish()).or_insert_with(|| Arc::new(unit(actions))))
+    }
 }
 
 /// Images that the batch gives.
@@ -63,21 +85,20 @@ impl Script {
         }
     }
 
-    pub(super) fn run(&mut self, owner: &str, actions: &[&Action]) {
-        self.turns.push(Turn::Unit(Unit { owner: owner.to_owned(), function: unit(actions) }));
+    pub(super) fn run(&mut self, owner: &str, actions: &[&Action], units: &mut Units) {
+        self.turns.push(Turn::Unit(Unit { owner: owner.to_owned(), function: units.of(actions) }));
     }
 
     pub(super) fn emit(&mut self, emitted: Emitted) {
         self.turns.push(Turn::Emit(emitted));
     }
 
-    /// Everything that it calls, and behind these what calls them.
-    pub(super) fn functions(&self) -> Vec<Function> {
-        let units = self.turns.iter().filter_map(|turn| match turn {
-            Turn::Unit(unit) => Some(unit.function.clone()),
+    /// Everything that it calls.
+    pub(super) fn units(&self) -> impl Iterator<Item = &Function> {
+        self.turns.iter().filter_map(|turn| match turn {
+            Turn::Unit(unit) => Some(&*unit.function),
             Turn::Emit(_) => None,
-        });
-        units.chain([self.whole()]).collect()
+        })
     }
 
     /// Whose images the parts of the result are: two a view.
@@ -96,7 +117,8 @@ impl Script {
         })
     }
 
-    fn whole(&self) -> Function {
+    /// What calls them in turn and gives the images.
+    pub(super) fn whole(&self) -> Function {
         let mut body = String::new();
         let mut part = 0;
         for turn in &self.turns {
@@ -179,13 +201,16 @@ mod tests {
 
     #[test]
     fn a_batch_is_a_function_that_calls_those_of_its_owners() {
-        let mut script = Script::default();
+        let (mut script, mut units) = (Script::default(), Units::default());
         script.begin(&HashSet::from(["\"new__t\"".to_owned()]));
         let new = ["\"new__t\"".to_owned()];
-        script.run("t", &[&Action::over(&new, "INSERT INTO t SELECT * FROM new__t".to_owned())]);
+        let action = Action::over(&new, "INSERT INTO t SELECT * FROM new__t".to_owned());
+        script.run("t", &[&action], &mut units);
         let tables = ["\"old__v\"", "\"new__v\""].map(str::to_owned);
         script.emit(Emitted { view: "v".to_owned(), tables, columns: vec!["\"a\"".to_owned()] });
-        let functions: Vec<String> = script.functions().into_iter().map(|function| function.create).collect();
+        let whole = script.whole();
+        let functions: Vec<&str> =
+            script.units().chain([&whole]).map(|function| function.create.as_str()).collect();
         expect![[r#"
             CREATE OR REPLACE FUNCTION __deltamesh_run_4a6b157a72ae054fd6b9dbac(__deltamesh_filled text[]) RETURNS text[] LANGUAGE plpgsql AS $deltamesh_d6b9dbac9654a23f$
             #variable_conflict use_column
@@ -203,7 +228,8 @@ mod tests {
             RETURN ;
             END
             $deltamesh_323843652fb1e1fb$"#]].assert_eq(&functions.join("\n"));
-        let failed = format!("PL/pgSQL function {}(text[]) line 4", script.functions()[0].name);
+        let name = script.units().next().map(|unit| unit.name.as_str()).unwrap_or_default();
+        let failed = format!("PL/pgSQL function {name}(text[]) line 4");
         assert_eq!((script.owner(&failed), script.owner("line 1")), (Some("t"), None));
     }
 }
