@@ -13,7 +13,7 @@
 //! columns.
 //!
 //! A batch, in one transaction:
-//! 1. For each changed mirror `T`, one after the other: every program's [`Phase::Before`]`(T)` steps, then the mirror is
+//! 1. The tables of images of all changed mirrors are filled. Then, for each changed mirror `T`, one after the other: every program's [`Phase::Before`]`(T)` steps, then the mirror is
 //!    updated, then every program's [`Phase::After`]`(T)` steps.
 //! 2. For each view `V` that a changed base touches, in creation order: `V`'s [`Phase::Finish`] steps; every other
 //!    program's `Before(V)` steps; [`Program::apply`] of `V` (writes the table) and [`Program::record`] of `V` (appends to
@@ -60,7 +60,7 @@ pub use definition::{BaseRelation, HiddenColumn, Index, Order, Retain, Stored, V
 pub use dialect::Dialect;
 pub use error::{Error, ErrorKind, Location};
 pub use explain::{Estimated, Explain, Operator, Statements, Tier};
-pub use program::{Action, Phase, Program, Step, new_table, old_table, plan};
+pub use program::{Action, Phase, Program, Step, image_tables, new_table, old_table, plan};
 pub use slices::{SliceColumn, Slices};
 pub use statement::{
     CreateView, DropView, MigrationAction, MigrationStep, OwnIndex, OwnKind, Statement, parse_migration,

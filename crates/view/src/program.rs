@@ -108,6 +108,8 @@ impl Step {
 pub struct Program {
     /// The view.
     pub definition: ViewDefinition,
+    /// Qualified names of the tables of its before and after images.
+    pub images: [String; 2],
     /// Durable tables and indexes, `IF NOT EXISTS`.
     pub create: Vec<String>,
     /// Tables for the rows of a batch, `IF NOT EXISTS`: TEMP ones, once per connection, or unlogged ones.
@@ -135,6 +137,12 @@ pub struct Program {
     pub slices: Slices,
     /// What its last block says of that.
     pub(crate) sliced: Sliced,
+}
+
+/// Qualified names of the tables of before and after images of a base table or a view.
+#[must_use]
+pub fn image_tables(dialect: Dialect, table: &str) -> [String; 2] {
+    [old_table(table), new_table(table)].map(|name| dialect.batch_table(&name))
 }
 
 /// Name of the TEMP table of before images of a base table (unquoted).

@@ -148,16 +148,15 @@ fn assemble(
     let create = parts.layout.create(&oracle);
     check_names(statement, &parts)?;
     let (apply, record) = (parts.layout.apply(), parts.layout.record(&subject));
-    let temporary: Vec<String> = [parts.layout.old_images(), parts.layout.new_images()]
-        .into_iter()
-        .chain(parts.scratch.iter().cloned())
-        .collect();
+    let images = [parts.layout.old_images(), parts.layout.new_images()];
+    let temporary: Vec<String> = images.iter().chain(&parts.scratch).cloned().collect();
     let mut drop = parts.layout.drop();
     drop.extend(temporary.iter().map(|table| format!("DROP TABLE IF EXISTS {table}")));
     let sections = Sections { maintain: &parts.maintain, apply: &apply, record: &record };
     let explain = explain(&definition, &parts.notes, &sections);
     Ok(Program {
         definition,
+        images,
         create,
         connect: parts.connect,
         empty: parts.layout.empty(),

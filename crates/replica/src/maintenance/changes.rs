@@ -121,10 +121,7 @@ pub(crate) fn append<'v, D: Database>(
 impl<D: Database> Maintainer<D> {
     /// Marks the end of the transaction, stores the published position, trims a little.
     pub(super) fn finish_changes(&mut self, before: u64) -> Result<()> {
-        let sql = "UPDATE __deltamesh_changes SET tx_end = 1
-             WHERE seq = (SELECT max(seq) FROM __deltamesh_changes) AND seq > $1 RETURNING seq";
-        let ends = self.database.rows("finish changes", sql, &[Cell::Integer(before.cast_signed())])?;
-        let last = ends.into_iter().next().map_or(before, |row| Columns::new(row).unsigned());
+        let last = self.database.end_changes(before)?;
         self.state.last_sequence = last;
         // Under load the published position is not worth a page in every transaction.
         if last == before || self.published.saturating_sub(self.state.published) >= STORE_PUBLISHED {

@@ -34,6 +34,9 @@ pub(crate) trait Database: Read + Send + 'static {
     /// Stores the bound number as the published position.
     const STORE_PUBLISHED: &str;
 
+    /// Marks the newest change, if one is newer than `before`, as the end of a transaction; gives its sequence, or `before`.
+    fn end_changes(&self, before: u64) -> Result<u64>;
+
     /// Begins a transaction that no other writer's can overlap.
     fn begin(&self) -> Result<()>;
 

@@ -3,10 +3,10 @@
 //! Rows are netted per key in memory. At a flush each becomes a before and an after image in the mirror's tables of images
 //! (none where nothing changes), and the maintenance programs run by the batch protocol of `deltamesh_view`.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use deltamesh_change::{ChangeEvent, Operation};
-use deltamesh_view::{Action, Index, Phase, Program, new_table, old_table};
+use deltamesh_view::{Action, Index, Phase, Program};
 
 use super::cell::Cell;
 use super::database::Database;
@@ -239,6 +239,9 @@ pub(crate) fn flush<D: Database>(
     batch.again = recompute.choose(database, state, &rows)?;
     let mirrors: Vec<&str> = changed.iter().map(|(mirror, _)| mirror.table.as_str()).collect();
     flushed.made = state.make_awaited(database, &mirrors)?;
+    for (mirror, _) in &changed {
+        batch.load_fed(mirror)?;
+    }
     for (mirror, loaded) in &changed {
         batch.write_mirror(mirror, loaded)?;
     }
@@ -266,7 +269,7 @@ pub(crate) fn feed<D: Database>(
 ) -> std::result::Result<(), Failure> {
     let (Some(fed), Some(program)) = (&view.fed, &view.program) else { return Ok(()) };
     let images = fed.mirror.new_images();
-    let filled = Filled::Tables(HashSet::from([images.clone()]));
+    let filled = Filled::Tables(HashSet::from([images.to_owned()]));
     let mut batch = Batch { database, state, filled, again: HashSet::new(), stamp };
     let table = fed.mirror.table.clone();
     batch.run_steps(&view.name, program, &Phase::After(table.clone()))?;
@@ -282,6 +285,8 @@ struct Loaded {
     rows: u64,
     /// Whether rows go.
     gone: bool,
+    /// Columns in which rows differ from what they were.
+    changed: BTreeSet<usize>,
 }
 
 impl<D: Database> Batch<'_, D> {
@@ -290,7 +295,7 @@ impl<D: Database> Batch<'_, D> {
         let keys: Vec<&Key> = net.keys().collect();
         let images = self.database.images(mirror, &keys)?;
         let (mut old, mut new) = (Vec::new(), Vec::new());
-        let (mut rows, mut gone) = (0, false);
+        let (mut rows, mut gone, mut changed) = (0, false, BTreeSet::new());
         for (mut after, before) in net.into_values().zip(images) {
             if let Some(row) = &mut after
                 && row.contains(&Cell::Unchanged)
@@ -304,56 +309,70 @@ impl<D: Database> Batch<'_, D> {
             }
             rows += 1;
             gone |= after.is_none();
+            if let (Some(before), Some(after)) = (&before, &after) {
+                let pairs = before.iter().zip(after).enumerate();
+                changed.extend(pairs.filter(|(_, (before, after))| before != after).map(|(index, _)| index));
+            }
             old.extend(before);
             new.extend(after);
         }
         let columns = mirror.typed_columns();
         for (table, images) in [(mirror.old(), old), (mirror.new_images(), new)] {
             if !images.is_empty() {
-                self.database.insert(&table, &columns, &images, false)?;
-                self.filled.note(&table);
+                self.database.insert(table, &columns, &images, false)?;
+                self.filled.note(table);
             }
         }
-        Ok(Loaded { rows, gone })
+        Ok(Loaded { rows, gone, changed })
     }
 
     /// Brings a mirror to its after images, and the programs over it along.
     fn write_mirror(&mut self, mirror: &Mirror, loaded: &Loaded) -> std::result::Result<(), Failure> {
-        let (old, new) = (mirror.old(), mirror.new_images());
-        if self.filled.has(&old) {
+        let [old, new] = [mirror.old(), mirror.new_images()];
+        if self.filled.has(old) {
             self.run_phase(&Phase::Before(mirror.table.clone()), None)?;
-            self.feed_images(mirror, Mirror::old, Phase::Before)?;
+            self.feed(mirror, Phase::Before)?;
         }
         if loaded.gone {
-            let deletes = Action::over(&[old], mirror.apply_deletes());
+            let deletes = Action::over(&[old.to_owned()], mirror.apply_deletes());
             self.database.run(&mirror.table, &[&deletes], &mut self.filled)?;
         }
-        if self.filled.has(&new) {
-            let upserts = Action::over(&[new], mirror.apply_upserts());
+        if self.filled.has(new) {
+            let upserts = Action::over(&[new.to_owned()], mirror.apply_upserts(&loaded.changed));
             self.database.run(&mirror.table, &[&upserts], &mut self.filled)?;
             self.run_phase(&Phase::After(mirror.table.clone()), None)?;
-            self.feed_images(mirror, Mirror::new_images, Phase::After)?;
+            self.feed(mirror, Phase::After)?;
         }
         Ok(())
     }
 
     /// Shows the views that are fed with a mirror's rows the images up to the bound.
-    fn feed_images(
-        &mut self,
-        mirror: &Mirror,
-        images: fn(&Mirror) -> String,
-        phase: fn(String) -> Phase,
-    ) -> std::result::Result<(), Failure> {
+    fn load_fed(&mut self, mirror: &Mirror) -> std::result::Result<(), Failure> {
         let state = self.state;
         for view in &state.views {
             let Some(fed) = view.fed.as_ref().filter(|fed| fed.table == mirror.table) else { continue };
-            self.settle()?;
-            let (from, to, columns) = (images(mirror), images(&fed.mirror), mirror.columns());
-            let condition = fed.condition();
-            let sql = format!("INSERT INTO {to} ({columns}) SELECT {columns} FROM {from} WHERE {condition}");
-            if of_view(&view.name, self.database.execute(&view.name, &sql, &[]))? > 0 {
-                self.filled.note(&to);
+            let (columns, condition) = (mirror.columns(), fed.condition());
+            for (from, to) in
+                [(mirror.old(), fed.mirror.old()), (mirror.new_images(), fed.mirror.new_images())]
+            {
+                if !self.filled.has(from) {
+                    continue;
+                }
+                let sql =
+                    format!("INSERT INTO {to} ({columns}) SELECT {columns} FROM {from} WHERE {condition}");
+                if of_view(&view.name, self.database.execute(&view.name, &sql, &[]))? > 0 {
+                    self.filled.note(to);
+                }
             }
+        }
+        Ok(())
+    }
+
+    /// Runs the steps of the views that are fed with a mirror's rows.
+    fn feed(&mut self, mirror: &Mirror, phase: fn(String) -> Phase) -> std::result::Result<(), Failure> {
+        let state = self.state;
+        for view in &state.views {
+            let Some(fed) = view.fed.as_ref().filter(|fed| fed.table == mirror.table) else { continue };
             if let Some(program) = &view.program {
                 self.run_steps(&view.name, program, &phase(fed.mirror.table.clone()))?;
             }
@@ -393,8 +412,7 @@ impl<D: Database> Batch<'_, D> {
 
     /// Empties a mirror's tables of images.
     fn clear_images(&mut self, mirror: &Mirror) -> Result<()> {
-        let clear =
-            |table: String| Action::over(std::slice::from_ref(&table), format!("DELETE FROM {table}"));
+        let clear = |table: &str| Action::over(&[table.to_owned()], format!("DELETE FROM {table}"));
         let [old, new] = [mirror.old(), mirror.new_images()].map(clear);
         self.database.run("clear images", &[&old, &new], &mut self.filled)
     }
@@ -428,8 +446,7 @@ impl<D: Database> Batch<'_, D> {
                 continue;
             }
             self.run_steps(name, program, &Phase::Finish)?;
-            let images = [old_table(name), new_table(name)].map(|table| D::DIALECT.batch_table(&table));
-            let [old, new] = images.map(|table| self.filled.has(&table));
+            let [old, new] = program.images.each_ref().map(|table| self.filled.has(table));
             if !old && !new {
                 continue;
             }

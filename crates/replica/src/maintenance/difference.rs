@@ -1,7 +1,7 @@
 //! What becoming, replaced and dropped views add to the change log.
 
 use deltamesh_change::ColumnType;
-use deltamesh_view::{Program, Stored, ViewDefinition, new_table, old_table};
+use deltamesh_view::{Program, Stored, ViewDefinition};
 
 use super::Maintainer;
 use super::cell::Cell;
@@ -23,15 +23,15 @@ impl<D: Database> Maintainer<D> {
         compare: bool,
         stamp: &Stamp,
     ) -> Result<()> {
+        let [old, new] = &program.images;
         if !compare {
-            return self.record_all(program, &new_table(name), stamp);
+            return self.record_all(program, new, stamp);
         }
         let storage = durable(D::DIALECT, &program.definition.storage);
         let former = durable(D::DIALECT, &former_table(name));
         let columns = self.image_columns(&program.definition)?;
-        let difference = [(old_table(name), &former, &storage), (new_table(name), &storage, &former)];
+        let difference = [(old, &former, &storage), (new, &storage, &former)];
         let statements = difference.map(|(images, from, without)| {
-            let images = D::DIALECT.batch_table(&images);
             format!(
                 "INSERT INTO {images} ({columns}) SELECT {columns} FROM {from} EXCEPT SELECT {columns} FROM {without}"
             )
@@ -48,7 +48,7 @@ impl<D: Database> Maintainer<D> {
         let columns = self.image_columns(&program.definition)?;
         let mut insert = format!(
             "INSERT INTO {} ({columns}) SELECT {columns} FROM {}",
-            D::DIALECT.batch_table(images),
+            images,
             durable(D::DIALECT, storage)
         );
         let Some(order) = self.database.order(&program.definition)? else {

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use deltamesh_change::Column;
-use deltamesh_view::{Dialect, new_table, old_table};
+use deltamesh_view::{Dialect, image_tables};
 
 use super::cell::Cell;
 use super::database::Database;
@@ -65,7 +65,7 @@ pub(crate) fn is_left<D: Database>(database: &D, view: &str) -> Result<bool> {
 /// Removes the bound and what is made with it.
 pub(crate) fn drop(dialect: Dialect, view: &str) -> Vec<String> {
     let (fed, bound) = (fed_table(view), bound_table(view));
-    let images = [old_table(&fed), new_table(&fed)].map(|images| dialect.batch_table(&images));
+    let images = image_tables(dialect, &fed);
     let [fed, bound] = [fed, bound].map(|name| durable(dialect, &name));
     let mut drop = vec![format!("DROP VIEW IF EXISTS {fed}"), format!("DROP TABLE IF EXISTS {bound}")];
     drop.extend(images.map(|images| format!("DROP TABLE IF EXISTS {images}")));
@@ -82,7 +82,7 @@ impl Fed {
             column.ok_or_else(missing)
         };
         Ok(Self {
-            mirror: Mirror { table: fed_table(view), ..mirror.clone() },
+            mirror: mirror.in_table(fed_table(view)),
             table: mirror.table.clone(),
             column: column.map(known).transpose()?,
             bound: bound_table(view),

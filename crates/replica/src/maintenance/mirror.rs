@@ -1,9 +1,10 @@
 //! The mirror of a relation: its tables and the statements over them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use deltamesh_change::{ColumnType, RelationSchema};
-use deltamesh_view::{Dialect, mirror_table, new_table, old_table};
+use deltamesh_view::{Dialect, image_tables, mirror_table};
 
 /// A name as SQL takes it.
 pub(crate) fn quote(name: &str) -> String {
@@ -36,12 +37,20 @@ pub(crate) struct Mirror {
     /// Name of the durable table, unquoted.
     pub(crate) table: String,
     pub(crate) dialect: Dialect,
+    /// Qualified names of the tables of before and after images.
+    images: [String; 2],
 }
 
 impl Mirror {
     pub(crate) fn new(source: &str, schema: Arc<RelationSchema>, dialect: Dialect) -> Self {
         let table = mirror_table(source, &schema.relation);
-        Self { source: source.to_owned(), table, schema, dialect }
+        let images = image_tables(dialect, &table);
+        Self { source: source.to_owned(), table, schema, dialect, images }
+    }
+
+    /// The same relation in another table.
+    pub(crate) fn in_table(&self, table: String) -> Self {
+        Self { images: image_tables(self.dialect, &table), table, ..self.clone() }
     }
 
     /// Whether the key is SQLite's number of a row.
@@ -88,18 +97,18 @@ impl Mirror {
     /// The tables of before and after images.
     pub(crate) fn connect(&self) -> [String; 2] {
         let create =
-            |table: String| self.dialect.create_batch_table(&table, &self.declarations()) + self.tail();
-        [self.old(), self.new_images()].map(create)
+            |table: &String| self.dialect.create_batch_table(table, &self.declarations()) + self.tail();
+        self.images.each_ref().map(create)
     }
 
     /// Qualified name of the table of before images.
-    pub(crate) fn old(&self) -> String {
-        self.dialect.batch_table(&old_table(&self.table))
+    pub(crate) fn old(&self) -> &str {
+        &self.images[0]
     }
 
     /// Qualified name of the table of after images.
-    pub(crate) fn new_images(&self) -> String {
-        self.dialect.batch_table(&new_table(&self.table))
+    pub(crate) fn new_images(&self) -> &str {
+        &self.images[1]
     }
 
     /// Qualified name of the durable table.
@@ -138,23 +147,25 @@ impl Mirror {
         )
     }
 
-    /// Writes the rows that have an after image.
-    pub(crate) fn apply_upserts(&self) -> String {
-        let assignments = self.schema.columns.iter().enumerate();
-        let assignments =
-            assignments.filter(|(index, _)| !self.schema.key.contains(index)).map(|(_, column)| {
-                let name = quote(&column.name);
-                format!("{name} = excluded.{name}")
-            });
-        let assignments = assignments.collect::<Vec<_>>().join(", ");
-        let action =
-            if assignments.is_empty() { "NOTHING".to_owned() } else { format!("UPDATE SET {assignments}") };
-        format!(
-            "INSERT INTO {} SELECT * FROM {} WHERE true ON CONFLICT ({}) DO {action}",
-            self.table_name(),
-            self.new_images(),
-            self.key("")
-        )
+    /// Writes the rows that have an after image; `changed` are the columns in which rows that were there differ. SQLite would
+    /// write the indexes of all that it is told to assign; PostgreSQL compares.
+    pub(crate) fn apply_upserts(&self, changed: &BTreeSet<usize>) -> String {
+        let insert = format!("INSERT INTO {} SELECT * FROM {}", self.table_name(), self.new_images());
+        if changed.is_empty() {
+            return insert;
+        }
+        // Keys that are equal may be spelled otherwise (1 and 1.0); the first spelling stays.
+        let columns = self.schema.columns.iter().enumerate().filter(|(index, _)| {
+            !self.schema.key.contains(index) && (self.dialect == Dialect::Postgres || changed.contains(index))
+        });
+        let names = columns.map(|(_, column)| quote(&column.name));
+        let assignments: Vec<String> = names.map(|name| format!("{name} = excluded.{name}")).collect();
+        let action = if assignments.is_empty() {
+            "NOTHING".to_owned()
+        } else {
+            format!("UPDATE SET {}", assignments.join(", "))
+        };
+        format!("{insert} WHERE true ON CONFLICT ({}) DO {action}", self.key(""))
     }
 
     /// A page of keys in key order, behind the bound key (the first page has nothing bound), that a table of keys seen does
@@ -215,14 +226,16 @@ mod tests {
             mirror.create(),
             mirror.connect()[0].clone(),
             mirror.apply_deletes(),
-            mirror.apply_upserts(),
+            mirror.apply_upserts(&BTreeSet::from([2])),
+            mirror.apply_upserts(&BTreeSet::new()),
             mirror.keys_after(false, None),
         ];
         expect![[r#"
             CREATE TABLE main."app__user chat" ("chat" INTEGER, "a.b" TEXT, "seen" BOOLEAN, "x", PRIMARY KEY ("chat", "a.b")) WITHOUT ROWID
             CREATE TABLE IF NOT EXISTS temp."old__app__user chat" ("chat" INTEGER, "a.b" TEXT, "seen" BOOLEAN, "x", PRIMARY KEY ("chat", "a.b")) WITHOUT ROWID
             DELETE FROM main."app__user chat" WHERE ("chat", "a.b") IN (SELECT o."chat", o."a.b" FROM temp."old__app__user chat" o WHERE NOT EXISTS (SELECT 1 FROM temp."new__app__user chat" n WHERE n."chat" = o."chat" AND n."a.b" = o."a.b"))
-            INSERT INTO main."app__user chat" SELECT * FROM temp."new__app__user chat" WHERE true ON CONFLICT ("chat", "a.b") DO UPDATE SET "seen" = excluded."seen", "x" = excluded."x"
+            INSERT INTO main."app__user chat" SELECT * FROM temp."new__app__user chat" WHERE true ON CONFLICT ("chat", "a.b") DO UPDATE SET "seen" = excluded."seen"
+            INSERT INTO main."app__user chat" SELECT * FROM temp."new__app__user chat"
             SELECT m."chat", m."a.b" FROM main."app__user chat" AS m WHERE (m."chat", m."a.b") > ($1, $2) ORDER BY m."chat", m."a.b" LIMIT 10000"#]]
         .assert_eq(&statements.join("\n"));
     }

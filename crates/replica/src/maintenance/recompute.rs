@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use deltamesh_view::{Program, new_table, old_table};
+use deltamesh_view::Program;
 
 use super::database::Database;
 use super::delta::{Filled, Stamp};
@@ -114,22 +114,22 @@ pub(super) fn run<D: Database>(
 ) -> Result<u64> {
     let definition = &program.definition;
     let name = definition.name.as_str();
+    let [old, new] = &program.images;
     let columns = definition.columns.iter().chain(definition.hidden.iter().map(|hidden| &hidden.column));
     let columns = columns.map(|column| quote(&column.name)).collect::<Vec<_>>().join(", ");
     let storage = durable(D::DIALECT, &definition.storage);
-    let mut take_images = |images: String| -> Result<()> {
-        let images = D::DIALECT.batch_table(&images);
+    let mut take_images = |images: &str| -> Result<()> {
         let sql = format!("INSERT INTO {images} ({columns}) SELECT {columns} FROM {storage}");
         if database.execute(name, &sql, &[])? > 0 {
-            filled.note(&images);
+            filled.note(images);
         }
         Ok(())
     };
-    take_images(old_table(name))?;
+    take_images(old)?;
     for sql in program.empty.iter().chain(&program.fill) {
         database.execute(name, sql, &[])?;
     }
-    take_images(new_table(name))?;
+    take_images(new)?;
     // Which rows went in the bases is not in the program's own tables.
     database.record(program, &Filled::Unknown, stamp)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use deltamesh_change::{Column, RelationSchema, SchemaChange};
-use deltamesh_view::{mirror_table, new_table, old_table};
+use deltamesh_view::{image_tables, mirror_table, old_table};
 
 use super::Maintainer;
 use super::cell::Cell;
@@ -167,7 +167,7 @@ impl<D: Database> Maintainer<D> {
             self.database.define(former, &[sql])?;
         }
         if let Some(known) = self.state.mirrors.remove(former) {
-            let mirror = Mirror { table: table.to_owned(), ..known };
+            let mirror = known.in_table(table.to_owned());
             check_names(&mirror)?;
             self.database.define(table, &mirror.connect())?;
             self.state.mirrors.insert(table.to_owned(), mirror);
@@ -191,11 +191,8 @@ impl<D: Database> Maintainer<D> {
 
     /// Removes the tables of a mirror's images.
     fn disconnect(&self, table: &str) -> Result<()> {
-        for name in [old_table(table), new_table(table)] {
-            let sql = format!("DROP TABLE IF EXISTS {}", D::DIALECT.batch_table(&name));
-            self.database.define(table, &[sql])?;
-        }
-        Ok(())
+        let drop = image_tables(D::DIALECT, table).map(|images| format!("DROP TABLE IF EXISTS {images}"));
+        self.database.define(table, &drop)
     }
 
     fn record_schema(

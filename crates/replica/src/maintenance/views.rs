@@ -1,6 +1,6 @@
 //! Views come, change and go; each in one transaction, with the difference in the change log.
 
-use deltamesh_view::{CreateView, Index, Program, Statement, ViewDefinition, old_table, parse_statements};
+use deltamesh_view::{CreateView, Index, Program, Statement, ViewDefinition, parse_statements};
 
 use super::Maintainer;
 use super::cell::Cell;
@@ -324,7 +324,7 @@ impl<D: Database> Maintainer<D> {
         let same_shape = wanted.is_some_and(|wanted| same_shape(&definition, wanted));
         if !same_shape {
             match &view.program {
-                Some(program) => self.record_all(program, &old_table(&view.name), stamp)?,
+                Some(program) => self.record_all(program, &program.images[0], stamp)?,
                 None => self.record_deletes(&definition, stamp)?,
             };
         }

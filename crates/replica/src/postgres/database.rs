@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 
 use deltamesh_change::ColumnType;
-use deltamesh_view::{Action, Dialect, Program, Stored, ViewDefinition, new_table, old_table};
+use deltamesh_view::{Action, Dialect, Program, Stored, ViewDefinition};
 use sqlx::Arguments as _;
 use sqlx::postgres::PgArguments;
 
@@ -21,6 +21,7 @@ use crate::maintenance::database::{Database, Object, Read};
 use crate::maintenance::delta::{Filled, Key, Stamp, is_true};
 use crate::maintenance::mirror::{Mirror, quote};
 use crate::maintenance::rows::RowReader;
+use crate::maintenance::state::Columns;
 
 /// Version of the replica's own tables.
 const FORMAT: &str = "1";
@@ -205,6 +206,14 @@ impl Database for Postgres {
     const STORE_PUBLISHED: &str =
         "UPDATE __deltamesh_meta SET value = CAST($1 AS text) WHERE name = 'published'";
 
+    /// One round trip.
+    fn end_changes(&self, before: u64) -> Result<u64> {
+        let sql = "UPDATE __deltamesh_changes SET tx_end = 1
+             WHERE seq = (SELECT max(seq) FROM __deltamesh_changes) AND seq > $1 RETURNING seq";
+        let ends = self.rows("finish changes", sql, &[Cell::Integer(before.cast_signed())])?;
+        Ok(ends.into_iter().next().map_or(before, |row| Columns::new(row).unsigned()))
+    }
+
     fn begin(&self) -> Result<()> {
         let check = format!(
             "{} SELECT value = '{}' FROM __deltamesh_meta WHERE name = 'writer'",
@@ -251,10 +260,12 @@ impl Database for Postgres {
         }
         let together = format!("{WHOLE}\n{};\n{PLANS}", statements.join(";\n"));
         if self.link.in_transaction.get() {
-            return self.link.batch(place, together).map(|_| ());
+            self.link.batch(place, together)?;
+            return self.link.forget_statements(place);
         }
         self.begin()?;
         self.link.batch(place, together)?;
+        self.link.forget_statements(place)?;
         self.commit()
     }
 
@@ -342,7 +353,7 @@ impl Database for Postgres {
     /// The images are read and compared here: the rows have to come for the feed anyway, and their spelling is in one place.
     fn record(&self, program: &Program, filled: &Filled, stamp: &Stamp) -> Result<u64> {
         let name = program.definition.name.as_str();
-        let tables = [old_table(name), new_table(name)].map(|table| Self::DIALECT.batch_table(&table));
+        let tables = program.images.clone();
         let mut script = self.script.borrow_mut();
         let is_alone = script.is_empty();
         script.begin(&tables.iter().filter(|table| filled.has(table)).cloned().collect());

@@ -196,6 +196,11 @@ impl Link {
         })
     }
 
+    /// Prepares statements anew: where a column has another type now, a kept one would fail.
+    pub(super) fn forget_statements(&self, place: &str) -> Result<()> {
+        self.run(place, async |connection| connection.clear_cached_statements().await.map_err(failed(place)))
+    }
+
     /// Runs a statement that stays prepared; gives the number of rows that it changed.
     pub(super) fn execute(&self, place: &str, sql: &str, arguments: PgArguments) -> Result<u64> {
         let kept = self.place.keeps_statements;

@@ -14,6 +14,7 @@ use crate::maintenance::cell::Cell;
 use crate::maintenance::database::{Database, Object, Read};
 use crate::maintenance::delta::{Filled, Key, Stamp};
 use crate::maintenance::mirror::{Mirror, quote};
+use crate::maintenance::state::last_sequence;
 
 /// The connection that writes a SQLite file, and the right to do so.
 #[derive(Debug)]
@@ -103,6 +104,16 @@ impl Database for Sqlite {
     const DIALECT: Dialect = Dialect::Sqlite;
     const FRESH: &str = "lower(hex(randomblob(8)))";
     const STORE_PUBLISHED: &str = "UPDATE __deltamesh_meta SET value = $1 WHERE name = 'published'";
+
+    /// RETURNING would make a table of its own.
+    fn end_changes(&self, before: u64) -> Result<u64> {
+        let last = last_sequence(self)?.max(before);
+        if last > before {
+            let sql = "UPDATE __deltamesh_changes SET tx_end = 1 WHERE seq = $1";
+            self.execute("finish changes", sql, &[Cell::Integer(last.cast_signed())])?;
+        }
+        Ok(last)
+    }
 
     /// `BEGIN IMMEDIATE` would lock the attached file of the reconcile too, which takes as long as some statements.
     fn begin(&self) -> Result<()> {

@@ -158,7 +158,15 @@ pub(crate) fn join_order(
                 .filter(|column| column.relation == relation)
                 .map(|column| column.column)
                 .collect();
-            columns.extend(query.conditions().filter_map(|condition| looked_up(condition, relation, &bound)));
+            let looked_up = |among: &[usize]| -> Vec<usize> {
+                query.conditions().filter_map(|condition| looked_up(condition, relation, among)).collect()
+            };
+            let constants = looked_up(&[]);
+            columns.extend(looked_up(&bound).into_iter().filter(|column| !constants.contains(column)));
+            // Few values beside those of a join find few rows more; in an index they cost a page with each change.
+            if columns.is_empty() {
+                columns.extend(constants);
+            }
             columns
         };
         let rank = |relation: usize| {
@@ -202,6 +210,19 @@ pub(crate) fn from_changed(
     conditions: &[&Scalar],
     indexes: &mut Indexes,
 ) -> String {
+    let filter = conjunction(conditions.iter().copied(), &Render(query));
+    from_changed_where(query, changed, image, among, filter.as_slice(), indexes)
+}
+
+/// [`from_changed`] with conditions that are spelled already.
+pub(crate) fn from_changed_where(
+    query: &SelectQuery,
+    changed: &[usize],
+    image: Image,
+    among: &[usize],
+    conditions: &[String],
+    indexes: &mut Indexes,
+) -> String {
     let rest: Vec<usize> = among.iter().copied().filter(|relation| !changed.contains(relation)).collect();
     let of = changed.first().map(|relation| &query.relations[*relation].base.base);
     let order = join_order(query, changed, &rest, &[], of, indexes);
@@ -211,8 +232,8 @@ pub(crate) fn from_changed(
         .chain(order.into_iter().map(|relation| (quote(&query.relations[relation].base.storage), relation)))
         .map(|(table, relation)| format!("{table} AS {}", quote(&query.relations[relation].alias)))
         .collect();
-    let filter = conjunction(conditions.iter().copied(), &Render(query));
-    let filter = filter.map_or_else(String::new, |filter| format!(" WHERE {filter}"));
+    let filter =
+        if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
     format!(" FROM {}{filter}", tables.join(" CROSS JOIN "))
 }
 

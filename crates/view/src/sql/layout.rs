@@ -335,10 +335,12 @@ impl Layout {
                 all = self.all("")
             )
         };
+        let delta = [self.scratch("delta")];
         let sides = [(&minus, &plus, "no row comes"), (&plus, &minus, "no row goes")];
         for ((table, sql), (of, other, when)) in self.netting().into_iter().zip(sides) {
-            let alone = Action::over(of, copy(&table)).unless(other).when(when);
-            let actions = [alone, Action::over(of, sql).and(other).when("rows come and go")];
+            let over = |sql| Action::over(&delta, sql).and(of);
+            let actions =
+                [over(copy(&table)).unless(other).when(when), over(sql).and(other).when("rows come and go")];
             steps.extend(actions.map(|action| Step::finish(action.filling(&table))));
         }
         steps

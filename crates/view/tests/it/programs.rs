@@ -32,14 +32,9 @@ fn filter() {
             base main__message (relation message of source main)
             note key (id), derived
             before main__message
-              INSERT INTO temp."delta__short" SELECT -1, "message"."id", "message"."body" FROM temp."old__main__message" AS "message" WHERE ("message"."n" < 3)
+              INSERT INTO temp."old__short" ("id", "body") SELECT "message"."id", "message"."body" FROM temp."old__main__message" AS "message" WHERE ("message"."n" < 3) AND NOT EXISTS (SELECT 1 FROM temp."new__main__message" AS __deltamesh_other WHERE "message"."id" = __deltamesh_other."id" AND "message"."body" IS __deltamesh_other."body" AND "message"."n" IS __deltamesh_other."n")
             after main__message
-              INSERT INTO temp."delta__short" SELECT 1, "message"."id", "message"."body" FROM temp."new__main__message" AS "message" WHERE ("message"."n" < 3)
-            finish
-              INSERT INTO temp."old__short" ("id", "body") SELECT "id", "body" FROM temp."delta__short" -- where no row comes
-              INSERT INTO temp."old__short" ("id", "body") SELECT "id", "body" FROM temp."delta__short" GROUP BY "id", "body" HAVING sum("__deltamesh_w") < 0 -- where rows come and go
-              INSERT INTO temp."new__short" ("id", "body") SELECT "id", "body" FROM temp."delta__short" -- where no row goes
-              INSERT INTO temp."new__short" ("id", "body") SELECT "id", "body" FROM temp."delta__short" GROUP BY "id", "body" HAVING sum("__deltamesh_w") > 0 -- where rows come and go
+              INSERT INTO temp."new__short" ("id", "body") SELECT "message"."id", "message"."body" FROM temp."new__main__message" AS "message" WHERE ("message"."n" < 3) AND NOT EXISTS (SELECT 1 FROM temp."old__main__message" AS __deltamesh_other WHERE "message"."id" = __deltamesh_other."id" AND "message"."body" IS __deltamesh_other."body" AND "message"."n" IS __deltamesh_other."n")
             apply
               DELETE FROM "short" WHERE ("id") IN (SELECT o."id" FROM temp."old__short" AS o WHERE NOT EXISTS (SELECT 1 FROM temp."new__short" AS n WHERE n."id" = o."id"))
               INSERT INTO "short" ("id", "body") SELECT "id", "body" FROM temp."new__short" WHERE TRUE ON CONFLICT ("id") DO UPDATE SET "body" = excluded."body"
@@ -51,7 +46,6 @@ fn filter() {
             connect
               CREATE TABLE IF NOT EXISTS temp."old__short" ("id" INTEGER, "body" TEXT, PRIMARY KEY ("id"))
               CREATE TABLE IF NOT EXISTS temp."new__short" ("id" INTEGER, "body" TEXT, PRIMARY KEY ("id"))
-              CREATE TABLE IF NOT EXISTS temp."delta__short" ("__deltamesh_w", "id" INTEGER, "body" TEXT)
             fill
               INSERT INTO "short" ("id", "body") SELECT "message"."id", "message"."body" FROM "main__message" AS "message" WHERE ("message"."n" < 3)
         "#]],
@@ -75,9 +69,11 @@ fn join() {
             note key (id), derived
             note rows are read from the bases, not stored
             before main__message
-              INSERT INTO temp."delta__feed" SELECT -1, "m"."id", "m"."chat", "u"."login" FROM temp."old__main__message" AS "m" CROSS JOIN "main__user" AS "u" WHERE ("u"."user_id" = "m"."user_id")
+              INSERT INTO temp."old__feed" ("id", "chat", "login") SELECT "m"."id", "m"."chat", "u"."login" FROM temp."old__main__message" AS "m" CROSS JOIN "main__user" AS "u" WHERE ("u"."user_id" = "m"."user_id") AND NOT EXISTS (SELECT 1 FROM temp."new__main__message" AS __deltamesh_other WHERE "m"."id" = __deltamesh_other."id" AND "m"."chat" = __deltamesh_other."chat" AND "m"."user_id" IS __deltamesh_other."user_id") -- where only this relation changes
+              INSERT INTO temp."delta__feed" SELECT -1, "m"."id", "m"."chat", "u"."login" FROM temp."old__main__message" AS "m" CROSS JOIN "main__user" AS "u" WHERE ("u"."user_id" = "m"."user_id") -- where others change too
             after main__message
-              INSERT INTO temp."delta__feed" SELECT 1, "m"."id", "m"."chat", "u"."login" FROM temp."new__main__message" AS "m" CROSS JOIN "main__user" AS "u" WHERE ("u"."user_id" = "m"."user_id")
+              INSERT INTO temp."new__feed" ("id", "chat", "login") SELECT "m"."id", "m"."chat", "u"."login" FROM temp."new__main__message" AS "m" CROSS JOIN "main__user" AS "u" WHERE ("u"."user_id" = "m"."user_id") AND NOT EXISTS (SELECT 1 FROM temp."old__main__message" AS __deltamesh_other WHERE "m"."id" = __deltamesh_other."id" AND "m"."chat" = __deltamesh_other."chat" AND "m"."user_id" IS __deltamesh_other."user_id") -- where only this relation changes
+              INSERT INTO temp."delta__feed" SELECT 1, "m"."id", "m"."chat", "u"."login" FROM temp."new__main__message" AS "m" CROSS JOIN "main__user" AS "u" WHERE ("u"."user_id" = "m"."user_id") -- where others change too
             before main__user
               INSERT INTO temp."delta__feed" SELECT -1, "m"."id", "m"."chat", "u"."login" FROM temp."old__main__user" AS "u" CROSS JOIN "main__message" AS "m" WHERE ("u"."user_id" = "m"."user_id")
             after main__user
