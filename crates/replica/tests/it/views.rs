@@ -418,3 +418,22 @@ fn a_truth_value_is_a_key_and_a_filter() {
     check_truths(Fixture::new());
     check_truths(Fixture::on_postgres());
 }
+
+/// Statements that were prepared for the former types are not run any more.
+#[test]
+fn a_column_may_get_another_type() {
+    for mut fixture in [Fixture::new(), Fixture::on_postgres()] {
+        let of = |kind| schema("t", 9, &[("id", ColumnType::Int), ("v", kind)], &[0]);
+        let (numbers, texts) = (of(ColumnType::Int), of(ColumnType::Text));
+        fixture.apply(vec![define(&numbers), upsert(&numbers, vec![Value::Int(1), Value::Int(5)])]);
+        fixture
+            .replica()
+            .execute("CREATE MATERIALIZED VIEW v AS SELECT v, count(*) AS n FROM t GROUP BY v")
+            .unwrap();
+        fixture.apply(vec![upsert(&numbers, vec![Value::Int(1), Value::Int(6)])]);
+        fixture.apply(vec![define(&texts)]);
+        fixture.apply(vec![upsert(&texts, vec![Value::Int(1), Value::Text("six".into())])]);
+        fixture.verify();
+        assert!(fixture.replica().views().iter().all(|view| view.fault.is_none()));
+    }
+}
