@@ -9,6 +9,7 @@ mod group;
 mod having;
 mod layer;
 pub(crate) mod membership;
+mod merge;
 mod outer;
 mod pushdown;
 mod scalar;
@@ -20,6 +21,7 @@ use datafusion_sql::sqlparser::ast::{
     TableFactor, TableWithJoins,
 };
 
+use crate::query::SelectQuery;
 use crate::{Catalog, CreateView, Error, Location, Program, ViewOptions, resolve};
 
 /// Most parts of one view.
@@ -42,13 +44,15 @@ pub(crate) struct Planner<'a> {
     pub(crate) parts: Vec<Program>,
     /// Names of `WITH` that are known here, inner ones last, and the part that each stands for.
     named: Vec<(String, String)>,
+    /// Parts that the blocks reading them may have in themselves, by name.
+    plain: Vec<(String, SelectQuery)>,
     /// Numbers given to parts.
     reserved: usize,
 }
 
 impl<'a> Planner<'a> {
     pub(crate) fn new(view: &'a CreateView, catalog: Catalog) -> Self {
-        Self { view, catalog, parts: vec![], named: vec![], reserved: 0 }
+        Self { view, catalog, parts: vec![], named: vec![], plain: vec![], reserved: 0 }
     }
 
     /// Plans a query as that view; what it needs is among the parts then.
@@ -110,6 +114,7 @@ impl<'a> Planner<'a> {
 
     /// Makes a `SELECT` a plain block: parts stand for its subqueries.
     fn flatten(&mut self, select: &mut Select) -> Result<(), Error> {
+        subquery::spell_as_in(select)?;
         self.split_having(select)?;
         pushdown::push_row_numbers(select);
         self.read_parts(select)?;

@@ -45,6 +45,8 @@ pub struct Statements {
     pub phase: String,
     /// The statements, in order.
     pub sql: Vec<String>,
+    /// How many of them a batch runs at most.
+    pub most: usize,
 }
 
 /// The maintenance of a view. `Display` is the text that `EXPLAIN` shows.
@@ -95,7 +97,7 @@ impl Explain {
             let phase = statements.phase.as_str();
             always.contains(&phase) || phases.contains(&phase)
         };
-        self.statements.iter().filter(runs).map(|statements| statements.sql.len()).sum()
+        self.statements.iter().filter(runs).map(|statements| statements.most).sum()
     }
 
     fn write_outline(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -303,13 +305,20 @@ pub(crate) fn statements(sections: &Sections<'_>) -> Vec<Statements> {
             Phase::Finish => "finish".to_owned(),
         };
         match shown.iter_mut().find(|statements| statements.phase == phase) {
-            Some(statements) => statements.sql.push(step.action.shown()),
-            None => shown.push(Statements { phase, sql: vec![step.action.shown()] }),
+            Some(statements) => {
+                statements.sql.push(step.action.shown());
+                statements.most += step.action.counted();
+            }
+            None => {
+                let most = step.action.counted();
+                shown.push(Statements { phase, sql: vec![step.action.shown()], most });
+            }
         }
     }
     for (phase, actions) in [("apply", sections.apply), ("record", sections.record)] {
         let sql = actions.iter().map(Action::shown).collect();
-        shown.push(Statements { phase: phase.to_owned(), sql });
+        let most = actions.iter().map(Action::counted).sum();
+        shown.push(Statements { phase: phase.to_owned(), sql, most });
     }
     shown
 }

@@ -16,18 +16,21 @@ pub(crate) fn check(query: &SelectQuery) -> Result<(), Error> {
         return Ok(());
     }
     let refuse = |reason: String| Error::types_at(format!("{reason} (Postgres replica)"), query.location);
-    for condition in query.conditions().chain(&query.having).chain(&query.qualify) {
-        truth(query, condition).map_err(refuse)?;
-    }
-    let outputs = query.outputs.iter().map(|output| &output.expr);
-    for expr in outputs.chain(query.group.iter().flatten()) {
-        of(query, expr).map_err(refuse)?;
-    }
+    reason(query).map_or(Ok(()), |reason| Err(refuse(reason)))?;
     for sort in query.top.iter().flat_map(|top| &top.order) {
         compared(query, "ORDER BY", &[&sort.expr]).map_err(refuse)?;
     }
     let long = query.outputs.iter().find(|output| query.dialect.is_too_long(&output.name));
     long.map_or(Ok(()), |output| Err(refuse(format!("the name of column {} is too long", output.name))))
+}
+
+/// Why an expression has no single type, or a condition is none.
+pub(crate) fn reason(query: &SelectQuery) -> Option<String> {
+    let mut conditions = query.conditions().chain(&query.having).chain(&query.qualify);
+    let outputs = query.outputs.iter().map(|output| &output.expr);
+    let mut exprs = outputs.chain(query.group.iter().flatten());
+    let condition = conditions.find_map(|condition| truth(query, condition).err());
+    condition.or_else(|| exprs.find_map(|expr| of(query, expr).err()))
 }
 
 /// The type of an expression that was checked.

@@ -63,6 +63,11 @@ impl Action {
         self.when.map_or_else(|| self.sql.clone(), |when| format!("{} -- where {when}", self.sql))
     }
 
+    /// One, or none where the statement runs in place of another.
+    pub(crate) fn counted(&self) -> usize {
+        usize::from(self.unless.is_empty())
+    }
+
     pub(crate) fn filling(mut self, table: &str) -> Self {
         self.fills = Some(table.to_owned());
         self

@@ -317,6 +317,19 @@ impl Scalar {
         }
     }
 
+    /// About how many parts the expression has where it is spelled: databases lack some functions, and what stands for
+    /// them repeats their arguments.
+    pub(crate) fn size(&self) -> usize {
+        let times = match self {
+            Self::Call("days" | "substr", _) => 4,
+            Self::Call("date_of" | "moment_of" | "round" | "sqrt", _) => 3,
+            Self::Call("add_months", _) => 8,
+            _ => 1,
+        };
+        let parts = self.children().into_iter().fold(0_usize, |sum, part| sum.saturating_add(part.size()));
+        parts.saturating_mul(times).saturating_add(1)
+    }
+
     /// The column that the expression is.
     pub(crate) fn as_column(&self) -> Option<ColumnRef> {
         match self {
@@ -365,8 +378,11 @@ impl Scalar {
 
     /// `a AND b`, or nothing.
     fn all(conditions: impl IntoIterator<Item = Self>) -> Option<Self> {
-        let and = |left, right| Self::Binary(Box::new(left), "AND", Box::new(right));
-        conditions.into_iter().reduce(and)
+        conditions.into_iter().reduce(Self::and)
+    }
+
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self::Binary(Box::new(self), "AND", Box::new(other))
     }
 
     /// Indexes of the relations that the expression reads.
@@ -387,6 +403,12 @@ impl Window {
     fn children_mut(&mut self) -> impl Iterator<Item = &mut Scalar> {
         let order = self.order.iter_mut().map(|sort| &mut sort.expr);
         self.arguments.iter_mut().chain(&mut self.partition).chain(order)
+    }
+
+    /// The condition that the number is one.
+    pub(crate) fn first(self) -> Scalar {
+        let one = Scalar::Literal("1".to_owned());
+        Scalar::Binary(Box::new(Scalar::Window(Box::new(self))), "<=", Box::new(one))
     }
 
     pub(crate) fn is_row_number(&self) -> bool {

@@ -15,12 +15,13 @@ mod texts;
 mod window;
 
 use datafusion_sql::sqlparser::ast::{
-    Expr, GroupByExpr, Ident, Query, Select, SelectItem, SetExpr, Spanned, TableWithJoins,
+    Distinct, Expr, GroupByExpr, Ident, Query, Select, SelectItem, SetExpr, Spanned, TableWithJoins,
 };
 
 use crate::query::{AggregateFunction, Output, Scalar, SelectQuery};
 use crate::{Catalog, Error, ErrorKind, Location, facts};
 pub(crate) use call::{is_aggregate, is_truth};
+pub(crate) use scope::MAX_RELATIONS;
 use scope::Scope;
 pub(crate) use window::{limit, ordered_limit};
 
@@ -43,15 +44,22 @@ pub(crate) fn resolve(query: &Query, catalog: &Catalog) -> Result<SelectQuery, E
     };
     let having =
         select.having.as_ref().map(|having| clause::with_aliases(&scope, having, &outputs)).transpose()?;
-    let qualify =
+    let mut qualify =
         select.qualify.as_ref().map(|qualify| clause::with_aliases(&scope, qualify, &outputs)).transpose()?;
     let group = clause::group(&scope, select, &outputs, having.as_ref())?;
     clause::check_places(&filter, group.iter().flatten().chain(&having), location)?;
-    let distinct = clause::distinct(select)?;
+    let distinct = select.distinct == Some(Distinct::Distinct);
     let top = window::top(&scope, query, &outputs)?;
-    let order_by = match &top {
-        Some(top) => clause::reading_order(top, &outputs),
-        None => clause::order_by(&scope, query.order_by.as_ref(), &outputs)?,
+    let order_by = match (&top, clause::distinct_on(select)) {
+        (top, Some(exprs)) => {
+            let first = window::first_of_each(&scope, query, exprs, &outputs)?;
+            let order = top.as_ref().map_or(&first.order, |top| &top.order);
+            let order_by = clause::reading_order(order, &outputs);
+            qualify = qualify.into_iter().chain([first.first()]).reduce(Scalar::and);
+            order_by
+        }
+        (Some(top), None) => clause::reading_order(&top.order, &outputs),
+        (None, None) => clause::order_by(&scope, query.order_by.as_ref(), &outputs)?,
     };
     let mut query = SelectQuery {
         dialect: catalog.dialect(),
@@ -140,6 +148,8 @@ fn select_of(query: &Query) -> Result<&Select, Error> {
     let refuse = |what: &str, instead: &str| Err(refusal(query, what, instead));
     let select = match &*query.body {
         SetExpr::Select(select) => select,
+        SetExpr::Values(_) => return refuse("VALUES", "write CASE, or make it a relation of the source"),
+        SetExpr::Table(_) => return refuse("TABLE", "write SELECT * FROM"),
         _ => return refuse("this form of query", "write one SELECT … FROM …"),
     };
     let unknown = select.top.is_some()

@@ -10,6 +10,7 @@ use datafusion_sql::sqlparser::tokenizer::{Location as Place, Token, TokenWithSp
 use crate::{Error, Location, Retain, Stored, ViewOptions};
 
 mod check;
+mod depth;
 mod migration;
 
 pub use migration::{MigrationAction, MigrationStep, OwnIndex, OwnKind, parse_migration};
@@ -64,6 +65,7 @@ fn split(sql: &str) -> Result<Vec<Vec<TokenWithSpan>>, Error> {
         .map_err(|error| Error::syntax(error.message, Location::at(error.location)))?;
     let tokens: Vec<_> =
         tokens.into_iter().filter(|token| !matches!(token.token, Token::Whitespace(_))).collect();
+    depth::check(&tokens)?;
     let statements = tokens.split(|token| token.token == Token::SemiColon);
     Ok(statements.filter(|tokens| !tokens.is_empty()).map(<[_]>::to_vec).collect())
 }
@@ -86,6 +88,10 @@ impl Dialect for ViewDialect {
     }
 
     fn supports_filter_during_aggregation(&self) -> bool {
+        true
+    }
+
+    fn supports_group_by_expr(&self) -> bool {
         true
     }
 }

@@ -21,7 +21,13 @@ use crate::{Dialect, Error, facts, functions, kinds};
 
 /// The view's columns: names, types, and whether NULL can occur.
 pub(crate) fn columns(query: &SelectQuery) -> Result<Vec<Column>, Error> {
-    let types = plan(query).map_err(|error| Error::types_at(message(&error), query.location))?;
+    let types = plan(query).map_err(|error| {
+        let said = message(&error);
+        let is_named =
+            ["Int64", "Utf8", "Float64", "Boolean", "Binary"].iter().any(|name| said.contains(name));
+        let reason = is_named.then(|| kinds::reason(query)).flatten();
+        Error::types_at(reason.unwrap_or(said), query.location)
+    })?;
     let typed = query.outputs.iter().zip(types).map(|(output, planned)| {
         let column_type =
             exact_type(query, &output.expr).unwrap_or_else(|| planned_type(query, &output.expr, &planned));
@@ -78,7 +84,21 @@ fn planned_type(query: &SelectQuery, expr: &Scalar, planned: &DataType) -> Colum
     }
 }
 
+/// Levels of expressions: more than the statement's own operators make, with what functions become.
+const LEVELS: usize = 300;
+/// Room for the planner's walk over so many.
+const STACK: usize = 64 << 20;
+
+/// The types of the outputs, by a thread that has room for deep expressions.
 fn plan(query: &SelectQuery) -> PlanResult<Vec<DataType>> {
+    std::thread::scope(|scope| {
+        let planner = std::thread::Builder::new().name("view types".to_owned()).stack_size(STACK);
+        let planned = planner.spawn_scoped(scope, || plan_here(query))?;
+        planned.join().unwrap_or_else(|_| plan_err!("the types of the expressions cannot be found"))
+    })
+}
+
+fn plan_here(query: &SelectQuery) -> PlanResult<Vec<DataType>> {
     let mut query = SelectQuery { dialect: Dialect::Sqlite, ..query.clone() };
     // Joined texts are a text, as the least of them is; a document is planned as its text.
     for expr in query.expressions_mut() {
@@ -93,6 +113,7 @@ fn plan(query: &SelectQuery) -> PlanResult<Vec<DataType>> {
     }
     let sql = query.select(None);
     let statement = Parser::new(&SQLiteDialect {})
+        .with_recursion_limit(LEVELS)
         .try_with_sql(&sql)
         .and_then(|mut parser| parser.parse_statement())
         .map_err(|error| DataFusionError::Plan(error.to_string()))?;

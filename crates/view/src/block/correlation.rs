@@ -102,7 +102,7 @@ impl Planner<'_> {
     ) -> Result<Correlation, Error> {
         let location = conditions.first().and_then(|condition| Location::of(condition.span()));
         if !conditions.iter().all(is_strict) {
-            let message = "a subquery compares with the query around it by =, <>, <, <=, >, >= of columns: use JOIN for others";
+            let message = "a subquery compares with the query around it by =, <>, <, <=, >, >= of columns: write EXISTS (…) OR EXISTS (…) for alternatives, JOIN for others";
             return Err(Error::unsupported(message, location));
         }
         let mut outer: Vec<(String, Ident)> = vec![];

@@ -13,6 +13,8 @@ impl Planner<'_> {
     pub(crate) fn plan(&mut self, view: &CreateView) -> Result<Program, Error> {
         let query = resolve::resolve(&view.query, &self.catalog)?;
         membership::check(&query)?;
+        let query = self.merged(query);
+        self.remember(&view.name, &query);
         self.layers(view, query)
     }
 

@@ -15,7 +15,7 @@ use super::set::{name_columns, query_of};
 use super::{Planner, table, table_alias};
 use crate::query::{JoinKind, Scalar, SelectQuery};
 use crate::sql::quote;
-use crate::statement::parse_query;
+use crate::statement::{parse_expression, parse_query};
 use crate::{Error, Location, facts, kinds, resolve};
 
 /// How the names of joined parts begin. `*` and bare names do not mean their columns.
@@ -45,13 +45,19 @@ impl Planner<'_> {
         }
         let rows = self.part(subquery)?;
         let columns = self.names(&rows);
-        let [column] = columns.as_slice() else {
-            let message = format!("IN compares with one column, not {}", columns.len());
-            return Err(Error::types_at(message, Location::of(expr.span())));
+        let outer = match expr {
+            Expr::Tuple(exprs) => exprs.clone(),
+            expr => vec![expr.clone()],
         };
-        let (column, rows, value) = (quote(column), quote(&rows), value(0));
-        let distinct = parse_query(&format!("SELECT DISTINCT {column} AS {value} FROM {rows} AS part"))?;
-        Ok(Values { part: self.part(distinct)?, outer: vec![expr.clone()] })
+        if columns.len() != outer.len() {
+            let message = format!("IN compares with {} columns, not {}", outer.len(), columns.len());
+            return Err(Error::types_at(message, Location::of(expr.span())));
+        }
+        let selected = columns.iter().enumerate();
+        let selected = selected.map(|(number, column)| format!("{} AS {}", quote(column), value(number)));
+        let (selected, rows) = (selected.collect::<Vec<_>>().join(", "), quote(&rows));
+        let distinct = parse_query(&format!("SELECT DISTINCT {selected} FROM {rows} AS part"))?;
+        Ok(Values { part: self.part(distinct)?, outer })
     }
 
     /// The `SELECT` of a subquery of `IN` whose conditions name the query around it.
@@ -91,6 +97,47 @@ impl Planner<'_> {
         self.matches(around, query_of(SetExpr::Select(Box::new(select))))
     }
 
+    /// `EXISTS` of a subquery that does not name the query around it: whether there are rows.
+    pub(super) fn counted(&mut self, subquery: &Query, negated: bool) -> Result<Option<Expr>, Error> {
+        let is_limited = resolve::limit(subquery)?.is_some_and(|(limit, offset)| limit == 0 || offset > 0);
+        let (SetExpr::Select(select), None, false) = (subquery.body.as_ref(), &subquery.with, is_limited)
+        else {
+            return Ok(None);
+        };
+        let mut select = select.clone();
+        self.read_parts(&mut select)?;
+        let mut conditions = vec![];
+        select.selection.clone().into_iter().for_each(|expr| add_conjuncts(expr, &mut conditions));
+        for condition in &conditions {
+            if !self.is_local(&select, condition)? {
+                return Ok(None);
+            }
+        }
+        if select.having.is_some() || select.qualify.is_some() || resolve::is_grouped(&select, &self.catalog)?
+        {
+            return Ok(None);
+        }
+        let found = Ident::new("found");
+        select.projection =
+            vec![SelectItem::ExprWithAlias { expr: parse_expression("count(*) > 0")?, alias: found }];
+        select.distinct = None;
+        // A block of its own: it changes with the answer, not with each row that is counted.
+        let mut answer = parse_query("SELECT max(found) AS found FROM rows AS counted")?;
+        if let SetExpr::Select(answer) = answer.body.as_mut()
+            && let Some(from) = answer.from.first_mut()
+        {
+            let subquery = query_of(SetExpr::Select(select));
+            let alias = Some(table_alias(Ident::new("counted")));
+            from.relation = TableFactor::Derived { lateral: false, subquery, alias, sample: None };
+        }
+        let answer = Expr::Subquery(answer);
+        Ok(Some(if negated {
+            Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(answer) }
+        } else {
+            answer
+        }))
+    }
+
     /// The different values with which a subquery of `EXISTS` has rows.
     pub(super) fn matches(&mut self, around: &Select, subquery: Box<Query>) -> Result<Values, Error> {
         let location = Location::of(subquery.span());
@@ -114,7 +161,7 @@ impl Planner<'_> {
         let Correlation { inner, outer } = self.correlation(&mut select, around, Repeated::Harmless)?;
         if inner.is_empty() {
             return refuse(
-                "EXISTS without a condition on the query around it: add one, or JOIN a view that counts",
+                "EXISTS of such rows needs a condition on the query around it: add one, or JOIN a view that counts",
             );
         }
         select.projection = named(inner);

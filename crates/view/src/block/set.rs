@@ -63,8 +63,9 @@ impl Planner<'_> {
             self.turn_joins(select, &mut query.order_by)?;
             self.flatten(select)?;
             let resolved = resolve::resolve(&query, &self.catalog)?;
+            membership::check(&resolved)?;
+            let resolved = self.merged(resolved);
             if strategy::is_linear_block(&resolved) {
-                membership::check(&resolved)?;
                 kinds::check(&resolved)?;
                 return Ok(resolved);
             }

@@ -41,6 +41,35 @@ impl Planner<'_> {
     }
 }
 
+/// Writes `= ANY (SELECT …)` as `IN`, and `<> ALL (SELECT …)` as `NOT IN`.
+pub(super) fn spell_as_in(select: &mut Select) -> Result<(), Error> {
+    match select.visit(&mut Spelling) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(error) => Err(*error),
+    }
+}
+
+struct Spelling;
+
+impl VisitorMut for Spelling {
+    type Break = Box<Error>;
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Self::Break> {
+        let (left, op, right, negated) = match expr {
+            Expr::AnyOp { left, compare_op, right, .. } => (left, compare_op, right, false),
+            Expr::AllOp { left, compare_op, right } => (left, compare_op, right, true),
+            _ => return ControlFlow::Continue(()),
+        };
+        let Expr::Subquery(subquery) = &**right else { return ControlFlow::Continue(()) };
+        if *op != if negated { BinaryOperator::NotEq } else { BinaryOperator::Eq } {
+            let message = "ANY and ALL (SELECT y …): write x IN (SELECT y …), or compare with (SELECT min(y) …) or max(y)";
+            return ControlFlow::Break(Box::new(Error::unsupported(message, Location::of(right.span()))));
+        }
+        *expr = Expr::InSubquery { expr: left.clone(), subquery: subquery.clone(), negated };
+        ControlFlow::Continue(())
+    }
+}
+
 /// Walks over the expressions of a block and joins what memberships compare with.
 struct Joining<'r, 'p> {
     planner: &'r mut Planner<'p>,
@@ -51,6 +80,7 @@ struct Joining<'r, 'p> {
 impl Joining<'_, '_> {
     /// A condition of `WHERE`: neither unknown nor false keeps a row.
     fn conjunct(&mut self, condition: &mut Expr) -> Result<(), Error> {
+        self.count(condition)?;
         if !matches!(condition, Expr::InSubquery { negated: false, .. } | Expr::Exists { negated: false, .. })
         {
             return self.alternative(condition);
@@ -76,6 +106,16 @@ impl Joining<'_, '_> {
                 ControlFlow::Break(error) => Err(*error),
             },
         }
+    }
+
+    /// Writes `EXISTS` of what does not depend on the row as a comparison of a count.
+    fn count(&mut self, expr: &mut Expr) -> Result<(), Error> {
+        if let Expr::Exists { subquery, negated } = expr
+            && let Some(counted) = self.planner.counted(subquery, *negated)?
+        {
+            *expr = Expr::Nested(Box::new(counted));
+        }
+        Ok(())
     }
 
     /// Replaces a membership by the question whether there is a partner, and a scalar subquery by a column.
@@ -119,7 +159,7 @@ impl VisitorMut for Joining<'_, '_> {
     type Break = Box<Error>;
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Self::Break> {
-        match self.replace(expr, IN) {
+        match self.count(expr).and_then(|()| self.replace(expr, IN)) {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => ControlFlow::Break(Box::new(error)),
         }

@@ -5,7 +5,7 @@ use datafusion_sql::sqlparser::ast::{
     WindowType,
 };
 
-use super::expression::Resolver;
+use super::expression::{LARGEST, Resolver, check_size};
 use super::{format, joining, nearest, refused, rewritten, temporal, window};
 use crate::query::{Aggregate, AggregateFunction, Scalar};
 use crate::{Error, Location};
@@ -58,7 +58,14 @@ impl Resolver<'_> {
         if VOLATILE.contains(&name.as_str()) {
             return Err(volatile(&name, location));
         }
-        if joining::is_joining(&name) && function.over.is_none() {
+        if joining::is_joining(&name) && function.over.is_some() {
+            let message = format!("{name} OVER: group in a subquery in FROM and JOIN it");
+            return Err(Error::unsupported(message, location));
+        }
+        if let Some(instead) = refused::instead_of(&name) {
+            return Err(Error::unsupported(format!("{name} has no rule in a view: {instead}"), location));
+        }
+        if joining::is_joining(&name) {
             return self.joined(&name, function, location);
         }
         if !function.within_group.is_empty() || function.null_treatment.is_some() {
@@ -129,9 +136,6 @@ impl Resolver<'_> {
             .map(|(_, fewest, most)| (fewest, most))
             .or(known.map(|(_, _, fewest, most)| (fewest, most)))
         else {
-            if let Some(instead) = refused::instead_of(name) {
-                return Err(Error::unsupported(format!("{name} has no rule in a view: {instead}"), location));
-            }
             let names = FUNCTIONS.iter().map(|(name, ..)| *name);
             let names = names.chain(rewritten::NAMES.iter().map(|(name, ..)| *name));
             let names = names.chain(AggregateFunction::ALL.map(|(name, _)| name));
@@ -156,7 +160,10 @@ impl Resolver<'_> {
         }
         match known {
             Some((_, sqlite, ..)) => Ok(Scalar::Call(sqlite, arguments)),
-            None => rewritten::function(name, arguments, location),
+            None => {
+                check_size(&arguments.iter().collect::<Vec<_>>(), LARGEST, location)?;
+                rewritten::function(name, arguments, location)
+            }
         }
     }
 

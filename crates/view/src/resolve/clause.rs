@@ -7,7 +7,7 @@ use datafusion_sql::sqlparser::ast::{
 
 use super::scope::Scope;
 use super::{nearest, output};
-use crate::query::{ColumnRef, Output, Scalar, SelectQuery, Sort, Top};
+use crate::query::{ColumnRef, Output, Scalar, SelectQuery, Sort};
 use crate::{Error, Location, Order};
 
 /// Adds the output columns of one select item.
@@ -176,7 +176,7 @@ pub(super) fn check_places<'a>(
 }
 
 /// The order of a limit, as far as it goes by columns of the result.
-pub(super) fn reading_order(top: &Top, outputs: &[Output]) -> Vec<Order> {
+pub(super) fn reading_order(order: &[Sort], outputs: &[Output]) -> Vec<Order> {
     let selected = |sort: &Sort| {
         let output = outputs.iter().find(|output| output.expr == sort.expr)?;
         Some(Order {
@@ -185,17 +185,14 @@ pub(super) fn reading_order(top: &Top, outputs: &[Output]) -> Vec<Order> {
             nulls_first: sort.nulls_first,
         })
     };
-    top.order.iter().map_while(selected).collect()
+    order.iter().map_while(selected).collect()
 }
 
-pub(super) fn distinct(select: &Select) -> Result<bool, Error> {
+/// The expressions of `DISTINCT ON`: of the rows that are alike in them, the first is kept.
+pub(super) fn distinct_on(select: &Select) -> Option<&[Expr]> {
     match &select.distinct {
-        None | Some(Distinct::All) => Ok(false),
-        Some(Distinct::Distinct) => Ok(true),
-        Some(Distinct::On(_)) => {
-            let message = "DISTINCT ON: write GROUP BY with min or max";
-            Err(Error::unsupported(message, Location::of(select.span())))
-        }
+        Some(Distinct::On(exprs)) => Some(exprs),
+        _ => None,
     }
 }
 

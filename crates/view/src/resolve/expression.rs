@@ -51,6 +51,9 @@ impl Resolver<'_> {
                 if let Some(moved) = self.moment(expr, location)? {
                     return Ok(moved);
                 }
+                if let (Expr::Tuple(left), BinaryOperator::Eq, Expr::Tuple(right)) = (&**left, op, &**right) {
+                    return self.same_values(left, right, location);
+                }
                 let operator = binary(op, location)?;
                 Ok(Scalar::Binary(self.boxed(left)?, operator, self.boxed(right)?))
             }
@@ -60,6 +63,8 @@ impl Resolver<'_> {
             Expr::IsNotDistinctFrom(left, right) => {
                 Ok(Scalar::Binary(self.boxed(left)?, "IS NOT DISTINCT FROM", self.boxed(right)?))
             }
+            Expr::IsUnknown(operand) => self.postfix(operand, "IS NULL"),
+            Expr::IsNotUnknown(operand) => self.postfix(operand, "IS NOT NULL"),
             Expr::IsNull(operand) => self.postfix(operand, "IS NULL"),
             Expr::IsNotNull(operand) => self.postfix(operand, "IS NOT NULL"),
             Expr::IsTrue(operand) => self.postfix(operand, "IS TRUE"),
@@ -90,6 +95,17 @@ impl Resolver<'_> {
                 low: self.boxed(low)?,
                 high: self.boxed(high)?,
             }),
+            Expr::InList { expr, list, negated } if matches!(**expr, Expr::Tuple(_)) => {
+                let Expr::Tuple(values) = &**expr else { return Err(refuse(expr, location)) };
+                let one = |item: &Expr| match item {
+                    Expr::Tuple(of) => self.same_values(values, of, location),
+                    other => Err(refuse(other, location)),
+                };
+                let all = list.iter().map(one).collect::<Result<Vec<_>, _>>()?;
+                let or = |left, right| Scalar::Binary(Box::new(left), "OR", Box::new(right));
+                let any = all.into_iter().reduce(or).ok_or_else(|| refuse(expr, location))?;
+                Ok(if *negated { Scalar::Unary("NOT", Box::new(any)) } else { any })
+            }
             Expr::InList { expr, list, negated } => Ok(Scalar::InList {
                 operand: self.boxed(expr)?,
                 negated: *negated,
@@ -155,6 +171,22 @@ impl Resolver<'_> {
         }
     }
 
+    /// `a = x AND b = y`.
+    fn same_values(
+        &self,
+        left: &[Expr],
+        right: &[Expr],
+        location: Option<Location>,
+    ) -> Result<Scalar, Error> {
+        if left.len() != right.len() {
+            let message = format!("{} values are compared with {}", left.len(), right.len());
+            return Err(Error::types_at(message, location));
+        }
+        let pair = |(left, right)| Ok(Scalar::Binary(self.boxed(left)?, "=", self.boxed(right)?));
+        let pairs = left.iter().zip(right).map(pair).collect::<Result<Vec<_>, Error>>()?;
+        pairs.into_iter().reduce(Scalar::and).ok_or_else(|| Error::types_at("no values", location))
+    }
+
     /// A value in a document: as text, or as a document of its own.
     fn document(&self, expr: &Expr, location: Option<Location>) -> Result<Scalar, Error> {
         let (document, path) = rewritten::document_path(expr, location)?;
@@ -191,6 +223,7 @@ impl Resolver<'_> {
     /// A date or time: text.
     pub(super) fn time(&self, expr: &Expr) -> Result<Scalar, Error> {
         let of = self.scalar(expr)?;
+        check_size(&[&of], LARGEST_TIME, Location::of(expr.span()))?;
         if let Scalar::Literal(text) = &of
             && text.eq_ignore_ascii_case("'now'")
         {
@@ -233,10 +266,28 @@ impl Resolver<'_> {
             UnaryOperator::Minus => "-",
             UnaryOperator::Plus => "+",
             UnaryOperator::Not => "NOT",
+            UnaryOperator::BitwiseNot => {
+                return Err(Error::unsupported("operator ~: write -x - 1", location));
+            }
             _ => return Err(Error::unsupported(format!("operator {op} has no rule"), location)),
         };
         Ok(Scalar::Unary(operator, self.boxed(operand)?))
     }
+}
+
+/// Largest date or time that is calculated with, which repeats it dozens of times.
+const LARGEST_TIME: usize = 100;
+/// Largest arguments that other functions may repeat a few times.
+pub(super) const LARGEST: usize = 1000;
+
+/// Refuses expressions that a function which is another expression would repeat too often.
+pub(super) fn check_size(of: &[&Scalar], largest: usize, location: Option<Location>) -> Result<(), Error> {
+    if of.iter().fold(0_usize, |sum, of| sum.saturating_add(of.size())) <= largest {
+        return Ok(());
+    }
+    let message =
+        "functions within functions become too long: calculate the inner ones in a subquery in FROM";
+    Err(Error::unsupported(message, location))
 }
 
 /// The sides of a difference of two moments.
@@ -250,6 +301,8 @@ fn difference(expr: &Expr) -> Option<(&Expr, &Expr)> {
     }
 }
 
+const PATTERNS: &str = "databases differ in patterns: write LIKE, or substr with strpos";
+
 fn refuse(expr: &Expr, location: Option<Location>) -> Error {
     let message = match expr {
         Expr::Subquery(_) | Expr::InSubquery { .. } | Expr::Exists { .. } => {
@@ -257,6 +310,23 @@ fn refuse(expr: &Expr, location: Option<Location>) -> Error {
         }
         Expr::Collate { .. } => "COLLATE is not supported in a view: compare lower(column)",
         Expr::Tuple(_) => "a row of values: write a = x AND b = y",
+        Expr::SimilarTo { .. } | Expr::RLike { .. } => PATTERNS,
+        Expr::Like { any: true, .. } | Expr::ILike { any: true, .. } => {
+            "LIKE ANY: write x LIKE a OR x LIKE b"
+        }
+        Expr::AnyOp { .. } | Expr::AllOp { .. } => {
+            "ANY and ALL: write x IN (…), or compare with (SELECT min(y) …) or max(y)"
+        }
+        Expr::AtTimeZone { .. } => {
+            "AT TIME ZONE: times are kept as their text says them, move them by + interval '2' hour"
+        }
+        Expr::Rollup(_) | Expr::Cube(_) | Expr::GroupingSets(_) => {
+            "several groupings at once: make one view for each and join them by UNION ALL"
+        }
+        Expr::CompoundFieldAccess { .. } | Expr::JsonAccess { .. } => {
+            "a place in a document: write document -> 'key', or document ->> 'key' for a text"
+        }
+        Expr::Array(_) => "an array: write x IN (1, 2)",
         _ => "this expression has no rule in a view: use columns, operators, CASE, CAST and functions",
     };
     Error::unsupported(message, location)
@@ -293,7 +363,17 @@ fn binary(op: &BinaryOperator, location: Option<Location>) -> Result<&'static st
         BinaryOperator::Or => "OR",
         BinaryOperator::BitwiseAnd => "&",
         BinaryOperator::BitwiseOr => "|",
-        other => return Err(Error::unsupported(format!("operator {other} has no rule in a view"), location)),
+        other => {
+            use BinaryOperator as Op;
+            let instead = match other {
+                Op::BitwiseXor | Op::PGExp => "write power(x, 2)",
+                Op::PGRegexMatch | Op::PGRegexIMatch | Op::PGRegexNotMatch | Op::PGRegexNotIMatch => PATTERNS,
+                Op::Match | Op::Regexp => PATTERNS,
+                Op::AtArrow | Op::ArrowAt | Op::Question => "compare document ->> 'key'",
+                _ => "use +, -, *, /, %, ||, comparisons, AND, OR and NOT",
+            };
+            return Err(Error::unsupported(format!("operator {other}: {instead}"), location));
+        }
     })
 }
 
@@ -303,6 +383,13 @@ fn cast_type(data_type: &DataType, location: Option<Location>) -> Result<&'stati
         DataType::Real | DataType::Double(_) | DataType::DoublePrecision | DataType::Float(_) => "REAL",
         DataType::Text | DataType::Varchar(None) | DataType::String(None) => "TEXT",
         DataType::Blob(None) | DataType::Bytea => "BLOB",
+        DataType::Boolean | DataType::Bool => {
+            return Err(Error::unsupported("CAST to BOOLEAN: write x <> 0", location));
+        }
+        DataType::Timestamp(..) | DataType::Datetime(_) | DataType::Time(..) => {
+            let message = format!("CAST to {data_type}: times are text in ISO form, leave it out");
+            return Err(Error::unsupported(message, location));
+        }
         other => {
             let message = format!("CAST to {other}: write INTEGER, REAL, TEXT or BLOB");
             return Err(Error::unsupported(message, location));

@@ -145,7 +145,7 @@ const INSTEAD: &[(&[&str], &str)] = &[
         &["json_type", "jsonb_typeof", "json_valid", "jsonb_exists", "json_contains"],
         "write document -> 'key' IS NOT NULL, or compare document ->> 'key'",
     ),
-    (&["grouping"], "make one view for each grouping"),
+    (&["grouping", "rollup", "cube"], "make one view for each grouping"),
     (&["width_bucket", "gcd", "lcm", "factorial"], "write it with +, -, *, / and %"),
     (
         &[

@@ -12,7 +12,7 @@ use crate::query::{ColumnRef, JoinKind, Joined, Scalar};
 use crate::{Catalog, Error, Location};
 
 /// Most relations in one view: the delta statements of a self join grow with the power of two.
-const MAX_RELATIONS: usize = 12;
+pub(crate) const MAX_RELATIONS: usize = 12;
 
 /// The relations of a query in order.
 pub(super) struct Scope {
@@ -48,6 +48,12 @@ impl Scope {
                 let message = "RIGHT and FULL JOIN need ON: write the condition, and coalesce(a.x, b.x) for one column of both";
                 return Err(Error::unsupported(message, location));
             }
+            JoinOperator::Semi(_) | JoinOperator::LeftSemi(_) => {
+                return Err(Error::unsupported("SEMI JOIN: write WHERE EXISTS (SELECT …)", location));
+            }
+            JoinOperator::Anti(_) | JoinOperator::LeftAnti(_) => {
+                return Err(Error::unsupported("ANTI JOIN: write WHERE NOT EXISTS (SELECT …)", location));
+            }
             _ => return Err(Error::unsupported("this join: write JOIN … ON or LEFT JOIN … ON", location)),
         };
         self.push(&join.relation, kind, catalog)?;
@@ -77,8 +83,15 @@ impl Scope {
         let location = factor_location(factor);
         let TableFactor::Table { name, alias, args: None, with_ordinality: false, sample: None, .. } = factor
         else {
-            let message =
-                "only relations and views in FROM: make a subquery a view of its own and select from it";
+            let message = match factor {
+                TableFactor::Table { args: Some(_), .. } | TableFactor::Function { .. } => {
+                    "a function in FROM: what makes rows is captured as a relation of its own"
+                }
+                TableFactor::NestedJoin { .. } => {
+                    "joins in parentheses: put them into a subquery, (SELECT … FROM a JOIN b ON …) AS name"
+                }
+                _ => "only relations, views and subqueries in FROM",
+            };
             return Err(Error::unsupported(message, location));
         };
         let base = lookup(name, catalog)?;

@@ -231,6 +231,28 @@ pub(super) fn top(scope: &Scope, query: &Query, outputs: &[Output]) -> Result<Op
     Ok(Some(Top { partition: vec![], order: order.collect::<Result<_, Error>>()?, limit, offset }))
 }
 
+/// The number of each row among those that are alike in some expressions, in the order of the query.
+pub(super) fn first_of_each(
+    scope: &Scope,
+    query: &Query,
+    exprs: &[Expr],
+    outputs: &[Output],
+) -> Result<Window, Error> {
+    let items = match query.order_by.as_ref().map(|order_by| &order_by.kind) {
+        Some(OrderByKind::Expressions(items)) => items.as_slice(),
+        _ => &[],
+    };
+    let order = items.iter().map(|item| sort(item, ordered(scope, &item.expr, outputs)?));
+    let partition = exprs.iter().map(|expr| ordered(scope, expr, outputs));
+    Ok(Window {
+        function: WindowFunction::row_number(),
+        arguments: vec![],
+        partition: partition.collect::<Result<_, Error>>()?,
+        order: order.collect::<Result<_, Error>>()?,
+        frame: None,
+    })
+}
+
 /// An expression of `ORDER BY`: a column of the result by number or name, or over the relations.
 fn ordered(scope: &Scope, expr: &Expr, outputs: &[Output]) -> Result<Scalar, Error> {
     let output = match (ordinal(expr), expr) {

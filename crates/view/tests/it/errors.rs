@@ -71,7 +71,7 @@ fn outer_joins() {
             1:106: RIGHT and FULL JOIN behind another join: put the joins before it into a subquery in FROM
             1:68: RIGHT and FULL JOIN need ON: write the condition, and coalesce(a.x, b.x) for one column of both
             1:78: a subquery beside a FULL JOIN: put the join into a subquery in FROM
-            1:795: a subquery compares with the query around it by =, <>, <, <=, >, >= of columns: use JOIN for others
+            1:795: a subquery compares with the query around it by =, <>, <, <=, >, >= of columns: write EXISTS (…) OR EXISTS (…) for alternatives, JOIN for others
         "#]],
     );
 }
@@ -218,15 +218,15 @@ fn subqueries() {
          AS SELECT id FROM message AS __deltamesh_sub1",
         expect![[r#"
             1:31: IN and EXISTS compare values of one type: CAST one side, or use JOIN
-            planned: WITH "__deltamesh_part1_v" AS (SELECT "user"."user_id" AS "user_id" FROM "main__user" AS "user"), "__deltamesh_part2_v" AS (SELECT DISTINCT "part"."user_id" AS "value0" FROM "__deltamesh_part1_v" AS "part") SELECT "message"."id" AS "id" FROM "__deltamesh_part2_v" AS "__deltamesh_sub1" CROSS JOIN "main__message" AS "message" WHERE (("message"."n" + 1) = "__deltamesh_sub1"."value0")
+            planned: WITH "__deltamesh_part2_v" AS (SELECT DISTINCT "user"."user_id" AS "value0" FROM "main__user" AS "user") SELECT "message"."id" AS "id" FROM "__deltamesh_part2_v" AS "__deltamesh_sub1" CROSS JOIN "main__message" AS "message" WHERE (("message"."n" + 1) = "__deltamesh_sub1"."value0")
             1:31: IN and EXISTS compare values of one type: CAST one side, or use JOIN
-            1:60: IN compares with one column, not 2
+            1:60: IN compares with 1 columns, not 2
             1:31: NOT IN, and IN in a calculation, is neither true nor false beside a NULL, and one of these columns may be NULL: write [NOT] EXISTS (… WHERE column = …)
             1:31: NOT IN, and IN in a calculation, is neither true nor false beside a NULL, and one of these columns may be NULL: write [NOT] EXISTS (… WHERE column = …)
-            planned: WITH "__deltamesh_part1_v" AS (SELECT "user"."user_id" AS "user_id" FROM "main__user" AS "user"), "__deltamesh_part2_v" AS (SELECT DISTINCT "part"."user_id" AS "value0" FROM "__deltamesh_part1_v" AS "part") SELECT "message"."id" AS "id" FROM "main__message" AS "message" LEFT JOIN "__deltamesh_part2_v" AS "__deltamesh_sub1" ON ("message"."user_id" = "__deltamesh_sub1"."value0") WHERE (("message"."n" = 1) OR ("__deltamesh_sub1"."value0" IS NOT NULL))
+            planned: WITH "__deltamesh_part2_v" AS (SELECT DISTINCT "user"."user_id" AS "value0" FROM "main__user" AS "user") SELECT "message"."id" AS "id" FROM "main__message" AS "message" LEFT JOIN "__deltamesh_part2_v" AS "__deltamesh_sub1" ON ("message"."user_id" = "__deltamesh_sub1"."value0") WHERE (("message"."n" = 1) OR ("__deltamesh_sub1"."value0" IS NOT NULL))
             planned: WITH "__deltamesh_part1_v" AS (SELECT DISTINCT "__deltamesh_outer_m"."user_id" AS "value0" FROM "main__user" AS "u" CROSS JOIN "main__message" AS "__deltamesh_outer_m" WHERE ("u"."user_id" > "__deltamesh_outer_m"."user_id")) SELECT "m"."id" AS "id" FROM "__deltamesh_part1_v" AS "__deltamesh_sub1" CROSS JOIN "main__message" AS "m" WHERE ("m"."user_id" = "__deltamesh_sub1"."value0")
             1:111: no column usr_id in m; near: user_id
-            1:70: EXISTS without a condition on the query around it: add one, or JOIN a view that counts
+            planned: WITH "__deltamesh_part1_v" AS (SELECT (count(*) > 0) AS "found" FROM "main__user" AS "u" WHERE "u"."active"), "__deltamesh_part2_v" AS (SELECT max("counted"."found") AS "one" FROM "__deltamesh_part1_v" AS "counted") SELECT "m"."id" AS "id" FROM "__deltamesh_part2_v" AS "__deltamesh_sub_one1" CROSS JOIN "main__message" AS "m" WHERE "__deltamesh_sub_one1"."one"
             1:70: EXISTS of groups: make it a view of its own and JOIN it
             1:31: IN and EXISTS compare values of one type: CAST one side, or use JOIN
             1:43: give the subquery a name: (SELECT …) AS name
@@ -293,8 +293,8 @@ fn types_and_options() {
         expect![[r#"
             1:31: sum of a text: write sum(CAST(column AS INTEGER)) or AS REAL
             1:31: sum of a truth value: write sum(CASE WHEN column THEN 1 ELSE 0 END)
-            1:31: Cannot coerce arithmetic expression Utf8 + Int64 to valid types
-            1:31: coalesce of Utf8 and Int64: CAST them to one type
+            1:31: + of a text: CAST it to a number
+            1:31: coalesce of a text and an integer: CAST one of them
             planned: SELECT "user"."login" AS "login" FROM "main__user" AS "user" WHERE ("user"."active" = 3)
             1:45: this expression has no rule in a view: use columns, operators, CASE, CAST and functions
             1:26: key 'login' does not identify rows: two may differ in "user"."user_id"; add it, or leave key out
@@ -304,4 +304,90 @@ fn types_and_options() {
             1:43: n is no text: dates and times are text in ISO form
         "#]],
     );
+}
+
+/// What other databases have, with what to write here.
+#[test]
+fn instead() {
+    check(
+        "AS SELECT chat, array_agg(body) AS bodies FROM message GROUP BY chat
+         AS SELECT chat, percentile_cont(0.5) WITHIN GROUP (ORDER BY n) AS med FROM message GROUP BY chat
+         AS SELECT chat, count(*) AS c FROM message GROUP BY ROLLUP (chat, user_id)
+         AS SELECT chat, count(*) AS c FROM message GROUP BY GROUPING SETS ((chat), (user_id))
+         AS SELECT chat, string_agg(body, ',') OVER (PARTITION BY chat) AS s FROM message
+         AS SELECT chat, string_agg(DISTINCT body, ',' ORDER BY n) AS s FROM message GROUP BY chat
+         AS SELECT chat, string_agg(body) AS s FROM message GROUP BY chat
+         AS SELECT id FROM message WHERE body ~ '^a'
+         AS SELECT id FROM message WHERE body SIMILAR TO 'a%'
+         AS SELECT id FROM message WHERE body LIKE ANY ('a%', 'b%')
+         AS SELECT id FROM message WHERE n > ALL (SELECT user_id FROM user)
+         AS SELECT id FROM message WHERE n = ANY (ARRAY[1, 2])
+         AS SELECT id FROM message WHERE (chat, n) = (1, 2, 3)
+         AS SELECT id FROM message WHERE (chat, n) IN (SELECT user_id FROM user)
+         AS SELECT id, n ^ 2 AS p FROM message
+         AS SELECT id, power(n, chat) AS p FROM message
+         AS SELECT id, exp(n) AS p FROM message
+         AS SELECT id, round(n, chat) AS p FROM message
+         AS SELECT id, n::boolean AS b FROM message
+         AS SELECT id, body::timestamp AS b FROM message
+         AS SELECT id, extra['a'] AS x FROM message WHERE extra @> '{}'
+         AS SELECT id, extra ->> '$.a' AS x FROM message
+         AS SELECT id, json_extract(extra, '$.a') AS x FROM message
+         AS SELECT id FROM message WHERE extra @> '{}'
+         AS SELECT id, coalesce(n, 'none') AS x FROM message
+         AS SELECT id FROM message WHERE n
+         AS SELECT id, value FROM message, json_each(extra)
+         AS SELECT m.id FROM message m LEFT ANTI JOIN user u ON u.user_id = m.user_id
+         AS SELECT id, abs(n, 1) AS x FROM message",
+        expect![[r#"
+            1:44: array_agg has no rule in a view: write string_agg(x, ', ' ORDER BY x)
+            1:44: percentile_cont has no rule in a view: number the rows by ORDER BY in a window, and select the middle one
+            1:88: several groupings at once: make one view for each and join them by UNION ALL
+            1:96: several groupings at once: make one view for each and join them by UNION ALL
+            1:44: string_agg OVER: group in a subquery in FROM and JOIN it
+            1:44: string_agg(DISTINCT …) is in the order of its texts: order by the text, or not
+            1:44: string_agg: the separator is a text in single quotes
+            1:60: operator ~: databases differ in patterns: write LIKE, or substr with strpos
+            1:60: databases differ in patterns: write LIKE, or substr with strpos
+            1:60: LIKE ANY: write x LIKE a OR x LIKE b
+            1:69: ANY and ALL (SELECT y …): write x IN (SELECT y …), or compare with (SELECT min(y) …) or max(y)
+            1:60: ANY and ALL: write x IN (…), or compare with (SELECT min(y) …) or max(y)
+            1:61: 2 values are compared with 3
+            1:61: IN compares with 2 columns, not 1
+            1:42: operator ^: write power(x, 2)
+            1:42: power takes a constant exponent, 1 to 16: the last digits of others differ between databases
+            1:42: exp has no rule in a view: its last digits differ between databases: calculate it where the view is read
+            1:42: round takes other arguments
+            1:42: CAST to BOOLEAN: write x <> 0
+            1:42: CAST to TIMESTAMP: times are text in ISO form, leave it out
+            1:42: a place in a document: write document -> 'key', or document ->> 'key' for a text
+            1:42: -> and ->> take a key in quotes or the number of an element, one for each step: document -> 'key' ->> 0
+            1:42: json_extract has no rule in a view: write document ->> 'key', or document -> 'key' ->> 'other'
+            1:60: operator @>: compare document ->> 'key'
+            1:31: coalesce of an integer and a text: CAST one of them
+            1:31: an integer as a condition: compare it with something
+            1:62: a function in FROM: what makes rows is captured as a relation of its own
+            1:73: ANTI JOIN: write WHERE NOT EXISTS (SELECT …)
+            1:42: abs takes 1 arguments, not 2
+        "#]],
+    );
+}
+
+/// Whoever walks over an expression has room for its levels.
+#[test]
+fn long_expressions() {
+    let chain =
+        |times: usize| format!("AS SELECT id FROM message WHERE {}", vec!["n = 1"; times].join(" OR "));
+    let sum = |times: usize| format!("AS SELECT id, {} AS x FROM message", vec!["n"; times].join(" + "));
+    let nested = (0..6).fold("body".to_owned(), |inner, _| format!("date_trunc('week', {inner})"));
+    let nested = format!("AS SELECT {nested} AS x FROM message");
+    let said = |sql: String| refusal(&sql).chars().take(80).collect::<String>();
+    let all = [said(chain(100)), said(chain(1000)), said(sum(100)), said(sum(1000)), said(nested)];
+    expect![[r#"
+        planned: SELECT "message"."id" AS "id" FROM "main__message" AS "message" WHERE (
+        1:966: more than 100 operators in a row: write x IN (…), or calculate in a subqu
+        planned: SELECT "message"."id" AS "id", ((((((((((((((((((((((((((((((((((((((((
+        1:444: more than 100 operators in a row: write x IN (…), or calculate in a subqu
+        1:114: functions within functions become too long: calculate the inner ones in a"#]]
+    .assert_eq(&all.join("\n"));
 }

@@ -286,6 +286,7 @@ fn steps_seek() {
             "having_scalar",
             "distinct_having",
             "scalar_first_all",
+            "exists_any",
         ]
         .contains(&definition.name.as_str())
             || definition.key.is_empty();

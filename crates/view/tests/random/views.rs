@@ -106,6 +106,17 @@ pub(crate) const VIEWS: &[&str] = &[
        power(score, 3) AS p, floor(user_id) AS whole, round(user_id * 0.345, 2) AS rr FROM user WHERE score < 5 OR score IS NULL",
     "CREATE MATERIALIZED VIEW padded_ansi AS SELECT id, right(body, 2) AS r, lpad(body, 3, 'xy') AS l, rpad(CAST(n AS TEXT), 2) AS p, starts_with(body, 'a') AS s, concat_ws('-', body, n, chat) AS c FROM message",
     "CREATE MATERIALIZED VIEW within_ansi AS SELECT id, extra -> 'a' AS a, extra -> 'a' -> 0 AS x, extra #>> '{a,0}' AS t, json_array_length(extra) AS n, jsonb_array_length(extra -> 'a') AS m FROM message",
+    "CREATE MATERIALIZED VIEW first_each_ansi AS SELECT DISTINCT ON (chat) chat, id, body FROM message WHERE n > 0 ORDER BY chat, n DESC, id",
+    "CREATE MATERIALIZED VIEW any_ansi AS SELECT m.id FROM message m WHERE m.user_id = ANY (SELECT user_id FROM user WHERE active) AND m.id <> ALL (SELECT chat FROM member)",
+    "CREATE MATERIALIZED VIEW pairs AS SELECT id FROM message WHERE (chat, user_id) IN (SELECT chat, user_id FROM member WHERE role <> 'a') OR (chat, n) IN ((1, 2), (2, 3))",
+    "CREATE MATERIALIZED VIEW exists_any AS SELECT id FROM message WHERE EXISTS (SELECT 1 FROM user WHERE country = 'a') OR NOT EXISTS (SELECT 1 FROM member)",
+    "CREATE MATERIALIZED VIEW merged AS SELECT s.chat, s.login, count(*) AS c, sum(s.twice) AS t FROM (SELECT m.chat, u.login, m.n * 2 AS twice FROM message m JOIN user u USING (user_id) WHERE m.n > 0) s
+       JOIN (SELECT chat AS c2, role FROM member WHERE role <> 'b') b ON b.c2 = s.chat GROUP BY s.chat, s.login",
+    "CREATE MATERIALIZED VIEW merged_left AS SELECT x.id, y.login, z.role FROM (SELECT id, chat AS c, user_id AS u FROM message WHERE body <> 'x') x
+       LEFT JOIN (SELECT user_id AS who, login FROM user WHERE active) y ON y.who = x.u LEFT JOIN (SELECT chat, role FROM member WHERE role IS NULL OR role > 'a') z ON z.chat = x.c",
+    "CREATE MATERIALIZED VIEW merged_with AS WITH talk AS (SELECT a.id, a.chat, b.role, a.n AS next FROM message a LEFT JOIN member b ON b.chat = a.chat AND b.user_id = a.user_id)
+       SELECT t.chat, max(t.next) AS m, count(DISTINCT t.role) AS r FROM talk t JOIN talk o ON o.id = t.next GROUP BY t.chat",
+    "CREATE MATERIALIZED VIEW merged_rows AS SELECT x.id, x.n, y.id AS other FROM (SELECT * FROM message WHERE n > 1) x JOIN (SELECT id, body || '' AS b FROM message) y ON y.b = x.body WHERE x.id <> y.id",
     "CREATE MATERIALIZED VIEW unique_ AS SELECT DISTINCT chat, user_id FROM message",
     "CREATE MATERIALIZED VIEW unique_join AS SELECT DISTINCT u.login FROM message m JOIN user u ON u.user_id = m.user_id WHERE m.n > 0",
     "CREATE MATERIALIZED VIEW outer_ AS SELECT u.user_id, u.login, m.id, m.body FROM user u LEFT JOIN message m ON m.user_id = u.user_id AND m.n > 0",
