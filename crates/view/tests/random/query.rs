@@ -333,10 +333,20 @@ impl<'a, 'c> Generator<'a, 'c> {
             6 => format!("({} OR {})", self.condition(scope, depth), self.condition(scope, depth)),
             7 => format!("NOT ({})", self.condition(scope, 0)),
             _ if depth == 0 => self.expression(ColumnType::Bool, scope, 0),
+            8 if self.choices.chance(20) => {
+                let query = self.select(depth - 1, Some(&KINDS[..2]), &[]);
+                let [int, text] = [KINDS[0], KINDS[1]].map(|kind| self.expression(kind, scope, 0));
+                format!("({int}, {text}) IN ({})", query.sql)
+            }
             8 => {
                 let query = self.select(depth - 1, Some(&[kind]), &[]);
                 let not = if self.choices.chance(25) { "NOT " } else { "" };
                 format!("{} {not}IN ({})", self.expression(kind, scope, 0), query.sql)
+            }
+            _ if self.choices.chance(15) => {
+                let (factor, columns) = self.factor(depth - 1);
+                let not = if self.choices.chance(50) { "NOT " } else { "" };
+                format!("{not}EXISTS (SELECT 1 FROM {factor} WHERE {})", self.condition(&columns, 0))
             }
             _ => {
                 let outer = scope[self.choices.below(scope.len())].clone();
@@ -389,7 +399,15 @@ impl<'a, 'c> Generator<'a, 'c> {
                 let operator = ["+", "-", "*", "/", "%"][self.choices.below(5)];
                 format!("({} {operator} {})", part(self), part(self))
             }
-            (ColumnType::Text, _) => format!("({} || {})", part(self), part(self)),
+            (ColumnType::Text, _) => match self.choices.below(4) {
+                0 => format!("upper({})", part(self)),
+                1 => format!("replace({}, 'a', {})", part(self), part(self)),
+                _ => format!("({} || {})", part(self), part(self)),
+            },
+            (ColumnType::Float, _) if self.choices.chance(40) => {
+                let function = ["floor", "ceil", "trunc", "sqrt"][self.choices.below(4)];
+                format!("{function}({})", part(self))
+            }
             (ColumnType::Bool, _) => format!("({})", self.condition(scope, 0)),
             _ => format!("({} + {})", part(self), part(self)),
         }
