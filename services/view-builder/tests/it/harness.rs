@@ -36,6 +36,8 @@ pub(crate) struct Harness {
     dir: tempfile::TempDir,
     /// Where the replica is, if it is no file.
     pub(crate) postgres: Option<PostgresServer>,
+    /// Who is asked.
+    pub(crate) replica: &'static str,
     publisher: Publisher,
     pub(crate) ordinal: u64,
     service: Option<Service>,
@@ -54,7 +56,7 @@ impl Harness {
         let journal = StreamJournal::open(&client, "CHANGES_APP").await.unwrap();
         let publisher = Publisher::open(journal).await.unwrap();
         let dir = tempfile::tempdir().unwrap();
-        Self { nats, client, dir, postgres: None, publisher, ordinal: 0, service: None }
+        Self { nats, client, dir, postgres: None, replica: "main", publisher, ordinal: 0, service: None }
     }
 
     pub(crate) async fn on_postgres() -> Self {
@@ -71,15 +73,18 @@ impl Harness {
 
     /// The service as a process of its own.
     pub(crate) fn spawn(&self) -> Child {
-        let [program, arguments @ ..] = self.command_line();
-        let mut command = Command::new(program);
-        command
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap()
+        process(self.command_line())
+    }
+
+    /// One with a replica of that name, in a file or in the server.
+    pub(crate) fn spawn_replica(&self, name: &str, on_postgres: bool) -> Child {
+        let place = match &self.postgres {
+            Some(server) if on_postgres => format!("{}?schema={name}", server.url()),
+            _ => format!("sqlite:{}", self.dir.path().join(name).display()),
+        };
+        let mut command_line = self.command_line();
+        command_line[1] = format!("--replica={name}={place}");
+        process(command_line)
     }
 
     fn command_line(&self) -> [String; 5] {
@@ -183,7 +188,7 @@ impl Harness {
 
     /// Asks the service, until it is there.
     pub(crate) async fn ask(&self, operation: &str, payload: &str) -> Result<String, String> {
-        let subject = subject::replica_request("main", operation);
+        let subject = subject::replica_request(self.replica, operation);
         let deadline = tokio::time::Instant::now() + WAIT;
         loop {
             match self.client.request(&subject, payload.to_owned(), WAIT).await {
@@ -198,11 +203,11 @@ impl Harness {
 
     /// Rows of a SELECT, one line each.
     pub(crate) async fn rows(&self, sql: &str) -> Result<String, String> {
-        let subject = subject::replica_request("main", "sql");
+        let subject = subject::replica_request(self.replica, "sql");
         let mut replies = self.client.request_many(&subject, sql.to_owned()).await.unwrap();
         let mut lines = Vec::new();
         loop {
-            let page = replies.next(WAIT).await.map_err(|error| error.message)?.unwrap();
+            let page = replies.next(WAIT).await.map_err(|error| error.message)?.ok_or("answer ends early")?;
             if page.is_empty() {
                 return Ok(lines.join("\n"));
             }
@@ -232,7 +237,7 @@ impl Harness {
     pub(crate) async fn feed(&self, last: u64) -> String {
         let mut lines = Vec::new();
         let mut consumer = loop {
-            match Consumer::open(&self.client, "FEED_MAIN", 1).await {
+            match Consumer::open(&self.client, &subject::feed_stream(self.replica), 1).await {
                 Ok(consumer) => break consumer,
                 Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
             }
@@ -256,6 +261,11 @@ impl Harness {
         let faults = status.into_iter().flat_map(|status| status.faults);
         faults.map(|fault| format!("{}: {}", fault.part, fault.reason)).collect::<Vec<_>>().join("\n")
     }
+}
+
+fn process([program, arguments @ ..]: [String; 5]) -> Child {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
 fn board() -> StatusBoard {

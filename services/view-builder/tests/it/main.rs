@@ -6,4 +6,5 @@ mod harness;
 mod killed;
 mod killed_filling;
 mod modules;
+mod replicas;
 mod spine;
