@@ -17,6 +17,9 @@ use crate::replica::Progress;
 /// A slice is to take about so long: the batch that comes meanwhile waits for it.
 const SLICE: Duration = Duration::from_millis(20);
 
+/// A slice takes some time however small it is, most where the database is far away. More than this is the rows' own.
+const MOST_FIXED: Duration = Duration::from_millis(100);
+
 /// Most rows of a slice.
 const MOST_ROWS: u64 = 20_000;
 
@@ -32,6 +35,8 @@ pub(crate) struct Fed {
     bound: String,
     /// Rows of the next slice.
     slice: u64,
+    /// What the quickest slice took.
+    least: Duration,
     /// Rows that the view has taken.
     rows: u64,
     /// Rows that there were when this process began to count; none before.
@@ -87,6 +92,7 @@ impl Fed {
             column: column.map(known).transpose()?,
             bound: bound_table(view),
             slice: rows,
+            least: MOST_FIXED,
             rows: 0,
             total: 0,
             counted: (Instant::now(), 0),
@@ -230,12 +236,18 @@ impl Fed {
         (self.rows, self.total, self.counted) = (rows, total.max(1), (Instant::now(), rows));
     }
 
-    /// Follows a slice; with `adapts` the next one is smaller or larger by the time that it took.
+    /// Follows a slice; with `adapts` the next one is smaller or larger by the time that it took. What any slice takes is not
+    /// saved by smaller ones: the rows may take as long again.
     pub(crate) fn taken(&mut self, rows: u64, took: Duration, adapts: bool) {
         self.rows += rows;
-        if adapts && took < SLICE / 2 {
+        if rows == 0 || !adapts {
+            return;
+        }
+        self.least = self.least.min(took);
+        let wanted = SLICE.max(self.least * 2);
+        if took < wanted * 3 / 4 {
             self.slice = (self.slice * 2).min(MOST_ROWS);
-        } else if adapts && took > SLICE * 2 {
+        } else if took > wanted * 2 {
             self.slice = (self.slice / 2).max(1);
         }
     }

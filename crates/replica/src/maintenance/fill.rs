@@ -35,7 +35,7 @@ pub(crate) struct Slices {
 impl Default for Slices {
     /// Who opens the replica says from when on it will call [`crate::Replica::fill`].
     fn default() -> Self {
-        Self { from: u64::MAX, rows: 500, adapts: true }
+        Self { from: u64::MAX, rows: 50, adapts: true }
     }
 }
 

@@ -251,7 +251,10 @@ impl Database for Postgres {
     }
 
     fn execute(&self, place: &str, sql: &str, parameters: &[Cell]) -> Result<u64> {
-        self.link.execute(place, sql, super::cells::arguments(place, parameters)?)
+        let rows = self.link.execute(place, sql, super::cells::arguments(place, parameters)?)?;
+        // Slices come into the tables of a batch by statements.
+        self.litter.borrow_mut().add(usize::try_from(rows).unwrap_or(usize::MAX));
+        Ok(rows)
     }
 
     fn define(&self, place: &str, statements: &[String]) -> Result<()> {

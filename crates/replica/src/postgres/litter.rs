@@ -36,13 +36,13 @@ impl Litter {
 
     /// Notes rows of the batch.
     pub(super) fn add(&mut self, rows: usize) {
-        self.batch += rows;
+        self.batch = self.batch.saturating_add(rows);
     }
 
     /// Vacuums the tables behind a batch where it is due; outside of a transaction. The batch is there whatever becomes of it.
     pub(super) fn clear_away(&mut self, link: &Link) {
         let batch = std::mem::take(&mut self.batch);
-        self.rows += batch;
+        self.rows = self.rows.saturating_add(batch);
         if self.tables.is_empty() || self.rows < LEAST || self.rows < batch.saturating_mul(TIMES) {
             return;
         }
