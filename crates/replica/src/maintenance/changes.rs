@@ -79,17 +79,14 @@ pub(crate) struct Change {
     pub(crate) subject: String,
 }
 
-/// Columns of a change in the change log.
-const LOGGED: [(&str, ColumnType); 9] = [
+/// Columns of a change in the change log, without those of its stamp.
+const LOGGED: [(&str, ColumnType); 6] = [
     ("view", ColumnType::Text),
     ("op", ColumnType::Text),
     ("key", ColumnType::Text),
     ("row", ColumnType::Text),
     ("before", ColumnType::Text),
     ("subject", ColumnType::Text),
-    ("position", ColumnType::Text),
-    ("dsid", ColumnType::Int),
-    ("captured_us", ColumnType::Int),
 ];
 
 /// Appends changes of views to the change log; gives their number.
@@ -108,13 +105,15 @@ pub(crate) fn append<'v, D: Database>(
             Cell::Text(Json::Object(change.row).to_string()),
             before.unwrap_or(Cell::Null),
             Cell::Text(change.subject),
-            text(&stamp.position),
-            Cell::Integer(stamp.dsid.cast_signed()),
-            Cell::Integer(stamp.captured_us),
         ]
     });
     let rows: Vec<Vec<Cell>> = rows.collect();
-    database.append(&LOGGED, &rows)?;
+    let stamped = [
+        ("position", text(&stamp.position)),
+        ("dsid", Cell::Integer(stamp.dsid.cast_signed())),
+        ("captured_us", Cell::Integer(stamp.captured_us)),
+    ];
+    database.append(&LOGGED, &rows, &stamped)?;
     Ok(rows.len() as u64)
 }
 

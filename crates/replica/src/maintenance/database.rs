@@ -91,8 +91,13 @@ pub(crate) trait Database: Read + Send + 'static {
     /// statements before it.
     fn record(&self, program: &Program, images: &Filled, stamp: &Stamp) -> Result<u64>;
 
-    /// Adds rows to the change log, numbered behind the last one.
-    fn append(&self, columns: &[(&str, ColumnType)], rows: &[Vec<Cell>]) -> Result<()>;
+    /// Adds rows to the change log, numbered behind the last one, with what is the same in all.
+    fn append(
+        &self,
+        columns: &[(&str, ColumnType)],
+        rows: &[Vec<Cell>],
+        stamped: &[(&str, Cell)],
+    ) -> Result<()>;
 
     /// What a name stands for in the replica.
     fn object(&self, name: &str) -> Result<Option<Object>>;

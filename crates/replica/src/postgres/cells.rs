@@ -35,17 +35,20 @@ fn storable(text: &str) -> String {
 /// The parameters of a statement.
 pub(super) fn arguments(place: &str, cells: &[Cell]) -> Result<PgArguments> {
     let mut arguments = PgArguments::default();
-    for cell in cells {
-        let added = match cell {
-            Cell::Null | Cell::Unchanged => arguments.add(Null),
-            Cell::Integer(value) => arguments.add(*value),
-            Cell::Real(value) => arguments.add(*value),
-            Cell::Text(text) | Cell::Json(text) => arguments.add(storable(text)),
-            Cell::Blob(bytes) => arguments.add(bytes.as_slice()),
-        };
-        added.map_err(|error| Error::new(ErrorKind::Sql, place, "parameter has no form").caused_by(error))?;
-    }
+    cells.iter().try_for_each(|cell| add(place, &mut arguments, cell))?;
     Ok(arguments)
+}
+
+/// Adds a parameter.
+pub(super) fn add(place: &str, arguments: &mut PgArguments, cell: &Cell) -> Result<()> {
+    let added = match cell {
+        Cell::Null | Cell::Unchanged => arguments.add(Null),
+        Cell::Integer(value) => arguments.add(*value),
+        Cell::Real(value) => arguments.add(*value),
+        Cell::Text(text) | Cell::Json(text) => arguments.add(storable(text)),
+        Cell::Blob(bytes) => arguments.add(bytes.as_slice()),
+    };
+    added.map_err(|error| Error::new(ErrorKind::Sql, place, "parameter has no form").caused_by(error))
 }
 
 /// Columns as one array each, for `unnest`.

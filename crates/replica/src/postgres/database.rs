@@ -8,7 +8,7 @@ use deltamesh_view::{Action, Dialect, Program, Stored, ViewDefinition};
 use sqlx::Arguments as _;
 use sqlx::postgres::PgArguments;
 
-use super::cells::{array_type, arrays, unnested};
+use super::cells::{add, array_type, arrays, unnested};
 use super::images::{changes, read};
 use super::link::{Link, context};
 use super::litter::Litter;
@@ -261,6 +261,7 @@ impl Database for Postgres {
         if statements.is_empty() {
             return Ok(());
         }
+        self.litter.borrow_mut().forget();
         let together = format!("{WHOLE}\n{};\n{PLANS}", statements.join(";\n"));
         if self.link.in_transaction.get() {
             self.link.batch(place, together)?;
@@ -368,20 +369,30 @@ impl Database for Postgres {
         if is_alone { self.settle(&[program]) } else { Ok(0) }
     }
 
-    fn append(&self, columns: &[(&str, ColumnType)], rows: &[Vec<Cell>]) -> Result<()> {
+    fn append(
+        &self,
+        columns: &[(&str, ColumnType)],
+        rows: &[Vec<Cell>],
+        stamped: &[(&str, Cell)],
+    ) -> Result<()> {
         if rows.is_empty() {
             return Ok(());
         }
         let place = "change log";
-        let names = columns.iter().map(|(name, _)| quote(name)).collect::<Vec<_>>().join(", ");
-        let values = (0..columns.len()).map(|index| format!("u.c{index}")).collect::<Vec<_>>().join(", ");
+        let names = columns.iter().map(|(name, _)| *name).chain(stamped.iter().map(|(name, _)| *name));
+        let names = names.map(quote).collect::<Vec<_>>().join(", ");
+        let values = (0..columns.len()).map(|index| format!("u.c{index}"));
+        let same = (1..=stamped.len()).map(|number| format!("${}", columns.len() + number));
+        let values = values.chain(same).collect::<Vec<_>>().join(", ");
         // Not a sequence: what is rolled back must leave no gap.
         let sql = format!(
             "INSERT INTO __deltamesh_changes (seq, {names}) SELECT
                  (SELECT coalesce(max(seq), 0) FROM __deltamesh_changes) + u.number, {values} FROM {}",
             unnest(columns, true)
         );
-        self.link.execute(place, &sql, arrays(place, columns, rows)?).map(|_| ())
+        let mut arguments = arrays(place, columns, rows)?;
+        stamped.iter().try_for_each(|(_, cell)| add(place, &mut arguments, cell))?;
+        self.link.execute(place, &sql, arguments).map(|_| ())
     }
 
     fn object(&self, name: &str) -> Result<Option<Object>> {

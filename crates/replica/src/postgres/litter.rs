@@ -34,6 +34,11 @@ impl Litter {
         }
     }
 
+    /// Forgets the tables, some of which may have been dropped; the next batch notes those that it fills.
+    pub(super) fn forget(&mut self) {
+        self.tables.clear();
+    }
+
     /// Notes rows of the batch.
     pub(super) fn add(&mut self, rows: usize) {
         self.batch = self.batch.saturating_add(rows);

@@ -212,8 +212,18 @@ impl Database for Sqlite {
         Ok(changes)
     }
 
-    fn append(&self, columns: &[(&str, ColumnType)], rows: &[Vec<Cell>]) -> Result<()> {
-        self.insert("__deltamesh_changes", columns, rows, false)
+    fn append(
+        &self,
+        columns: &[(&str, ColumnType)],
+        rows: &[Vec<Cell>],
+        stamped: &[(&str, Cell)],
+    ) -> Result<()> {
+        let names = stamped.iter().map(|(name, _)| (*name, ColumnType::Any));
+        let columns: Vec<_> = columns.iter().copied().chain(names).collect();
+        let whole =
+            |row: &Vec<Cell>| row.iter().chain(stamped.iter().map(|(_, cell)| cell)).cloned().collect();
+        let rows: Vec<Vec<Cell>> = rows.iter().map(whole).collect();
+        self.insert("__deltamesh_changes", &columns, &rows, false)
     }
 
     fn object(&self, name: &str) -> Result<Option<Object>> {
