@@ -4,6 +4,7 @@
 //! *part* of the view: it is planned as a view that only the blocks behind it read, kept in a table of its own and
 //! maintained by the best rule for it, so that a small change below stays a small change above.
 
+mod ahead;
 pub(crate) mod correlation;
 mod group;
 mod having;

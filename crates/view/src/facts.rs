@@ -92,7 +92,7 @@ pub(crate) fn rejects(condition: &Scalar, relation: usize) -> bool {
 }
 
 /// Whether an expression is NULL where all columns of a relation are.
-fn is_null(expr: &Scalar, relation: usize) -> bool {
+pub(crate) fn is_null(expr: &Scalar, relation: usize) -> bool {
     match expr {
         Scalar::Column(column) => column.relation == relation,
         Scalar::Binary(

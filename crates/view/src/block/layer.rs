@@ -1,7 +1,8 @@
 //! Layers of one block: SQL evaluates grouping, window functions, `QUALIFY` with `DISTINCT`, and `LIMIT` one behind the
 //! other. A layer whose input is more than the rows of one relation reads a part that has them.
 
-use super::{Planner, group, membership};
+use super::{Planner, ahead, group, membership};
+use crate::catalog::CatalogRelation;
 use crate::query::{ColumnRef, JoinKind, Joined, Output, Scalar, SelectQuery, Sort, Top, Window};
 use crate::{CreateView, Error, Program, kinds, resolve, sql, strategy, typing};
 
@@ -32,6 +33,13 @@ impl Planner<'_> {
             let (lower, upper) = below_windows(query);
             return self.over(view, lower, upper);
         }
+        if let Some((lower, mut upper)) = ahead::totals_ahead(&query) {
+            let totals = self.below(view, lower)?;
+            if let Some(joined) = upper.relations.last_mut() {
+                joined.base = totals;
+            }
+            return self.layers(view, upper);
+        }
         let grouped = [group::below_groups, group::below_distinct, group::below_having];
         if let Some((lower, upper)) = grouped.iter().find_map(|below| below(&query)) {
             return self.over(view, lower, upper);
@@ -48,15 +56,18 @@ impl Planner<'_> {
         lower: SelectQuery,
         mut upper: SelectQuery,
     ) -> Result<Program, Error> {
+        let (alias, base) = (BELOW.to_owned(), self.below(view, lower)?);
+        upper.relations = vec![Joined { alias, base, kind: JoinKind::Inner, on: vec![] }];
+        self.layers(view, upper)
+    }
+
+    /// Makes a layer a part.
+    fn below(&mut self, view: &CreateView, lower: SelectQuery) -> Result<CatalogRelation, Error> {
         let statement = self.part_statement(view.query.clone())?;
         let part = self.layers(&statement, lower)?;
         let name = self.add(part);
-        let Some(base) = self.catalog.table(&name) else {
-            return Err(Error::definition(format!("no part {name}"), view.location));
-        };
-        let (alias, base) = (BELOW.to_owned(), base.clone());
-        upper.relations = vec![Joined { alias, base, kind: JoinKind::Inner, on: vec![] }];
-        self.layers(view, upper)
+        let base = self.catalog.table(&name);
+        base.cloned().ok_or_else(|| Error::definition(format!("no part {name}"), view.location))
     }
 }
 

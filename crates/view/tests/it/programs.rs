@@ -148,43 +148,63 @@ fn outer_join() {
         expect![[r#"
             view counts (tier D)
               project user_id, c  [D]
-                group by "u"."user_id"  [D]
-                  left join on ("m"."user_id" = "u"."user_id")  [D]
-                    read main__user as u
-                    read main__message as m
+                left join on ("m"."c0" = "u"."user_id")  [D]
+                  read main__user as u
+                  read __deltamesh_part1_counts as m
+                    project c0, c1  [A]
+                      group by "m"."user_id"  [B]
+                        read main__message as m
             base main__user (relation user of source main)
             base main__message (relation message of source main)
-            index main__message (user_id)
             note key (user_id), derived
+            note __deltamesh_part1_counts: key (c0), derived
+            note __deltamesh_part1_counts: rows in __deltamesh_rows___deltamesh_part1_counts with hidden columns __deltamesh_n
             note over a large relation filled beside the flow, by whole values of main__user.user_id
+            before main__message
+              INSERT INTO temp."delta____deltamesh_part1_counts" SELECT -1, "m"."user_id", "m"."id" FROM temp."old__main__message" AS "m"
+            after main__message
+              INSERT INTO temp."delta____deltamesh_part1_counts" SELECT 1, "m"."user_id", "m"."id" FROM temp."new__main__message" AS "m"
             before main__user
               INSERT INTO temp."affected__counts" SELECT DISTINCT "u"."user_id" FROM temp."old__main__user" AS "u"
             after main__user
               INSERT INTO temp."affected__counts" SELECT DISTINCT "u"."user_id" FROM temp."new__main__user" AS "u"
-            before main__message
-              INSERT INTO temp."affected__counts" SELECT DISTINCT "u"."user_id" FROM temp."old__main__message" AS "m" CROSS JOIN "main__user" AS "u" WHERE ("m"."user_id" = "u"."user_id")
-            after main__message
-              INSERT INTO temp."affected__counts" SELECT DISTINCT "u"."user_id" FROM temp."new__main__message" AS "m" CROSS JOIN "main__user" AS "u" WHERE ("m"."user_id" = "u"."user_id")
             finish
+              INSERT INTO temp."groups____deltamesh_part1_counts" SELECT g0, sum(w) FROM temp."delta____deltamesh_part1_counts" GROUP BY g0 HAVING sum(w) <> 0
+              INSERT INTO temp."old____deltamesh_part1_counts" ("c0", "c1", "__deltamesh_n") SELECT s."c0", s."c1", s."__deltamesh_n" FROM temp."groups____deltamesh_part1_counts" AS g CROSS JOIN "__deltamesh_rows___deltamesh_part1_counts" AS s WHERE s."c0" IS g.g0
+              INSERT INTO temp."new____deltamesh_part1_counts" ("c0", "c1", "__deltamesh_n") SELECT t.g0, t.n, t.n FROM (SELECT g.g0 AS g0, coalesce(o."__deltamesh_n", 0) + g.n AS n FROM temp."groups____deltamesh_part1_counts" AS g LEFT JOIN temp."old____deltamesh_part1_counts" AS o ON o."c0" IS g.g0) AS t WHERE t.n > 0
+              INSERT INTO temp."affected__counts" SELECT DISTINCT "u"."user_id" FROM temp."old____deltamesh_part1_counts" AS "m" CROSS JOIN "main__user" AS "u" WHERE ("m"."c0" = "u"."user_id")
+              DELETE FROM "__deltamesh_rows___deltamesh_part1_counts" WHERE rowid IN (SELECT s.rowid FROM temp."old____deltamesh_part1_counts" AS o CROSS JOIN "__deltamesh_rows___deltamesh_part1_counts" AS s WHERE s."c0" IS o."c0")
+              INSERT INTO "__deltamesh_rows___deltamesh_part1_counts" ("c0", "c1", "__deltamesh_n") SELECT "c0", "c1", "__deltamesh_n" FROM temp."new____deltamesh_part1_counts"
+              INSERT INTO temp."affected__counts" SELECT DISTINCT "u"."user_id" FROM temp."new____deltamesh_part1_counts" AS "m" CROSS JOIN "main__user" AS "u" WHERE ("m"."c0" = "u"."user_id")
               INSERT INTO temp."delta__counts" SELECT -1, s."user_id", s."c" FROM (SELECT DISTINCT e0 FROM temp."affected__counts") AS __deltamesh_affected CROSS JOIN "counts" AS s WHERE s."user_id" = __deltamesh_affected.e0
-              INSERT INTO temp."delta__counts" SELECT 1, "u"."user_id", count("m"."id") FROM (SELECT DISTINCT e0 FROM temp."affected__counts") AS __deltamesh_affected CROSS JOIN "main__user" AS "u" LEFT JOIN "main__message" AS "m" ON ("m"."user_id" = "u"."user_id") WHERE "u"."user_id" = __deltamesh_affected.e0 GROUP BY "u"."user_id"
+              INSERT INTO temp."delta__counts" SELECT 1, "u"."user_id", coalesce("m"."c1", 0) FROM (SELECT DISTINCT e0 FROM temp."affected__counts") AS __deltamesh_affected CROSS JOIN "main__user" AS "u" LEFT JOIN "__deltamesh_rows___deltamesh_part1_counts" AS "m" ON ("m"."c0" = "u"."user_id") WHERE "u"."user_id" = __deltamesh_affected.e0
               INSERT INTO temp."old__counts" ("user_id", "c") SELECT "user_id", "c" FROM temp."delta__counts" GROUP BY "user_id", "c" HAVING sum("__deltamesh_w") < 0
               INSERT INTO temp."new__counts" ("user_id", "c") SELECT "user_id", "c" FROM temp."delta__counts" GROUP BY "user_id", "c" HAVING sum("__deltamesh_w") > 0
             apply
               DELETE FROM "counts" WHERE ("user_id") IN (SELECT o."user_id" FROM temp."old__counts" AS o WHERE NOT EXISTS (SELECT 1 FROM temp."new__counts" AS n WHERE n."user_id" = o."user_id"))
               INSERT INTO "counts" ("user_id", "c") SELECT "user_id", "c" FROM temp."new__counts" WHERE TRUE ON CONFLICT ("user_id") DO UPDATE SET "c" = excluded."c"
             record
-              INSERT INTO "__deltamesh_changes" (view, op, key, row, before, subject, position, dsid, captured_us) SELECT 'counts', 'delete', json_array(CASE WHEN o."user_id" BETWEEN -9007199254740992 AND 9007199254740992 THEN o."user_id" ELSE CAST(o."user_id" AS TEXT) END), json_object('user_id', CASE WHEN o."user_id" BETWEEN -9007199254740992 AND 9007199254740992 THEN o."user_id" ELSE CAST(o."user_id" AS TEXT) END, 'c', CASE WHEN o."c" BETWEEN -9007199254740992 AND 9007199254740992 THEN o."c" ELSE CAST(o."c" AS TEXT) END), NULL, 'feed.counts.' || deltamesh_token(o."user_id"), :position, :dsid, :captured_us FROM temp."old__counts" AS o WHERE NOT EXISTS (SELECT 1 FROM temp."new__counts" AS n WHERE o."user_id" = n."user_id")
-              INSERT INTO "__deltamesh_changes" (view, op, key, row, before, subject, position, dsid, captured_us) SELECT 'counts', CASE WHEN o.rowid IS NULL THEN 'insert' ELSE 'update' END, json_array(CASE WHEN n."user_id" BETWEEN -9007199254740992 AND 9007199254740992 THEN n."user_id" ELSE CAST(n."user_id" AS TEXT) END), json_object('user_id', CASE WHEN n."user_id" BETWEEN -9007199254740992 AND 9007199254740992 THEN n."user_id" ELSE CAST(n."user_id" AS TEXT) END, 'c', CASE WHEN n."c" BETWEEN -9007199254740992 AND 9007199254740992 THEN n."c" ELSE CAST(n."c" AS TEXT) END), CASE WHEN o.rowid IS NOT NULL THEN '{' || substr(CASE WHEN o."c" IS NOT n."c" THEN ',"c":' || json_quote(CASE WHEN o."c" BETWEEN -9007199254740992 AND 9007199254740992 THEN o."c" ELSE CAST(o."c" AS TEXT) END) ELSE '' END, 2) || '}' END, 'feed.counts.' || deltamesh_token(n."user_id"), :position, :dsid, :captured_us FROM temp."new__counts" AS n LEFT JOIN temp."old__counts" AS o ON o."user_id" = n."user_id" WHERE o.rowid IS NULL OR (n."user_id", n."c") IS NOT (o."user_id", o."c")
+              INSERT INTO "__deltamesh_changes" (view, op, key, row, before, subject, position, dsid, captured_us) SELECT 'counts', 'delete', json_array(CASE WHEN o."user_id" BETWEEN -9007199254740992 AND 9007199254740992 THEN o."user_id" ELSE CAST(o."user_id" AS TEXT) END), json_object('user_id', CASE WHEN o."user_id" BETWEEN -9007199254740992 AND 9007199254740992 THEN o."user_id" ELSE CAST(o."user_id" AS TEXT) END, 'c', json(deltamesh_json(o."c"))), NULL, 'feed.counts.' || deltamesh_token(o."user_id"), :position, :dsid, :captured_us FROM temp."old__counts" AS o WHERE NOT EXISTS (SELECT 1 FROM temp."new__counts" AS n WHERE o."user_id" = n."user_id")
+              INSERT INTO "__deltamesh_changes" (view, op, key, row, before, subject, position, dsid, captured_us) SELECT 'counts', CASE WHEN o.rowid IS NULL THEN 'insert' ELSE 'update' END, json_array(CASE WHEN n."user_id" BETWEEN -9007199254740992 AND 9007199254740992 THEN n."user_id" ELSE CAST(n."user_id" AS TEXT) END), json_object('user_id', CASE WHEN n."user_id" BETWEEN -9007199254740992 AND 9007199254740992 THEN n."user_id" ELSE CAST(n."user_id" AS TEXT) END, 'c', json(deltamesh_json(n."c"))), CASE WHEN o.rowid IS NOT NULL THEN '{' || substr(CASE WHEN o."c" IS NOT n."c" THEN ',"c":' || deltamesh_json(o."c") ELSE '' END, 2) || '}' END, 'feed.counts.' || deltamesh_token(n."user_id"), :position, :dsid, :captured_us FROM temp."new__counts" AS n LEFT JOIN temp."old__counts" AS o ON o."user_id" = n."user_id" WHERE o.rowid IS NULL OR (n."user_id", n."c") IS NOT (o."user_id", o."c")
             create
-              CREATE TABLE IF NOT EXISTS "counts" ("user_id" INTEGER, "c" CHECK (typeof("c") IN ('integer', 'null')), PRIMARY KEY ("user_id"))
+              CREATE TABLE IF NOT EXISTS "__deltamesh_rows___deltamesh_part1_counts" ("c0" INTEGER, "c1" CHECK (typeof("c1") IN ('integer', 'null')), "__deltamesh_n" CHECK (typeof("__deltamesh_n") = 'integer'))
+              CREATE INDEX IF NOT EXISTS "__deltamesh_key___deltamesh_part1_counts" ON "__deltamesh_rows___deltamesh_part1_counts" ("c0")
+              CREATE VIEW IF NOT EXISTS "__deltamesh_part1_counts" AS SELECT "c0", "c1" FROM "__deltamesh_rows___deltamesh_part1_counts"
+              CREATE TABLE IF NOT EXISTS "counts" ("user_id" INTEGER, "c", PRIMARY KEY ("user_id"))
             connect
+              CREATE TABLE IF NOT EXISTS temp."old____deltamesh_part1_counts" ("c0" INTEGER, "c1", "__deltamesh_n")
+              CREATE INDEX IF NOT EXISTS temp."key_old____deltamesh_part1_counts" ON "old____deltamesh_part1_counts" ("c0")
+              CREATE TABLE IF NOT EXISTS temp."new____deltamesh_part1_counts" ("c0" INTEGER, "c1", "__deltamesh_n")
+              CREATE INDEX IF NOT EXISTS temp."key_new____deltamesh_part1_counts" ON "new____deltamesh_part1_counts" ("c0")
+              CREATE TABLE IF NOT EXISTS temp."delta____deltamesh_part1_counts" (w, g0, a0)
+              CREATE TABLE IF NOT EXISTS temp."groups____deltamesh_part1_counts" (g0, n)
               CREATE TABLE IF NOT EXISTS temp."old__counts" ("user_id" INTEGER, "c", PRIMARY KEY ("user_id"))
               CREATE TABLE IF NOT EXISTS temp."new__counts" ("user_id" INTEGER, "c", PRIMARY KEY ("user_id"))
               CREATE TABLE IF NOT EXISTS temp."delta__counts" ("__deltamesh_w", "user_id" INTEGER, "c")
               CREATE TABLE IF NOT EXISTS temp."affected__counts" (e0)
             fill
-              INSERT INTO "counts" ("user_id", "c") SELECT "u"."user_id", count("m"."id") FROM "main__user" AS "u" LEFT JOIN "main__message" AS "m" ON ("m"."user_id" = "u"."user_id") GROUP BY "u"."user_id"
+              INSERT INTO "__deltamesh_rows___deltamesh_part1_counts" ("c0", "c1", "__deltamesh_n") SELECT "m"."user_id", count("m"."id"), count(*) FROM "main__message" AS "m" GROUP BY "m"."user_id"
+              INSERT INTO "counts" ("user_id", "c") SELECT "u"."user_id", coalesce("m"."c1", 0) FROM "main__user" AS "u" LEFT JOIN "__deltamesh_rows___deltamesh_part1_counts" AS "m" ON ("m"."c0" = "u"."user_id")
         "#]],
     );
 }

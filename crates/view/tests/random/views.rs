@@ -122,6 +122,12 @@ pub(crate) const VIEWS: &[&str] = &[
     "CREATE MATERIALIZED VIEW outer_ AS SELECT u.user_id, u.login, m.id, m.body FROM user u LEFT JOIN message m ON m.user_id = u.user_id AND m.n > 0",
     "CREATE MATERIALIZED VIEW outer_one AS SELECT m.id, u.login FROM message m LEFT JOIN user u ON u.user_id = m.user_id",
     "CREATE MATERIALIZED VIEW outer_count AS SELECT u.user_id, count(m.id) AS c, max(m.id) AS last FROM user u LEFT JOIN message m ON m.user_id = u.user_id GROUP BY u.user_id",
+    "CREATE MATERIALIZED VIEW outer_totals AS SELECT u.user_id, u.login, count(*) AS r, count(m.n) + 1 AS c, sum(m.n) AS s, avg(m.n) AS a, min(m.body) AS first FROM user u
+       LEFT JOIN message m ON m.user_id = u.user_id AND m.n > 0 AND u.country IS NOT NULL WHERE u.login > 'a' GROUP BY u.user_id, u.login",
+    "CREATE MATERIALIZED VIEW outer_totals_two AS SELECT b.chat, b.user_id, u.login, sum(m.n) AS s, count(coalesce(m.n, 0)) AS c FROM member b JOIN user u ON u.user_id = b.user_id
+       LEFT JOIN message m ON m.chat = b.chat AND m.user_id = b.user_id GROUP BY b.chat, b.user_id, u.login",
+    "CREATE MATERIALIZED VIEW outer_totals_three AS SELECT b.chat, b.user_id, sum(m.n) AS s, count(*) AS c FROM member b LEFT JOIN message m ON m.chat = b.chat AND m.user_id = b.user_id
+       GROUP BY b.chat, b.user_id",
     "CREATE MATERIALIZED VIEW anti AS SELECT u.user_id FROM user u LEFT JOIN message m ON m.user_id = u.user_id WHERE m.id IS NULL",
     "CREATE MATERIALIZED VIEW outer_two AS SELECT b.chat, b.user_id, u.login, m.id FROM member b LEFT JOIN user u ON u.user_id = b.user_id LEFT JOIN message m ON m.chat = b.chat AND m.user_id = b.user_id",
     "CREATE MATERIALIZED VIEW outer_chain AS SELECT b.chat, b.user_id, m.id, u.login FROM member b LEFT JOIN message m ON m.chat = b.chat LEFT JOIN user u ON u.user_id = m.n",
