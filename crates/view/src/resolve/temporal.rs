@@ -267,12 +267,21 @@ pub(super) fn truncate(unit: &str, of: Scalar, location: Option<Location>) -> Re
             return Err(Error::unsupported(message, location));
         }
     };
+    // A date alone is its midnight.
+    let of = match unit.to_ascii_lowercase().as_str() {
+        "hour" | "minute" => joined(of, " 00:00"),
+        _ => of,
+    };
     let kept = Scalar::Call("substr", vec![of, integer(1), integer(length)]);
     if rest.is_empty() {
         return Ok(kept);
     }
+    Ok(joined(kept, rest))
+}
+
+fn joined(text: Scalar, rest: &str) -> Scalar {
     let rest = Scalar::Literal(crate::sql::quote_text(rest));
-    Ok(Scalar::Binary(Box::new(kept), "||", Box::new(rest)))
+    Scalar::Binary(Box::new(text), "||", Box::new(rest))
 }
 
 fn integer(value: i64) -> Scalar {

@@ -41,9 +41,9 @@ fn scalar_functions() {
     check(
         "SELECT extract(year FROM body) AS y, extract(quarter FROM body) AS q, extract(month FROM body) AS m, extract(day FROM body) AS d,
            extract(hour FROM body) AS h, extract(minute FROM body) AS mi, extract(second FROM body) AS s, date_trunc('month', body) AS tm,
-           date_trunc('hour', body) AS th, date(body) AS day FROM message WHERE id = 1",
+           date_trunc('hour', body) AS th, date_trunc('minute', date(body)) AS dm, date(body) AS day FROM message WHERE id = 1",
         expect![[r#"
-            Int(2024) Int(1) Int(2) Int(29) Int(23) Int(5) Int(9) Text("2024-02-01") Text("2024-02-29 23:00:00") Text("2024-02-29")
+            Int(2024) Int(1) Int(2) Int(29) Int(23) Int(5) Int(9) Text("2024-02-01") Text("2024-02-29 23:00:00") Text("2024-02-29 00:00:00") Text("2024-02-29")
         "#]],
     );
 }
