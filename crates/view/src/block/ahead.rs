@@ -22,6 +22,10 @@ pub(super) fn totals_ahead(query: &SelectQuery) -> Option<(SelectQuery, SelectQu
             by.push(own(&Scalar::Column(ColumnRef { relation: other, column }), other)?);
         }
     }
+    // Without one, the totals of no rows are a row too.
+    if by.is_empty() {
+        return None;
+    }
     by.iter().for_each(|expr| drop(below.column(expr, None)));
     let outputs = query.outputs.iter().map(|output| {
         let expr = lifted(&output.expr, other, &mut below)?;

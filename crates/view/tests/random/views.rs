@@ -128,6 +128,7 @@ pub(crate) const VIEWS: &[&str] = &[
        LEFT JOIN message m ON m.chat = b.chat AND m.user_id = b.user_id GROUP BY b.chat, b.user_id, u.login",
     "CREATE MATERIALIZED VIEW outer_totals_three AS SELECT b.chat, b.user_id, sum(m.n) AS s, count(*) AS c FROM member b LEFT JOIN message m ON m.chat = b.chat AND m.user_id = b.user_id
        GROUP BY b.chat, b.user_id",
+    "CREATE MATERIALIZED VIEW outer_totals_all AS SELECT u.user_id, count(*) AS r, count(m.id) AS c, sum(m.n) AS s FROM user u LEFT JOIN message m ON m.n > 2 GROUP BY u.user_id",
     "CREATE MATERIALIZED VIEW anti AS SELECT u.user_id FROM user u LEFT JOIN message m ON m.user_id = u.user_id WHERE m.id IS NULL",
     "CREATE MATERIALIZED VIEW outer_two AS SELECT b.chat, b.user_id, u.login, m.id FROM member b LEFT JOIN user u ON u.user_id = b.user_id LEFT JOIN message m ON m.chat = b.chat AND m.user_id = b.user_id",
     "CREATE MATERIALIZED VIEW outer_chain AS SELECT b.chat, b.user_id, m.id, u.login FROM member b LEFT JOIN message m ON m.chat = b.chat LEFT JOIN user u ON u.user_id = m.n",
