@@ -191,7 +191,7 @@ impl<'a> Planner<'a> {
             name: format!("{PREFIX}{number}_{}", self.view.name),
             replace: false,
             if_not_exists: false,
-            options: ViewOptions::default(),
+            options: ViewOptions { indexes: self.view.options.indexes, ..ViewOptions::default() },
             sql: String::new(),
             query,
             location: self.view.location,

@@ -150,6 +150,20 @@ pub struct ViewOptions {
     pub stored: Stored,
     /// `retain = 'last'`.
     pub retain: Retain,
+    /// `indexes = auto|now`.
+    #[serde(default)]
+    pub indexes: Indexes,
+}
+
+/// When an index is made that only the changes of some relations are looked up by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Indexes {
+    /// With the first of these changes.
+    #[default]
+    Auto,
+    /// With the view.
+    Now,
 }
 
 /// Whether the view's rows are kept in a table of their own.

@@ -56,7 +56,9 @@ mod typing;
 
 pub use catalog::{Catalog, mirror_table};
 pub use cost::{Counts, Lookup, Spread};
-pub use definition::{BaseRelation, HiddenColumn, Index, Order, Retain, Stored, ViewDefinition, ViewOptions};
+pub use definition::{
+    BaseRelation, HiddenColumn, Index, Indexes, Order, Retain, Stored, ViewDefinition, ViewOptions,
+};
 pub use dialect::Dialect;
 pub use error::{Error, ErrorKind, Location};
 pub use explain::{Estimated, Explain, Operator, Statements, Tier};

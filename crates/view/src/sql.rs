@@ -25,8 +25,8 @@ use crate::query::{Output, Scalar, SelectQuery};
 use crate::slices::{Sliced, Slices};
 use crate::strategy::{Strategy, choose};
 use crate::{
-    Action, BaseRelation, CreateView, Dialect, Error, Explain, HiddenColumn, Index, Order, Program, Step,
-    Stored, ViewDefinition, block, facts, kinds, old_table,
+    Action, BaseRelation, CreateView, Dialect, Error, Explain, HiddenColumn, Index, Indexes, Order, Program,
+    Step, Stored, ViewDefinition, block, facts, kinds, old_table,
 };
 pub(crate) use delta::{in_order, join_order, looked_up};
 use layout::{Layout, Role};
@@ -138,10 +138,13 @@ struct Of {
 
 fn assemble(
     statement: &CreateView,
-    parts: Parts,
+    mut parts: Parts,
     of: Of,
     explain: impl FnOnce(&ViewDefinition, &[String], &Sections<'_>) -> Explain,
 ) -> Result<Program, Error> {
+    if statement.options.indexes == Indexes::Now {
+        parts.indexes.iter_mut().for_each(|index| index.changes_of.clear());
+    }
     let subject = subject(statement, &parts.layout)?;
     let (oracle, sliced) = (of.oracle.clone(), of.sliced.clone());
     let definition = definition(statement, of, &parts, &subject);

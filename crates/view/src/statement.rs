@@ -7,7 +7,7 @@ use datafusion_sql::sqlparser::dialect::Dialect;
 use datafusion_sql::sqlparser::parser::{Parser, ParserError};
 use datafusion_sql::sqlparser::tokenizer::{Location as Place, Token, TokenWithSpan, Tokenizer};
 
-use crate::{Error, Location, Retain, Stored, ViewOptions};
+use crate::{Error, Indexes, Location, Retain, Stored, ViewOptions};
 
 mod check;
 mod depth;
@@ -256,8 +256,15 @@ fn view_options(options: &[SqlOption]) -> Result<ViewOptions, Error> {
                     _ => return Err(choice("changes, last")),
                 }
             }
+            "indexes" => {
+                read.indexes = match text.to_ascii_lowercase().as_str() {
+                    "auto" => Indexes::Auto,
+                    "now" => Indexes::Now,
+                    _ => return Err(choice("auto, now")),
+                }
+            }
             _ => {
-                let message = format!("no option {key}; there are key, subject, stored, retain");
+                let message = format!("no option {key}; there are key, subject, stored, retain, indexes");
                 return Err(Error::definition(message, location));
             }
         }

@@ -322,6 +322,8 @@ fn an_index_for_changes_of_a_relation_is_made_with_the_first() {
         assert_eq!(fixture.rows(indexes), r#"["__deltamesh_ix_app__message_sender"]"#);
         fixture.replica().execute("DROP MATERIALIZED VIEW feed").unwrap();
         assert_eq!(fixture.rows(indexes), "");
+        fixture.replica().execute(&FEED.replace("subject =", "indexes = now, subject =")).unwrap();
+        assert_eq!(fixture.rows(indexes), r#"["__deltamesh_ix_app__message_sender"]"#);
     }
 }
 

@@ -307,6 +307,7 @@ fn steps_seek() {
             "distinct_having",
             "scalar_first_all",
             "exists_any",
+            "outer_totals_all",
         ]
         .contains(&definition.name.as_str())
             || definition.key.is_empty();
