@@ -279,6 +279,15 @@ impl Database {
         Ok(())
     }
 
+    /// Whether some view has more than so many rows.
+    pub(crate) fn has_more_rows(&self, most: usize) -> bool {
+        let more = |program: &Program| {
+            let view = quote(&program.definition.name);
+            !self.rows(&format!("SELECT 1 FROM {view} LIMIT 1 OFFSET {most}")).is_empty()
+        };
+        self.programs.iter().any(more)
+    }
+
     /// Rows with the kind of each value, sorted.
     pub(crate) fn rows(&self, sql: &str) -> Vec<String> {
         let mut statement = self.connection.prepare(sql).unwrap_or_else(|error| panic!("{error}\n{sql}"));

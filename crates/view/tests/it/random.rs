@@ -19,10 +19,17 @@ impl Host for Database {
         self.apply(changes);
     }
 
+    fn is_large(&self) -> bool {
+        self.has_more_rows(MOST_ROWS)
+    }
+
     fn check(&mut self) -> Result<(), String> {
         self.check()
     }
 }
+
+/// Rows of a view in a case.
+const MOST_ROWS: usize = 20_000;
 
 const LENGTH: Length = Length { batches: 12, step: 2 };
 

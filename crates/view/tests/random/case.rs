@@ -26,6 +26,11 @@ pub(crate) trait Host {
     /// Applies a batch.
     fn apply(&mut self, changes: &[RowChange]);
 
+    /// Whether a view has become so large that nothing more is asked: joins over joins have no end.
+    fn is_large(&self) -> bool {
+        false
+    }
+
     /// Says which view is not what its own SQL gives, or what its feed said.
     fn check(&mut self) -> Result<(), String>;
 }
@@ -104,6 +109,9 @@ fn create(
             }
         }
         kept.push(sql);
+        if host.is_large() {
+            break;
+        }
         if ties.is_empty() {
             bases.push((name, query));
         }
@@ -134,6 +142,9 @@ pub(crate) fn run<H: Host>(
     let story = format!("{}\n{}", tables(&schemas), kept.join("\n"));
     prop_assert_eq!(host.check(), Ok(()), "after filling\n{}", story);
     for number in 0..length.batches {
+        if host.is_large() {
+            break;
+        }
         let batch = batch(seen, length.rows(number));
         host.apply(&batch);
         prop_assert_eq!(host.check(), Ok(()), "after {:?}\n{}", batch, story);
