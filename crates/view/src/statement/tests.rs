@@ -57,7 +57,11 @@ fn refusals() {
     );
     check(
         "CREATE MATERIALIZED VIEW a WITH (keys = 'x') AS SELECT 1",
-        "1:34: no option keys; there are key, subject, stored, retain",
+        "1:34: no option keys; there are key, subject, stored, retain, indexes",
+    );
+    check(
+        "CREATE MATERIALIZED VIEW a WITH (indexes = later) AS SELECT 1",
+        "1:34: option indexes is one of auto, now, not later",
     );
     check(
         "CREATE MATERIALIZED VIEW a WITH (stored = often) AS SELECT 1",
