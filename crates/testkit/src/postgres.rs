@@ -27,8 +27,8 @@ test "$word" = keep || rm -rf -- "$dir""#;
 /// Settings for tests: nothing outlives a crash of the machine.
 const QUICK: [&str; 3] = ["fsync=off", "full_page_writes=off", "shared_buffers=32MB"];
 
-/// A real PostgreSQL server on a loopback port, its files in a temporary directory, without fsync unless asked for. It ends, and the
-/// directory goes, with this value or with the process.
+/// A real PostgreSQL server on a loopback port, its files in a temporary directory, without fsync unless asked for. It ends, and
+/// the directory goes, with this value or with the process.
 #[derive(Debug)]
 pub struct PostgresServer {
     dir: TempDir,

@@ -13,8 +13,8 @@
 //! columns.
 //!
 //! A batch, in one transaction:
-//! 1. The tables of images of all changed mirrors are filled. Then, for each changed mirror `T`, one after the other: every program's [`Phase::Before`]`(T)` steps, then the mirror is
-//!    updated, then every program's [`Phase::After`]`(T)` steps.
+//! 1. The tables of images of all changed mirrors are filled. Then, for each changed mirror `T`, one after the other: every
+//!    program's [`Phase::Before`]`(T)` steps, then the mirror is updated, then every program's [`Phase::After`]`(T)` steps.
 //! 2. For each view `V` that a changed base touches, in creation order: `V`'s [`Phase::Finish`] steps; every other
 //!    program's `Before(V)` steps; [`Program::apply`] of `V` (writes the table) and [`Program::record`] of `V` (appends to
 //!    `__deltamesh_changes`); then every other program's `After(V)` steps. A view is changed when `old__V` or `new__V` has

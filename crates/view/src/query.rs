@@ -1,6 +1,7 @@
 //! A resolved `SELECT`: every name stands for a column of a base, every construct is one that has a maintenance rule.
 
 use crate::catalog::CatalogRelation;
+use crate::sql::quote_text;
 use crate::{Dialect, Location, Order};
 
 /// A column of one of the query's relations.
@@ -382,7 +383,20 @@ impl Scalar {
     }
 
     pub(crate) fn and(self, other: Self) -> Self {
-        Self::Binary(Box::new(self), "AND", Box::new(other))
+        Self::binary(self, "AND", other)
+    }
+
+    pub(crate) fn binary(left: Self, operator: &'static str, right: Self) -> Self {
+        Self::Binary(Box::new(left), operator, Box::new(right))
+    }
+
+    pub(crate) fn integer(value: i64) -> Self {
+        Self::Literal(value.to_string())
+    }
+
+    /// A text literal.
+    pub(crate) fn text(value: &str) -> Self {
+        Self::Literal(quote_text(value))
     }
 
     /// Indexes of the relations that the expression reads.
@@ -407,8 +421,7 @@ impl Window {
 
     /// The condition that the number is one.
     pub(crate) fn first(self) -> Scalar {
-        let one = Scalar::Literal("1".to_owned());
-        Scalar::Binary(Box::new(Scalar::Window(Box::new(self))), "<=", Box::new(one))
+        Scalar::binary(Scalar::Window(Box::new(self)), "<=", Scalar::integer(1))
     }
 
     pub(crate) fn is_row_number(&self) -> bool {

@@ -137,6 +137,14 @@ pub(crate) fn preserved(query: &SelectQuery) -> usize {
     query.relations.iter().take_while(|joined| joined.kind == JoinKind::Inner).count()
 }
 
+/// Whether each group has one row of the relations before the first left join; `rows` is the query without groups.
+pub(crate) fn has_one_preserved_row(query: &SelectQuery, rows: &SelectQuery) -> bool {
+    let known = facts::closure(rows, query.group.iter().flatten().filter_map(Scalar::as_column));
+    let preserved = preserved(query);
+    let mut key = facts::row_key(rows).into_iter().filter(|column| column.relation < preserved);
+    key.all(|column| known.contains(&column))
+}
+
 /// For left joins on one preserved side: expressions over that side that say which rows a change affects.
 pub(crate) fn affected_by_outer_join(query: &SelectQuery) -> Option<Vec<Scalar>> {
     let preserved = preserved(query);

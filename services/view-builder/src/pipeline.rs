@@ -50,8 +50,8 @@ enum Event {
 /// Runs the service until `stop` resolves, then drains. Its status stands on `board`.
 ///
 /// # Errors
-/// The replica cannot be opened whatever one waits for, or NATS refuses what the service cannot do without. Everything that can be mended while the
-/// service runs is a fault in its status instead.
+/// The replica cannot be opened whatever one waits for, or NATS refuses what the service cannot do without. Everything that can be
+/// mended while the service runs is a fault in its status instead.
 pub async fn run(options: Options, board: StatusBoard, stop: impl Future<Output = ()>) -> Result<(), Error> {
     let location = options.replica.location.clone().absolute()?;
     let opened = open(&options, &location, &board).await?;

@@ -22,7 +22,8 @@ CREATE TEMP TABLE d_pairs(chat, usr, n);
 CREATE TEMP TABLE d_chats(chat, n, last, users, nn, nlast, nusers);
 ";
 
-const FILL: &str = "
+/// Fills the views, in either database.
+pub(crate) const FILL: &str = "
 CREATE INDEX msg_usr ON msg(usr);
 CREATE INDEX msg_chat_sent ON msg(chat, sent) WHERE body <> '' AND del = 0;
 INSERT INTO visible SELECT id, chat, usr, body, sent FROM msg WHERE body <> '' AND del = 0;

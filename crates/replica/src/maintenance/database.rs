@@ -50,7 +50,12 @@ pub(crate) trait Database: Read + Send + 'static {
 
     /// Runs statements of a batch that belong together, in order, except those that would change nothing; or puts them off
     /// until [`Database::settle`]: then the tables that they fill may have rows.
-    fn run(&self, owner: &str, actions: &[&Action], filled: &mut Filled) -> Result<()> {
+    fn run<'a>(
+        &self,
+        owner: &str,
+        actions: impl IntoIterator<Item = &'a Action>,
+        filled: &mut Filled,
+    ) -> Result<()> {
         for action in actions {
             if !filled.let_run(action) {
                 continue;

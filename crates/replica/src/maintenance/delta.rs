@@ -335,11 +335,11 @@ impl<D: Database> Batch<'_, D> {
         }
         if loaded.gone {
             let deletes = Action::over(&[old.to_owned()], mirror.apply_deletes());
-            self.database.run(&mirror.table, &[&deletes], &mut self.filled)?;
+            self.database.run(&mirror.table, [&deletes], &mut self.filled)?;
         }
         if self.filled.has(new) {
             let upserts = Action::over(&[new.to_owned()], mirror.apply_upserts(&loaded.changed));
-            self.database.run(&mirror.table, &[&upserts], &mut self.filled)?;
+            self.database.run(&mirror.table, [&upserts], &mut self.filled)?;
             self.run_phase(&Phase::After(mirror.table.clone()), None)?;
             self.feed(mirror, Phase::After)?;
         }
@@ -401,12 +401,15 @@ impl<D: Database> Batch<'_, D> {
         phase: &Phase,
     ) -> std::result::Result<(), Failure> {
         let steps = program.maintain.iter().filter(|step| step.phase == *phase);
-        let actions: Vec<&Action> = steps.map(|step| &step.action).collect();
-        self.run(view, &actions)
+        self.run(view, steps.map(|step| &step.action))
     }
 
     /// Runs statements of a view's program, except those that would change nothing.
-    fn run(&mut self, view: &str, actions: &[&Action]) -> std::result::Result<(), Failure> {
+    fn run<'s>(
+        &mut self,
+        view: &str,
+        actions: impl IntoIterator<Item = &'s Action>,
+    ) -> std::result::Result<(), Failure> {
         of_view(view, self.database.run(view, actions, &mut self.filled))
     }
 
@@ -414,7 +417,7 @@ impl<D: Database> Batch<'_, D> {
     fn clear_images(&mut self, mirror: &Mirror) -> Result<()> {
         let clear = |table: &str| Action::over(&[table.to_owned()], format!("DELETE FROM {table}"));
         let [old, new] = [mirror.old(), mirror.new_images()].map(clear);
-        self.database.run("clear images", &[&old, &new], &mut self.filled)
+        self.database.run("clear images", [&old, &new], &mut self.filled)
     }
 
     /// Runs what the database has put off; gives the number of recorded changes.
@@ -453,7 +456,7 @@ impl<D: Database> Batch<'_, D> {
             if old {
                 self.run_phase(&Phase::Before(name.to_owned()), Some(name))?;
             }
-            self.run(name, &program.apply.iter().collect::<Vec<_>>())?;
+            self.run(name, &program.apply)?;
             changes += of_view(name, self.database.record(program, &self.filled, self.stamp))?;
             if new {
                 self.run_phase(&Phase::After(name.to_owned()), Some(name))?;
@@ -461,7 +464,7 @@ impl<D: Database> Batch<'_, D> {
             changed.insert(view.name.clone());
         }
         for (name, program) in touched {
-            self.run(name, &program.clear.iter().collect::<Vec<_>>())?;
+            self.run(name, &program.clear)?;
         }
         Ok(changes)
     }

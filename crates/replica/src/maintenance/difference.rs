@@ -47,8 +47,7 @@ impl<D: Database> Maintainer<D> {
         let storage = program.definition.storage.as_str();
         let columns = self.image_columns(&program.definition)?;
         let mut insert = format!(
-            "INSERT INTO {} ({columns}) SELECT {columns} FROM {}",
-            images,
+            "INSERT INTO {images} ({columns}) SELECT {columns} FROM {}",
             durable(D::DIALECT, storage)
         );
         let Some(order) = self.database.order(&program.definition)? else {

@@ -10,7 +10,7 @@ use deltamesh_view::{Dialect, image_tables};
 
 use super::cell::Cell;
 use super::database::Database;
-use super::mirror::{Mirror, durable, place, quote};
+use super::mirror::{Mirror, durable, literal, place, quote};
 use crate::error::{Error, ErrorKind, Result};
 use crate::replica::Progress;
 
@@ -147,8 +147,7 @@ impl Fed {
         let columns = columns.collect::<Vec<_>>().join(", ");
         let [bound, fed, table] =
             [&self.bound, &self.mirror.table, &self.table].map(|name| durable(dialect, name));
-        let text = |text: &str| format!("'{}'", text.replace('\'', "''"));
-        let column = self.column.as_ref().map_or_else(|| "NULL".to_owned(), |column| text(&column.name));
+        let column = self.column.as_ref().map_or_else(|| "NULL".to_owned(), |column| literal(&column.name));
         let begun = u8::from(!self.has_nulls());
         vec![
             format!(
@@ -156,7 +155,7 @@ impl Fed {
             ),
             format!(
                 "INSERT INTO {bound} (relation, by_column, begun) VALUES ({}, {column}, {begun})",
-                text(&self.table)
+                literal(&self.table)
             ),
             format!(
                 "CREATE VIEW {fed} AS SELECT {} FROM {table} WHERE {}",

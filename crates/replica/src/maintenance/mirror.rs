@@ -11,6 +11,11 @@ pub(crate) fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
+/// A text as SQL takes it.
+pub(crate) fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
 /// Qualified name of a table that lasts.
 pub(crate) fn durable(dialect: Dialect, name: &str) -> String {
     match dialect {

@@ -323,11 +323,17 @@ impl Database for Postgres {
     }
 
     /// Puts them off: each is a round trip.
-    fn run(&self, owner: &str, actions: &[&Action], filled: &mut Filled) -> Result<()> {
+    fn run<'a>(
+        &self,
+        owner: &str,
+        actions: impl IntoIterator<Item = &'a Action>,
+        filled: &mut Filled,
+    ) -> Result<()> {
+        let actions: Vec<&Action> = actions.into_iter().collect();
         let Some(tables) = filled.tables().filter(|_| !actions.is_empty()) else { return Ok(()) };
         let mut script = self.script.borrow_mut();
         script.begin(tables);
-        script.run(owner, actions, &mut self.units.borrow_mut());
+        script.run(owner, &actions, &mut self.units.borrow_mut());
         self.litter.borrow_mut().note(tables);
         for table in actions.iter().filter_map(|action| action.fills.as_ref()) {
             filled.note(table);

@@ -12,6 +12,8 @@ use std::sync::Arc;
 
 use deltamesh_view::Action;
 
+use crate::maintenance::mirror::literal;
+
 /// Functions that are kept; when there are more, all are made again when they are needed.
 pub(super) const MOST_FUNCTIONS: usize = 2_000;
 
@@ -170,10 +172,6 @@ fn unit(actions: &[&Action]) -> Function {
 fn any_of(tables: &[String]) -> String {
     let tables = tables.iter().map(|table| literal(table)).collect::<Vec<_>>().join(", ");
     format!("{FILLED} && ARRAY[{tables}]")
-}
-
-fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
 }
 
 /// A function over the tables that have rows, named by its text. Columns of the statements hide its variables.

@@ -69,10 +69,7 @@ fn is_one_row_each(query: &SelectQuery, other: usize) -> bool {
     {
         return false;
     }
-    let rows = SelectQuery { group: None, ..query.clone() };
-    let known = facts::closure(&rows, group.iter().filter_map(Scalar::as_column));
-    let mut key = facts::row_key(&rows).into_iter().filter(|column| column.relation < other);
-    key.all(|column| known.contains(&column))
+    strategy::has_one_preserved_row(query, &SelectQuery { group: None, ..query.clone() })
 }
 
 /// An expression over the last relation as one over that alone.

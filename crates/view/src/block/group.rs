@@ -38,12 +38,7 @@ pub(super) fn below_groups(query: &SelectQuery) -> Option<(SelectQuery, SelectQu
 
 /// Whether groups of the joined rows, kept by changes, cost less than computing a group again for each changed row.
 fn are_cheaper_by_rows(query: &SelectQuery, rows: &SelectQuery) -> bool {
-    let columns = query.group.iter().flatten().filter_map(Scalar::as_column);
-    let known = facts::closure(rows, columns);
-    let preserved = strategy::preserved(query);
-    let key = facts::row_key(rows).into_iter().filter(|column| column.relation < preserved);
-    let has_one_row = key.into_iter().all(|column| known.contains(&column));
-    !has_one_row
+    !strategy::has_one_preserved_row(query, rows)
         && query.having.is_none()
         && strategy::affected_by_outer_join(rows).is_some()
         && strategy::aggregates(query).iter().all(|call| strategy::is_linear(query, call))
@@ -136,7 +131,7 @@ fn added_up(call: &Aggregate, below: &mut Below, has_rows: bool) -> Scalar {
         AggregateFunction::Avg => {
             let sum = aggregate(AggregateFunction::Sum, part(below, AggregateFunction::Sum));
             let sum = Scalar::Cast(Box::new(sum), "REAL");
-            Scalar::Binary(Box::new(sum), "/", Box::new(counted(below)))
+            Scalar::binary(sum, "/", counted(below))
         }
         function => aggregate(function, part(below, function)),
     }

@@ -94,13 +94,11 @@ impl Resolver<'_> {
         if let Some((_, aggregate)) = aggregate
             && (list.args.len() == 1)
         {
-            let call =
-                self.aggregate(*aggregate, distinct, &list.args[0], function.filter.as_deref(), location)?;
-            if call.children().into_iter().any(|part| !part.aggregates().is_empty()) {
-                let message = "an aggregate in an aggregate: make the inner one a view of its own";
-                return Err(Error::unsupported(message, location));
-            }
-            return Ok(call);
+            let filter = function.filter.as_deref();
+            return unnested(
+                self.aggregate(*aggregate, distinct, &list.args[0], filter, location)?,
+                location,
+            );
         }
         if rewritten::is_truths(&name)
             && let [argument] = list.args.as_slice()
@@ -153,8 +151,7 @@ impl Resolver<'_> {
             FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => self.scalar(expr),
             other => Err(Error::types_at(format!("{name} cannot take {other}"), location)),
         });
-        let arguments = arguments.collect::<Result<_, _>>()?;
-        let arguments: Vec<Scalar> = arguments;
+        let arguments: Vec<Scalar> = arguments.collect::<Result<_, _>>()?;
         if name.ends_with("array_length") && !arguments.iter().all(|of| self.is_document(of)) {
             return Err(Error::types_at(format!("{name} takes a column of arrays"), location));
         }
@@ -229,12 +226,7 @@ impl Resolver<'_> {
         let call = joining::Call::read(name, function)?;
         let filter = function.filter.as_deref();
         let call_of = self.aggregate(AggregateFunction::Join, false, call.argument, filter, location)?;
-        let joined = call.join(call_of, &|expr| self.scalar(expr), self.scope.relations())?;
-        if joined.children().into_iter().any(|part| !part.aggregates().is_empty()) {
-            let message = "an aggregate in an aggregate: make the inner one a view of its own";
-            return Err(Error::unsupported(message, location));
-        }
-        Ok(joined)
+        unnested(call.join(call_of, &|expr| self.scalar(expr), self.scope.relations())?, location)
     }
 
     /// `date_trunc`, `date_part`, `strftime` and `to_char`, whose text says what is asked for.
@@ -262,6 +254,15 @@ impl Resolver<'_> {
             _ => Ok(None),
         }
     }
+}
+
+/// An aggregate, unless it is one of another.
+fn unnested(call: Scalar, location: Option<Location>) -> Result<Scalar, Error> {
+    if call.children().into_iter().any(|part| !part.aggregates().is_empty()) {
+        let message = "an aggregate in an aggregate: make the inner one a view of its own";
+        return Err(Error::unsupported(message, location));
+    }
+    Ok(call)
 }
 
 /// Whether a function gives one value for the rows of a group.

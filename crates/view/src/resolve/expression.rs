@@ -102,7 +102,7 @@ impl Resolver<'_> {
                     other => Err(refuse(other, location)),
                 };
                 let all = list.iter().map(one).collect::<Result<Vec<_>, _>>()?;
-                let or = |left, right| Scalar::Binary(Box::new(left), "OR", Box::new(right));
+                let or = |left, right| Scalar::binary(left, "OR", right);
                 let any = all.into_iter().reduce(or).ok_or_else(|| refuse(expr, location))?;
                 Ok(if *negated { Scalar::Unary("NOT", Box::new(any)) } else { any })
             }
@@ -155,7 +155,7 @@ impl Resolver<'_> {
             Expr::Extract { field: DateTimeField::Epoch, expr, .. } if difference(expr).is_some() => {
                 let (left, right) = difference(expr).unwrap_or((expr, expr));
                 let (left, right) = (moment::epoch(&self.time(left)?), moment::epoch(&self.time(right)?));
-                Ok(Scalar::Binary(Box::new(left), "-", Box::new(right)))
+                Ok(Scalar::binary(left, "-", right))
             }
             Expr::Extract { field, expr, .. } => temporal::extract(field, self.time(expr)?, location),
             Expr::Ceil { expr, field: CeilFloorKind::DateTimeField(DateTimeField::NoDateTime) } => {
@@ -199,7 +199,7 @@ impl Resolver<'_> {
             Expr::BinaryOp { op: BinaryOperator::LongArrow | BinaryOperator::HashLongArrow, .. }
         );
         let name = if is_text { "json_text" } else { "json_value" };
-        Ok(Scalar::Call(name, vec![document, Scalar::Literal(crate::sql::quote_text(&path))]))
+        Ok(Scalar::Call(name, vec![document, Scalar::text(&path)]))
     }
 
     pub(super) fn is_document(&self, of: &Scalar) -> bool {
@@ -335,7 +335,7 @@ fn refuse(expr: &Expr, location: Option<Location>) -> Error {
 fn literal(value: &Value, location: Option<Location>) -> Result<Scalar, Error> {
     match value {
         Value::Number(number, false) => Ok(Scalar::Literal(number.clone())),
-        Value::SingleQuotedString(text) => Ok(Scalar::Literal(crate::sql::quote_text(text))),
+        Value::SingleQuotedString(text) => Ok(Scalar::text(text)),
         Value::Boolean(truth) => Ok(Scalar::Literal(if *truth { "TRUE" } else { "FALSE" }.to_owned())),
         Value::Null => Ok(Scalar::Literal("NULL".to_owned())),
         Value::Placeholder(_) => {

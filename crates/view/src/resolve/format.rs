@@ -77,10 +77,10 @@ fn pieces(
             return None;
         }
         let end = format.find(|character| !is_plain(character)).unwrap_or(format.len());
-        pieces.push(literal(&format[..end]));
+        pieces.push(Scalar::text(&format[..end]));
         format = &format[end..];
     }
-    pieces.into_iter().reduce(|left, right| Scalar::Binary(Box::new(left), "||", Box::new(right)))
+    pieces.into_iter().reduce(|left, right| Scalar::binary(left, "||", right))
 }
 
 impl Piece {
@@ -88,16 +88,16 @@ impl Piece {
         let number = |number: Scalar| Scalar::Cast(Box::new(number), "TEXT");
         match self {
             Self::Place(from, length) => {
-                let place = vec![of.clone(), integer(from), integer(length)];
+                let place = vec![of.clone(), Scalar::integer(from), Scalar::integer(length)];
                 let text = Scalar::Call("substr", place);
                 // A date is at midnight.
-                let given = Scalar::Call("nullif", vec![text.clone(), literal("")]);
-                if from > 10 { Scalar::Call("coalesce", vec![given, literal("00")]) } else { text }
+                let given = Scalar::Call("nullif", vec![text.clone(), Scalar::text("")]);
+                if from > 10 { Scalar::Call("coalesce", vec![given, Scalar::text("00")]) } else { text }
             }
             Self::DayOfYear => {
                 let day = number(moment::day_of_year(of));
-                let padded = Scalar::Binary(Box::new(literal("00")), "||", Box::new(day));
-                Scalar::Call("substr", vec![padded, integer(-3)])
+                let padded = Scalar::binary(Scalar::text("00"), "||", day);
+                Scalar::Call("substr", vec![padded, Scalar::integer(-3)])
             }
             Self::FromSunday => number(moment::weekday_from_sunday(of)),
             Self::FromMonday => number(moment::weekday(of)),
@@ -105,12 +105,4 @@ impl Piece {
             Self::Quarter => number(temporal::quarter(of)),
         }
     }
-}
-
-fn literal(text: &str) -> Scalar {
-    Scalar::Literal(crate::sql::quote_text(text))
-}
-
-fn integer(value: i64) -> Scalar {
-    Scalar::Literal(value.to_string())
 }

@@ -43,25 +43,25 @@ impl<'a> Moved<'a> {
         let Length { months, seconds } =
             temporal::length(self.interval).ok_or_else(|| temporal::unclear(self.interval, location))?;
         let amount = |unit: i64| match (&times, self.sign * unit) {
-            (None, unit) => integer(unit),
+            (None, unit) => Scalar::integer(unit),
             (Some(times), 1) => times.clone(),
-            (Some(times), unit) => binary(times.clone(), "*", integer(unit)),
+            (Some(times), unit) => Scalar::binary(times.clone(), "*", Scalar::integer(unit)),
         };
-        let rest = |from| Scalar::Call("substr", vec![of.clone(), integer(from)]);
+        let rest = |from| Scalar::Call("substr", vec![of.clone(), Scalar::integer(from)]);
         if months != 0 {
             let moved = Scalar::Call("add_months", vec![of.clone(), amount(months)]);
-            return Ok(binary(moved, "||", rest(11)));
+            return Ok(Scalar::binary(moved, "||", rest(11)));
         }
         if seconds % DAY == 0 {
-            let moved = binary(days(of.clone()), "+", amount(seconds / DAY));
-            return Ok(binary(Scalar::Call("date_of", vec![moved]), "||", rest(11)));
+            let moved = Scalar::binary(days(of.clone()), "+", amount(seconds / DAY));
+            return Ok(Scalar::binary(Scalar::Call("date_of", vec![moved]), "||", rest(11)));
         }
-        let moved = Scalar::Call("moment_of", vec![binary(epoch(&of), "+", amount(seconds))]);
-        let between = Scalar::Call("substr", vec![of.clone(), integer(11), integer(1)]);
-        let between = Scalar::Call("nullif", vec![between, text("")]);
-        let between = Scalar::Call("coalesce", vec![between, text(" ")]);
-        let moved = Scalar::Call("replace", vec![moved, text(" "), between]);
-        Ok(binary(moved, "||", rest(20)))
+        let moved = Scalar::Call("moment_of", vec![Scalar::binary(epoch(&of), "+", amount(seconds))]);
+        let between = Scalar::Call("substr", vec![of.clone(), Scalar::integer(11), Scalar::integer(1)]);
+        let between = Scalar::Call("nullif", vec![between, Scalar::text("")]);
+        let between = Scalar::Call("coalesce", vec![between, Scalar::text(" ")]);
+        let moved = Scalar::Call("replace", vec![moved, Scalar::text(" "), between]);
+        Ok(Scalar::binary(moved, "||", rest(20)))
     }
 }
 
@@ -104,44 +104,52 @@ pub(super) fn days(of: Scalar) -> Scalar {
 /// Seconds since 1970-01-01 00:00:00, as the text says them: a zone and fractions behind it are not looked at.
 pub(super) fn epoch(of: &Scalar) -> Scalar {
     let field = |place| temporal::part(of, place, 2);
-    let day = binary(days(of.clone()), "*", integer(DAY));
-    let hours = binary(field(12), "*", integer(3600));
-    let minutes = binary(field(15), "*", integer(60));
-    binary(binary(binary(day, "+", hours), "+", minutes), "+", field(18))
+    let day = Scalar::binary(days(of.clone()), "*", Scalar::integer(DAY));
+    let hours = Scalar::binary(field(12), "*", Scalar::integer(3600));
+    let minutes = Scalar::binary(field(15), "*", Scalar::integer(60));
+    Scalar::binary(Scalar::binary(Scalar::binary(day, "+", hours), "+", minutes), "+", field(18))
 }
 
 /// The day of the week, Monday is 1.
 pub(super) fn weekday(of: &Scalar) -> Scalar {
-    binary(remainder(binary(days(of.clone()), "+", integer(3)), 7), "+", integer(1))
+    Scalar::binary(since_monday(of), "+", Scalar::integer(1))
 }
 
 /// The day of the week, Sunday is 0.
 pub(super) fn weekday_from_sunday(of: &Scalar) -> Scalar {
-    remainder(binary(days(of.clone()), "+", integer(4)), 7)
+    remainder(Scalar::binary(days(of.clone()), "+", Scalar::integer(4)), 7)
 }
 
 /// The day of the year, from 1.
 pub(super) fn day_of_year(of: &Scalar) -> Scalar {
-    let year = Scalar::Call("substr", vec![of.clone(), integer(1), integer(4)]);
-    let last = days(binary(year, "||", text("-01-01")));
-    binary(binary(days(of.clone()), "-", last), "+", integer(1))
+    let year = Scalar::Call("substr", vec![of.clone(), Scalar::integer(1), Scalar::integer(4)]);
+    let last = days(Scalar::binary(year, "||", Scalar::text("-01-01")));
+    Scalar::binary(Scalar::binary(days(of.clone()), "-", last), "+", Scalar::integer(1))
+}
+
+/// Days since the Monday of the week.
+fn since_monday(of: &Scalar) -> Scalar {
+    remainder(Scalar::binary(days(of.clone()), "+", Scalar::integer(3)), 7)
+}
+
+/// The Monday of the week, in days since 1970-01-01.
+fn monday(of: &Scalar) -> Scalar {
+    Scalar::binary(days(of.clone()), "-", since_monday(of))
 }
 
 /// The Monday of the week.
 pub(super) fn week_begin(of: &Scalar) -> Scalar {
-    let since = remainder(binary(days(of.clone()), "+", integer(3)), 7);
-    Scalar::Call("date_of", vec![binary(days(of.clone()), "-", since)])
+    Scalar::Call("date_of", vec![monday(of)])
 }
 
 /// The Thursday of the week, whose year is that of the week (ISO 8601).
 fn thursday(of: &Scalar) -> Scalar {
-    let since = remainder(binary(days(of.clone()), "+", integer(3)), 7);
-    Scalar::Call("date_of", vec![binary(binary(days(of.clone()), "-", since), "+", integer(3))])
+    Scalar::Call("date_of", vec![Scalar::binary(monday(of), "+", Scalar::integer(3))])
 }
 
 pub(super) fn week(of: &Scalar) -> Scalar {
-    let before = binary(day_of_year(&thursday(of)), "-", integer(1));
-    binary(binary(before, "/", integer(7)), "+", integer(1))
+    let before = Scalar::binary(day_of_year(&thursday(of)), "-", Scalar::integer(1));
+    Scalar::binary(Scalar::binary(before, "/", Scalar::integer(7)), "+", Scalar::integer(1))
 }
 
 pub(super) fn week_year(of: &Scalar) -> Scalar {
@@ -151,29 +159,23 @@ pub(super) fn week_year(of: &Scalar) -> Scalar {
 /// The first day of the quarter.
 pub(super) fn quarter_begin(of: &Scalar) -> Scalar {
     let month = temporal::part(of, 6, 2);
-    let branch = |last: i64, begin: &str| (binary(month.clone(), "<=", integer(last)), text(begin));
+    let branch = |last: i64, begin: &str| {
+        (Scalar::binary(month.clone(), "<=", Scalar::integer(last)), Scalar::text(begin))
+    };
     let begin = Scalar::Case {
         operand: None,
         branches: vec![branch(3, "-01-01"), branch(6, "-04-01"), branch(9, "-07-01")],
-        otherwise: Some(Box::new(text("-10-01"))),
+        otherwise: Some(Box::new(Scalar::text("-10-01"))),
     };
-    binary(Scalar::Call("substr", vec![of.clone(), integer(1), integer(4)]), "||", begin)
+    Scalar::binary(
+        Scalar::Call("substr", vec![of.clone(), Scalar::integer(1), Scalar::integer(4)]),
+        "||",
+        begin,
+    )
 }
 
 /// A remainder that is not negative.
 fn remainder(of: Scalar, by: i64) -> Scalar {
-    let signed = binary(of, "%", integer(by));
-    binary(binary(signed, "+", integer(by)), "%", integer(by))
-}
-
-fn integer(value: i64) -> Scalar {
-    Scalar::Literal(value.to_string())
-}
-
-fn text(value: &str) -> Scalar {
-    Scalar::Literal(crate::sql::quote_text(value))
-}
-
-fn binary(left: Scalar, operator: &'static str, right: Scalar) -> Scalar {
-    Scalar::Binary(Box::new(left), operator, Box::new(right))
+    let signed = Scalar::binary(of, "%", Scalar::integer(by));
+    Scalar::binary(Scalar::binary(signed, "+", Scalar::integer(by)), "%", Scalar::integer(by))
 }

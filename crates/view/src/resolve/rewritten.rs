@@ -42,7 +42,8 @@ pub(super) fn function(
                 let text = Scalar::Cast(Box::new(argument), "TEXT");
                 Scalar::Call("coalesce", vec![text, literal("''")])
             };
-            let joined = arguments.into_iter().map(text).reduce(|left, right| binary(left, "||", right));
+            let joined =
+                arguments.into_iter().map(text).reduce(|left, right| Scalar::binary(left, "||", right));
             joined.unwrap_or_else(|| literal("''"))
         }
         ("greatest", _) => outermost(arguments, ">="),
@@ -57,10 +58,11 @@ pub(super) fn function(
         ("round", [of, Scalar::Literal(decimals)]) => rounded(of, decimals, location)?,
         ("pow" | "power", [of, Scalar::Literal(exponent)]) => powered(of, exponent, location)?,
         ("pow" | "power", _) => return Err(unclear_power(location)),
-        ("mod", [left, right]) => binary(left.clone(), "%", right.clone()),
+        ("mod", [left, right]) => Scalar::binary(left.clone(), "%", right.clone()),
         ("sign", [of]) => {
-            let branch =
-                |operator, result: &str| (binary(of.clone(), operator, literal("0")), literal(result));
+            let branch = |operator, result: &str| {
+                (Scalar::binary(of.clone(), operator, literal("0")), literal(result))
+            };
             case(vec![branch(">", "1"), branch("=", "0"), branch("<", "-1")], None)
         }
         ("strpos", _) => Scalar::Call("instr", arguments),
@@ -81,12 +83,12 @@ fn rounded(of: &Scalar, decimals: &str, location: Option<Location>) -> Result<Sc
     };
     let shift = || literal(&format!("{}.0", 10_u64.pow(decimals)));
     let absolute = Scalar::Call("abs", vec![of.clone()]);
-    let shifted = binary(binary(absolute, "*", shift()), "+", literal("0.5"));
+    let shifted = Scalar::binary(Scalar::binary(absolute, "*", shift()), "+", literal("0.5"));
     let whole = Scalar::Call("floor", vec![shifted.clone()]);
-    let rounded = binary(whole, "/", shift());
-    let negative = binary(literal("0.0"), "-", rounded.clone());
-    let sides = case(vec![(binary(of.clone(), "<", literal("0")), negative)], Some(rounded));
-    let is_small = binary(shifted, "<", literal(WHOLE));
+    let rounded = Scalar::binary(whole, "/", shift());
+    let negative = Scalar::binary(literal("0.0"), "-", rounded.clone());
+    let sides = case(vec![(Scalar::binary(of.clone(), "<", literal("0")), negative)], Some(rounded));
+    let is_small = Scalar::binary(shifted, "<", literal(WHOLE));
     Ok(case(vec![(is_small, sides)], Some(Scalar::Cast(Box::new(of.clone()), "REAL"))))
 }
 
@@ -98,7 +100,7 @@ fn powered(of: &Scalar, exponent: &str, location: Option<Location>) -> Result<Sc
     let exponent = exponent.parse::<u32>().ok().filter(|exponent| (1..=FACTORS).contains(exponent));
     let exponent = exponent.ok_or_else(|| unclear_power(location))?;
     let factor = Scalar::Cast(Box::new(of.clone()), "REAL");
-    Ok((1..exponent).fold(factor.clone(), |product, _| binary(product, "*", factor.clone())))
+    Ok((1..exponent).fold(factor.clone(), |product, _| Scalar::binary(product, "*", factor.clone())))
 }
 
 fn unclear_power(location: Option<Location>) -> Error {
@@ -115,7 +117,7 @@ fn outermost(arguments: Vec<Scalar>, operator: &'static str) -> Scalar {
         let branches = vec![
             (is_null(&left), right.clone()),
             (is_null(&right), left.clone()),
-            (binary(left.clone(), operator, right.clone()), left),
+            (Scalar::binary(left.clone(), operator, right.clone()), left),
         ];
         case(branches, Some(right))
     };
@@ -132,10 +134,10 @@ pub(super) fn truths(name: &str, of: &Scalar) -> Option<Scalar> {
     let all = count(of.clone());
     let true_ones = count(case(vec![(of.clone(), literal("1"))], None));
     let holds = match one_is_enough {
-        true => binary(true_ones, ">", literal("0")),
-        false => binary(true_ones, "=", all.clone()),
+        true => Scalar::binary(true_ones, ">", literal("0")),
+        false => Scalar::binary(true_ones, "=", all.clone()),
     };
-    Some(case(vec![(binary(all, ">", literal("0")), holds)], None))
+    Some(case(vec![(Scalar::binary(all, ">", literal("0")), holds)], None))
 }
 
 pub(super) fn is_truths(name: &str) -> bool {
@@ -198,10 +200,6 @@ fn unclear(location: Option<Location>) -> Error {
 
 pub(super) fn literal(sql: &str) -> Scalar {
     Scalar::Literal(sql.to_owned())
-}
-
-pub(super) fn binary(left: Scalar, operator: &'static str, right: Scalar) -> Scalar {
-    Scalar::Binary(Box::new(left), operator, Box::new(right))
 }
 
 pub(super) fn case(branches: Vec<(Scalar, Scalar)>, otherwise: Option<Scalar>) -> Scalar {

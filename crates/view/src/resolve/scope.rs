@@ -149,7 +149,7 @@ impl Scope {
             };
             let right = ColumnRef { relation, column };
             merged.push(right);
-            on.push(Scalar::Binary(Box::new(Scalar::Column(left)), "=", Box::new(Scalar::Column(right))));
+            on.push(Scalar::binary(Scalar::Column(left), "=", Scalar::Column(right)));
         }
         self.relations.push(last);
         self.merged.extend(merged);

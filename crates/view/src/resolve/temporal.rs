@@ -31,7 +31,7 @@ pub(super) const DAY: i64 = 86_400;
 /// The text of a literal such as `date '1998-12-01' - interval '90' day`; nothing for other expressions.
 pub(super) fn constant(expr: &Expr, location: Option<Location>) -> Option<Result<Scalar, Error>> {
     let text = moment(expr, location)?.map(|moment| moment.text());
-    Some(text.map(|text| Scalar::Literal(crate::sql::quote_text(&text))))
+    Some(text.map(|text| Scalar::text(&text)))
 }
 
 fn moment(expr: &Expr, location: Option<Location>) -> Option<Result<Moment, Error>> {
@@ -241,7 +241,7 @@ pub(super) fn date_part(field: &str, of: Scalar, location: Option<Location>) -> 
 
 /// The integer at a place of a text.
 pub(super) fn part(of: &Scalar, from: i64, length: i64) -> Scalar {
-    let digits = Scalar::Call("substr", vec![of.clone(), integer(from), integer(length)]);
+    let digits = Scalar::Call("substr", vec![of.clone(), Scalar::integer(from), Scalar::integer(length)]);
     Scalar::Cast(Box::new(digits), "INTEGER")
 }
 
@@ -268,11 +268,8 @@ pub(super) fn truncate(unit: &str, of: Scalar, location: Option<Location>) -> Re
         }
     };
     // A date alone is its midnight.
-    let of = match unit.to_ascii_lowercase().as_str() {
-        "hour" | "minute" => joined(of, " 00:00"),
-        _ => of,
-    };
-    let kept = Scalar::Call("substr", vec![of, integer(1), integer(length)]);
+    let of = if rest.starts_with(':') { joined(of, " 00:00") } else { of };
+    let kept = Scalar::Call("substr", vec![of, Scalar::integer(1), Scalar::integer(length)]);
     if rest.is_empty() {
         return Ok(kept);
     }
@@ -280,16 +277,11 @@ pub(super) fn truncate(unit: &str, of: Scalar, location: Option<Location>) -> Re
 }
 
 fn joined(text: Scalar, rest: &str) -> Scalar {
-    let rest = Scalar::Literal(crate::sql::quote_text(rest));
-    Scalar::Binary(Box::new(text), "||", Box::new(rest))
-}
-
-fn integer(value: i64) -> Scalar {
-    Scalar::Literal(value.to_string())
+    Scalar::binary(text, "||", Scalar::text(rest))
 }
 
 fn calculate(left: Scalar, operator: &'static str, right: i64) -> Scalar {
-    Scalar::Binary(Box::new(left), operator, Box::new(integer(right)))
+    Scalar::binary(left, operator, Scalar::integer(right))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Functions of texts that are other expressions.
 
-use super::rewritten::{binary, case, literal};
+use super::rewritten::{case, literal};
 use crate::query::Scalar;
 use crate::sql::quote_text;
 use crate::{Error, Location};
@@ -34,7 +34,7 @@ pub(super) fn function(
         ("starts_with", [of, beginning]) => {
             let length = Scalar::Call("length", vec![beginning.clone()]);
             let begins = Scalar::Call("substr", vec![of.clone(), literal("1"), length]);
-            Ok(binary(begins, "=", beginning.clone()))
+            Ok(Scalar::binary(begins, "=", beginning.clone()))
         }
         ("concat_ws", _) => Err(Error::types_at("concat_ws takes a separator in single quotes", location)),
         _ => Err(Error::types_at(format!("{name} takes a text and a number above 0"), location)),
@@ -45,9 +45,9 @@ pub(super) fn function(
 fn joined(separator: &Scalar, texts: &[Scalar]) -> Scalar {
     let one = |of: &Scalar| {
         let of = Scalar::Cast(Box::new(of.clone()), "TEXT");
-        Scalar::Call("coalesce", vec![binary(separator.clone(), "||", of), literal("''")])
+        Scalar::Call("coalesce", vec![Scalar::binary(separator.clone(), "||", of), literal("''")])
     };
-    let all = texts.iter().map(one).reduce(|left, right| binary(left, "||", right));
+    let all = texts.iter().map(one).reduce(|left, right| Scalar::binary(left, "||", right));
     let begin = text(separator).map_or(0, |separator| separator.chars().count()) + 1;
     let all = all.unwrap_or_else(|| literal("''"));
     Scalar::Call("substr", vec![all, literal(&begin.to_string())])
@@ -59,13 +59,13 @@ fn padded(begins: bool, of: &Scalar, length: usize, fill: &str) -> Scalar {
     let wide = literal(&length.to_string());
     let own = Scalar::Call("length", vec![of.clone()]);
     let cut = Scalar::Call("substr", vec![of.clone(), literal("1"), wide.clone()]);
-    let missing = binary(wide.clone(), "-", own.clone());
+    let missing = Scalar::binary(wide.clone(), "-", own.clone());
     let filling = Scalar::Call("substr", vec![literal(&quote_text(&fill)), literal("1"), missing]);
     let filled = match begins {
-        true => binary(filling, "||", of.clone()),
-        false => binary(of.clone(), "||", filling),
+        true => Scalar::binary(filling, "||", of.clone()),
+        false => Scalar::binary(of.clone(), "||", filling),
     };
-    case(vec![(binary(own, ">=", wide), cut)], Some(filled))
+    case(vec![(Scalar::binary(own, ">=", wide), cut)], Some(filled))
 }
 
 /// A number of characters.

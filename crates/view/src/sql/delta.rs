@@ -232,9 +232,7 @@ pub(crate) fn from_changed_where(
         .chain(order.into_iter().map(|relation| (quote(&query.relations[relation].base.storage), relation)))
         .map(|(table, relation)| format!("{table} AS {}", quote(&query.relations[relation].alias)))
         .collect();
-    let filter =
-        if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
-    format!(" FROM {}{filter}", tables.join(" CROSS JOIN "))
+    cross_joined(&tables, conditions)
 }
 
 /// `FROM … WHERE …` of an inner join, for one group whose values are `values`, in the order of `group`.
@@ -258,6 +256,11 @@ pub(crate) fn from_group(
         .map(|(expr, value)| same_value(query, expr, &render(expr, &names), value))
         .collect();
     conditions.extend(conjunction(query.conditions(), &names));
+    cross_joined(&tables, &conditions)
+}
+
+/// `FROM` tables in that order, and the `WHERE` clause.
+fn cross_joined(tables: &[String], conditions: &[String]) -> String {
     let filter =
         if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
     format!(" FROM {}{filter}", tables.join(" CROSS JOIN "))

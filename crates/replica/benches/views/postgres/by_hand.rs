@@ -6,6 +6,7 @@ use sqlx::Row as _;
 
 use super::{Client, Net};
 use crate::chat::{Batch, VIEWS};
+use crate::hand::FILL;
 use crate::rival::Rival;
 
 const TABLES: &str = "
@@ -18,16 +19,8 @@ CREATE TABLE checkpoint(ordinal bigint);
 INSERT INTO checkpoint VALUES (0);
 ";
 
-const FILL: &str = "
-CREATE INDEX msg_usr ON msg(usr);
-CREATE INDEX msg_chat_sent ON msg(chat, sent) WHERE body <> '' AND del = 0;
-INSERT INTO visible SELECT id, chat, usr, body, sent FROM msg WHERE body <> '' AND del = 0;
-INSERT INTO pairs SELECT chat, usr, count(*) FROM msg WHERE body <> '' AND del = 0 GROUP BY 1, 2;
-INSERT INTO chats SELECT chat, count(*), max(sent), count(DISTINCT usr) FROM msg WHERE body <> '' AND del = 0 GROUP BY 1;
-INSERT INTO feed SELECT m.id, m.body, m.sent, u.name, c.topic
-    FROM msg m JOIN usr u ON u.id = m.usr JOIN chat c ON c.id = m.chat;
-ANALYZE msg, usr, chat, visible, chats, pairs, feed;
-";
+/// What PostgreSQL plans by.
+const ANALYZE: &str = "ANALYZE msg, usr, chat, visible, chats, pairs, feed";
 
 /// Before the base tables move: they hold the former rows.
 const CHATS: &str = "
@@ -150,7 +143,7 @@ impl Rival for ByHand {
     }
 
     fn create_views(&mut self) -> Result<()> {
-        self.client.run(&format!("BEGIN; {FILL} COMMIT"))?;
+        self.client.run(&format!("BEGIN; {FILL} {ANALYZE}; COMMIT"))?;
         self.maintained = true;
         Ok(())
     }
