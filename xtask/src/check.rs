@@ -44,6 +44,7 @@ pub(crate) fn ci(workspace: &Workspace) -> Result<()> {
     let mut steps = Steps::new(5);
     steps.next("cargo fmt --check");
     run(&mut workspace.cargo(&["fmt", "--all", "--check"]))?;
+    run(&mut workspace.cargo(&["fmt", "--manifest-path", "benches/dbsp/Cargo.toml", "--check"]))?;
     steps.next("cargo clippy");
     run(&mut workspace.cargo(&[
         "clippy",

@@ -27,7 +27,8 @@ usage: cargo xtask TASK
   tidy             checks crate graph, dependencies, names, sizes, generated code
   generate         renews generated code and goldens
   ci               fmt, clippy, tidy, test, and cargo deny where it is installed
-  bench [NAME]     runs a benchmark in a release build; without NAME lists them
+  bench [NAME]     runs a benchmark in a release build; without NAME lists them; `bench views --dbsp`
+                   builds a rival of 450 crates first
   slt [--postgres] FILE…
                    makes every query of sqllogictest files a view and compares";
 

@@ -25,6 +25,8 @@ pub(crate) struct Package {
 pub(crate) struct Graph {
     /// Workspace packages by name.
     pub(crate) members: BTreeMap<String, Package>,
+    /// Where cargo puts what it builds.
+    pub(crate) target: PathBuf,
     /// Package id → ids of its normal dependencies.
     normal: BTreeMap<String, Vec<String>>,
     /// Package id → name.
@@ -70,7 +72,9 @@ impl Graph {
     fn read(metadata: &Value) -> Option<Self> {
         let members: Vec<&str> =
             metadata["workspace_members"].as_array()?.iter().filter_map(Value::as_str).collect();
-        let mut graph = Self { members: BTreeMap::new(), normal: BTreeMap::new(), names: BTreeMap::new() };
+        let target = PathBuf::from(metadata["target_directory"].as_str()?);
+        let mut graph =
+            Self { members: BTreeMap::new(), target, normal: BTreeMap::new(), names: BTreeMap::new() };
         for package in metadata["packages"].as_array()? {
             let (id, name) = (package["id"].as_str()?.to_owned(), package["name"].as_str()?.to_owned());
             if members.contains(&id.as_str()) {

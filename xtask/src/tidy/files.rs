@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-const SOURCES: [&str; 4] = ["crates", "services", "cli", "xtask"];
+const SOURCES: [&str; 5] = ["benches", "crates", "services", "cli", "xtask"];
 /// Names that say nothing of what is inside.
 const VAGUE: [&str; 8] = ["common", "core", "helper", "helpers", "misc", "types", "util", "utils"];
 const FILE_LINES: usize = 1_000;

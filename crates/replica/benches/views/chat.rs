@@ -1,15 +1,11 @@
-//! The chat workload: messages, users, chats; what changes and which views look at it.
+//! The chat workload: messages, users, chats; what changes and which views look at it. `benches/dbsp` makes the same
+//! changes from this file.
 
-use std::sync::Arc;
+use std::fmt;
+use std::str::FromStr;
 
-use deltamesh_change::{
-    ChangeEvent, Column, ColumnType, EnginePosition, Item, Operation, RelationSchema, SchemaChange,
-    SourcePosition, Value,
-};
-use deltamesh_replica::{Group, Items};
+use anyhow::{Context, Error, Result, bail};
 
-/// Name of the source.
-pub(crate) const SOURCE: &str = "app";
 /// Chats; the first has about 1.4 % of the messages.
 pub(crate) const CHATS: i64 = 5_000;
 /// Users; each has written about a thousandth of the messages.
@@ -56,10 +52,40 @@ pub(crate) enum Change {
     Chat(i64, String),
 }
 
-/// Changes that are applied in one transaction, and the same as a group of the change log.
-pub(crate) struct Batch {
-    pub(crate) changes: Vec<Change>,
-    pub(crate) group: Group,
+/// What the application is asked for; as text, the name and the number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// All users and chats.
+    First,
+    /// So many new messages.
+    Load(u64),
+    /// So many changes: 80 % new messages, 15 % new bodies, 5 % deleted, and the renames.
+    Changes(u64),
+}
+
+impl fmt::Display for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::First => write!(f, "first 1"),
+            Self::Load(rows) => write!(f, "load {rows}"),
+            Self::Changes(changes) => write!(f, "changes {changes}"),
+        }
+    }
+}
+
+impl FromStr for Order {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (name, number) = text.split_once(' ').with_context(|| format!("`{text}` has no number"))?;
+        let number = number.parse()?;
+        Ok(match name {
+            "first" => Self::First,
+            "load" => Self::Load(number),
+            "changes" => Self::Changes(number),
+            _ => bail!("`{name}` is nothing to ask for"),
+        })
+    }
 }
 
 /// What the application does, the same for everybody who starts with the same numbers.
@@ -68,41 +94,26 @@ pub(crate) struct Chat {
     random: u64,
     /// Whether the message of that number is there.
     there: Vec<bool>,
-    ordinal: u64,
     /// Changes of a thousand that are renames of users.
     renames: u64,
-    schemas: Schemas,
 }
 
 impl Chat {
     pub(crate) fn new(renames: u64) -> Self {
-        Self { random: 7, there: Vec::new(), ordinal: 0, renames, schemas: Schemas::new() }
+        Self { random: 7, there: Vec::new(), renames }
     }
 
-    /// Definitions, users and chats.
-    pub(crate) fn first(&mut self) -> Batch {
-        let users = (0..USERS).map(|id| Change::User(id, format!("user {id}")));
-        let chats = (0..CHATS).map(|id| Change::Chat(id, format!("topic {id}")));
-        let changes: Vec<Change> = users.chain(chats).collect();
-        let mut batch = self.batch_of(changes);
-        if let Items::Memory(items) = &mut batch.group.items {
-            let Schemas { msg, usr, chat } = &self.schemas;
-            let defined = [msg, usr, chat].map(|schema| Item::Schema(SchemaChange::Define(schema.clone())));
-            items.splice(0..0, defined);
+    /// The next changes.
+    pub(crate) fn make(&mut self, order: Order) -> Vec<Change> {
+        match order {
+            Order::First => {
+                let users = (0..USERS).map(|id| Change::User(id, format!("user {id}")));
+                let chats = (0..CHATS).map(|id| Change::Chat(id, format!("topic {id}")));
+                users.chain(chats).collect()
+            }
+            Order::Load(rows) => (0..rows).map(|_| self.insert()).collect(),
+            Order::Changes(changes) => (0..changes).map(|_| self.change()).collect(),
         }
-        batch
-    }
-
-    /// New messages only.
-    pub(crate) fn load(&mut self, rows: i64) -> Batch {
-        let changes = (0..rows).map(|_| self.insert()).collect();
-        self.batch_of(changes)
-    }
-
-    /// 80 % new messages, 15 % new bodies, 5 % deleted, and the renames.
-    pub(crate) fn batch(&mut self, size: usize) -> Batch {
-        let changes = (0..size).map(|_| self.change()).collect();
-        self.batch_of(changes)
     }
 
     fn change(&mut self) -> Change {
@@ -158,25 +169,6 @@ impl Chat {
         Message { id, chat, usr, body, sent: 1_700_000_000_000 + id * 1_000, del }
     }
 
-    fn batch_of(&mut self, changes: Vec<Change>) -> Batch {
-        self.ordinal += 1;
-        let items = changes.iter().map(|change| self.schemas.item(change)).collect();
-        let group = Group {
-            source: SOURCE.to_owned(),
-            first_ordinal: self.ordinal,
-            position: SourcePosition {
-                incarnation: "1".to_owned(),
-                ordinal: self.ordinal,
-                engine: EnginePosition { sequence: self.ordinal, log: 1, offset: self.ordinal },
-            },
-            captured_us: 1,
-            stream_sequence: self.ordinal,
-            snapshot: false,
-            items: Items::Memory(items),
-        };
-        Batch { changes, group }
-    }
-
     /// A number below `bound` (splitmix64).
     fn below(&mut self, bound: u64) -> u64 {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -184,54 +176,5 @@ impl Chat {
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (mixed ^ (mixed >> 31)) % bound
-    }
-}
-
-#[derive(Clone)]
-struct Schemas {
-    msg: Arc<RelationSchema>,
-    usr: Arc<RelationSchema>,
-    chat: Arc<RelationSchema>,
-}
-
-impl Schemas {
-    fn new() -> Self {
-        let schema = |relation: &str, dsid, columns: &[(&str, ColumnType)]| {
-            let columns = columns.iter().map(|(name, kind)| Column::new(*name, *kind, false)).collect();
-            Arc::new(RelationSchema { relation: relation.into(), dsid, columns, key: vec![0] })
-        };
-        let (int, text) = (ColumnType::Int, ColumnType::Text);
-        let message = [("id", int), ("chat", int), ("usr", int), ("body", text), ("sent", int), ("del", int)];
-        Self {
-            msg: schema("msg", 1, &message),
-            usr: schema("usr", 2, &[("id", int), ("name", text)]),
-            chat: schema("chat", 3, &[("id", int), ("topic", text)]),
-        }
-    }
-
-    fn item(&self, change: &Change) -> Item {
-        let (schema, key, after): (_, i64, Option<Vec<Value>>) = match change {
-            Change::Message(Message { id, chat, usr, body, sent, del }) => {
-                let row = vec![
-                    Value::Int(*id),
-                    Value::Int(*chat),
-                    Value::Int(*usr),
-                    Value::Text(body.clone()),
-                    Value::Int(*sent),
-                    Value::Int(*del),
-                ];
-                (&self.msg, *id, Some(row))
-            }
-            Change::Delete(id) => (&self.msg, *id, None),
-            Change::User(id, name) => {
-                (&self.usr, *id, Some(vec![Value::Int(*id), Value::Text(name.clone())]))
-            }
-            Change::Chat(id, topic) => {
-                (&self.chat, *id, Some(vec![Value::Int(*id), Value::Text(topic.clone())]))
-            }
-        };
-        let operation = if after.is_some() { Operation::Upsert } else { Operation::Delete };
-        let key = vec![Value::Int(key)];
-        Item::Row(ChangeEvent { schema: schema.clone(), operation, key, before: None, after })
     }
 }

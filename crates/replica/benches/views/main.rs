@@ -11,20 +11,27 @@
 )]
 
 mod chat;
+mod dbsp;
 mod figures;
 mod hand;
+mod log;
+mod memory;
 mod postgres;
 mod rival;
+mod tables;
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use deltamesh_replica::Location;
 
-use chat::Chat;
+use chat::Order;
+use dbsp::Dbsp;
 use figures::{Figures, median};
 use hand::Hand;
+use log::Log;
 use postgres::Server;
 use rival::{Generated, Raw, Rival};
 
@@ -46,7 +53,7 @@ struct Plan {
     replica: Kind,
     /// Messages that are there before the first batch.
     #[arg(long, default_value_t = 1_000_000)]
-    messages: i64,
+    messages: u64,
     /// How often the rivals alternate.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
@@ -62,6 +69,12 @@ struct Plan {
     /// Batch sizes.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 10, 100, 1_000, 10_000])]
     sizes: Vec<usize>,
+    /// The program of `benches/dbsp`, as a rival of the SQLite replica; `cargo xtask bench` builds it where this is given without a path.
+    #[arg(long, value_name = "PROGRAM")]
+    dbsp: Option<PathBuf>,
+    /// Threads of its circuit.
+    #[arg(long, default_value_t = 1)]
+    dbsp_workers: usize,
     /// Only rivals whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
@@ -76,12 +89,12 @@ struct Plan {
 /// A rival, its own copy of the workload, and what it took: by size, by round.
 struct Entrant {
     rival: Box<dyn Rival>,
-    chat: Chat,
+    log: Log,
     figures: Vec<Vec<Figures>>,
 }
 
 /// Messages in a transaction of the load.
-const LOAD: i64 = 10_000;
+const LOAD: u64 = 10_000;
 
 fn main() -> Result<()> {
     let mut plan = Plan::parse();
@@ -89,15 +102,10 @@ fn main() -> Result<()> {
         (plan.messages, plan.rounds, plan.changes) = (20_000, 1, 2_000);
     }
     let dir = tempfile::tempdir()?;
-    let at = |name: &str| dir.path().join(name);
     // Ends behind its rivals.
     let server;
     let rivals: Vec<Box<dyn Rival>> = match plan.replica {
-        Kind::Sqlite => vec![
-            Box::new(Raw::open(&at("raw.db"))?),
-            Box::new(Hand::open(&at("hand.db"))?),
-            Box::new(Generated::open(Location::from(at("replica.db")), plan.fill_beside)?),
-        ],
+        Kind::Sqlite => plan.files(dir.path())?,
         Kind::Postgres => {
             server = Server::start()?;
             server.rivals(plan.fill_beside)?
@@ -107,7 +115,7 @@ fn main() -> Result<()> {
     let mut entrants: Vec<Entrant> = rivals
         .map(|rival| Entrant {
             rival,
-            chat: Chat::new(plan.renames),
+            log: Log::new(plan.renames),
             figures: vec![vec![Figures::default(); plan.rounds]; plan.sizes.len()],
         })
         .collect();
@@ -126,27 +134,47 @@ fn main() -> Result<()> {
         entrant.rival.check()?;
     }
     print(&plan, &entrants);
-    for Entrant { rival, chat, .. } in &mut entrants {
-        if let Some(time) = rival.restart(&chat.batch(10))? {
+    let mebibytes = |bytes: u64| bytes / (1 << 20);
+    for entrant in &mut entrants {
+        if let Some(bytes) = entrant.rival.memory()? {
+            println!("{}: at most {} MiB of memory", entrant.rival.name(), mebibytes(bytes));
+        }
+    }
+    println!("all others together: at most {} MiB", mebibytes(memory::peak()?));
+    for Entrant { rival, log, .. } in &mut entrants {
+        if let Some(time) = rival.restart(&log.batch(Order::Changes(10)))? {
             println!("{}: restart until 10 changes are committed {:.3} s", rival.name(), time.as_secs_f64());
         }
     }
     Ok(())
 }
 
+impl Plan {
+    /// Rivals with a file each; the last is what the others are compared with.
+    fn files(&self, dir: &Path) -> Result<Vec<Box<dyn Rival>>> {
+        let at = |name: &str| dir.join(name);
+        let mut rivals: Vec<Box<dyn Rival>> =
+            vec![Box::new(Raw::open(&at("raw.db"))?), Box::new(Hand::open(&at("hand.db"))?)];
+        if let Some(program) = &self.dbsp {
+            rivals.push(Box::new(Dbsp::start(self, program, &at("dbsp.db"), false)?));
+            rivals.push(Box::new(Dbsp::start(self, program, &at("dbsp-outbox.db"), true)?));
+        }
+        rivals.push(Box::new(Generated::open(Location::from(at("replica.db")), self.fill_beside)?));
+        Ok(rivals)
+    }
+}
+
 impl Entrant {
-    fn load(&mut self, messages: i64) -> Result<()> {
+    fn load(&mut self, messages: u64) -> Result<()> {
         let mut busy = Duration::ZERO;
         let mut rows = 0;
-        let mut batch = self.chat.first();
+        let mut batch = self.log.batch(Order::First);
         loop {
-            let begun = Instant::now();
-            self.rival.apply(&batch)?;
-            busy += begun.elapsed();
+            busy += self.rival.timed(&batch)?;
             if rows >= messages {
                 break;
             }
-            batch = self.chat.load(LOAD.min(messages - rows));
+            batch = self.log.batch(Order::Load(LOAD.min(messages - rows)));
             rows += LOAD;
         }
         let filling = Instant::now();
@@ -165,15 +193,16 @@ impl Entrant {
     fn run(&mut self, size: usize, batches: usize, index: usize, round: usize) -> Result<()> {
         let mut rested = Instant::now();
         for _ in 0..batches {
-            let batch = self.chat.batch(size);
-            let started = Instant::now();
-            self.rival.apply(&batch)?;
+            let batch = self.log.batch(Order::Changes(size as u64));
+            let mut took = self.rival.timed(&batch)?;
             if rested.elapsed() >= Duration::from_secs(1) {
+                let started = Instant::now();
                 self.rival.rest()?;
+                took += started.elapsed();
                 rested = Instant::now();
             }
             if let Some(figures) = self.figures.get_mut(index).and_then(|rounds| rounds.get_mut(round)) {
-                figures.add(size, started.elapsed());
+                figures.add(size, took);
             }
         }
         Ok(())

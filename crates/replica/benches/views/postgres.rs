@@ -12,7 +12,8 @@ use sqlx::query::Query;
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection, Postgres};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::chat::{Batch, Change, Message};
+use crate::chat::{Change, Message};
+use crate::log::Batch;
 use crate::rival::{Generated, Rival};
 use by_hand::ByHand;
 

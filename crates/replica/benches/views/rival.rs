@@ -1,13 +1,15 @@
 //! Who takes the batches: the replica, and what it is measured against.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use deltamesh_replica::{Limits, Location, Reader, Replica, Retention};
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 
-use crate::chat::{Batch, Change, Message, VIEWS};
+use crate::chat::VIEWS;
+use crate::log::Batch;
+use crate::tables::{base_tables, copy, empty_wal, upsert};
 
 /// Somebody who commits batches.
 pub(crate) trait Rival {
@@ -16,6 +18,13 @@ pub(crate) trait Rival {
 
     /// Commits one batch.
     fn apply(&mut self, batch: &Batch) -> Result<()>;
+
+    /// How long committing one batch took.
+    fn timed(&mut self, batch: &Batch) -> Result<Duration> {
+        let started = Instant::now();
+        self.apply(batch)?;
+        Ok(started.elapsed())
+    }
 
     /// Makes the views over what has been loaded.
     fn create_views(&mut self) -> Result<()> {
@@ -34,6 +43,11 @@ pub(crate) trait Rival {
 
     /// How long it takes from opening the files, as a killed process leaves them, until the batch is committed.
     fn restart(&mut self, _batch: &Batch) -> Result<Option<Duration>> {
+        Ok(None)
+    }
+
+    /// The most memory that a process of its own has had, in bytes.
+    fn memory(&mut self) -> Result<Option<u64>> {
         Ok(None)
     }
 }
@@ -113,42 +127,6 @@ impl Rival for Generated {
     }
 }
 
-/// A copy of a file as a killed process leaves it.
-fn copy(path: &Path) -> Result<PathBuf> {
-    let killed = path.with_extension("killed");
-    for suffix in ["", "-wal"] {
-        let of = |path: &Path| format!("{}{suffix}", path.display());
-        std::fs::copy(of(path), of(&killed))?;
-    }
-    Ok(killed)
-}
-
-/// The replica's settings; the WAL goes into the file inside a commit, every 40 MB.
-const SETTINGS: &str = "
-PRAGMA page_size = 2048;
-PRAGMA journal_mode = WAL;
-PRAGMA synchronous = NORMAL;
-PRAGMA temp_store = MEMORY;
-PRAGMA cache_size = -16384;
-PRAGMA wal_autocheckpoint = 20000;
-CREATE TABLE msg(id INTEGER PRIMARY KEY, chat INTEGER, usr INTEGER, body TEXT, sent INTEGER, del INTEGER);
-CREATE TABLE usr(id INTEGER PRIMARY KEY, name TEXT);
-CREATE TABLE chat(id INTEGER PRIMARY KEY, topic TEXT);
-";
-
-/// A file of the replica's settings with the three base tables.
-pub(crate) fn base_tables(path: &Path) -> Result<Connection> {
-    let connection = Connection::open(path)?;
-    connection.set_prepared_statement_cache_capacity(256);
-    connection.execute_batch(SETTINGS)?;
-    Ok(connection)
-}
-
-/// Copies what the load left in the WAL, so that no batch pays for it.
-pub(crate) fn empty_wal(connection: &Connection) -> Result<()> {
-    Ok(connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?)
-}
-
 /// Upserts into the base tables and nothing else.
 pub(crate) struct Raw(Connection);
 
@@ -157,11 +135,6 @@ impl Raw {
         Ok(Self(base_tables(path)?))
     }
 }
-
-const UPSERT: &str = "INSERT INTO msg VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (id) DO UPDATE SET
-    chat = excluded.chat, usr = excluded.usr, body = excluded.body, sent = excluded.sent, del = excluded.del";
-const USER: &str = "INSERT INTO usr VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET name = excluded.name";
-const CHAT: &str = "INSERT INTO chat VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET topic = excluded.topic";
 
 impl Rival for Raw {
     fn name(&self) -> &'static str {
@@ -174,18 +147,7 @@ impl Rival for Raw {
 
     fn apply(&mut self, batch: &Batch) -> Result<()> {
         let transaction = self.0.transaction()?;
-        for change in &batch.changes {
-            match change {
-                Change::Message(Message { id, chat, usr, body, sent, del }) => {
-                    transaction.prepare_cached(UPSERT)?.execute(params![id, chat, usr, body, sent, del])?
-                }
-                Change::Delete(id) => {
-                    transaction.prepare_cached("DELETE FROM msg WHERE id = ?1")?.execute([id])?
-                }
-                Change::User(id, name) => transaction.prepare_cached(USER)?.execute(params![id, name])?,
-                Change::Chat(id, topic) => transaction.prepare_cached(CHAT)?.execute(params![id, topic])?,
-            };
-        }
+        upsert(&transaction, &batch.changes)?;
         transaction.commit()?;
         Ok(())
     }

@@ -5,8 +5,9 @@ use anyhow::{Result, ensure};
 use sqlx::Row as _;
 
 use super::{Client, Net};
-use crate::chat::{Batch, VIEWS};
+use crate::chat::VIEWS;
 use crate::hand::FILL;
+use crate::log::Batch;
 use crate::rival::Rival;
 
 const TABLES: &str = "
