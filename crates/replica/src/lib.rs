@@ -26,7 +26,7 @@ pub use group::{Applied, Checkpoint, Fault, Group, Items, OutboxRow, Relation, V
 pub use location::Location;
 pub use postgres::PostgresReplica;
 pub use reader::{Interrupt, Limits, Reader, SnapshotRow, TakePage};
-pub use replica::{Filling, Migrated, Migration, Progress, Replica, ViewState};
+pub use replica::{Filling, Migrated, Migration, Progress, Replacement, Replica, ViewState};
 pub use retention::{Retention, RetentionError};
 pub use spool::Spool;
 pub use sqlite::SqliteReplica;

@@ -247,6 +247,7 @@ impl Reader {
             module: view.module,
             fault: view.fault,
             filling: None,
+            replacement: None,
             oracle: None,
         });
         Ok(views.collect())

@@ -16,8 +16,27 @@ pub struct ViewState {
     pub fault: Option<String>,
     /// How far it is, while it is being filled: readers do not see it yet.
     pub filling: Option<Progress>,
+    /// What is to take its place, while that is being filled: readers see the view as it is.
+    pub replacement: Option<Replacement>,
     /// Its own SQL over the mirrors, or over what it was filled with so far; missing while it is faulted.
     pub oracle: Option<String>,
+}
+
+impl ViewState {
+    /// How far it is filled, or what is to take its place.
+    #[must_use]
+    pub fn progress(&self) -> Option<Progress> {
+        self.filling.or_else(|| self.replacement.as_ref()?.filling)
+    }
+}
+
+/// What is to take the place of a view.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replacement {
+    /// How far it is filled, or what it waits for.
+    pub filling: Option<Progress>,
+    /// Why it is not filled at present.
+    pub fault: Option<String>,
 }
 
 /// How far a view is filled.

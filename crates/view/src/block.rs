@@ -188,7 +188,8 @@ impl<'a> Planner<'a> {
     fn part_statement(&mut self, query: Box<Query>) -> Result<CreateView, Error> {
         let number = self.reserve(Location::of(query.span()))?;
         Ok(CreateView {
-            name: format!("{PREFIX}{number}_{}", self.view.name),
+            name: format!("{PREFIX}{number}_{}", self.view.stem()),
+            stem: None,
             replace: false,
             if_not_exists: false,
             options: ViewOptions { indexes: self.view.options.indexes, ..ViewOptions::default() },

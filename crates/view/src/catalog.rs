@@ -84,7 +84,7 @@ impl Catalog {
         let columns: Vec<Column> = view.columns.iter().chain(hidden).cloned().collect();
         let position = |name: &String| columns.iter().position(|column| column.name == *name);
         self.insert(CatalogRelation {
-            base: BaseRelation { source: None, relation: view.name.clone(), table: view.name.clone() },
+            base: BaseRelation { source: None, relation: view.name.clone(), table: view.stem().to_owned() },
             storage: view.storage.clone(),
             key: view.key.iter().filter_map(position).collect(),
             visible: view.columns.len(),

@@ -11,6 +11,10 @@ use crate::sql::quote;
 pub struct ViewDefinition {
     /// Name, also that of the table (or SQL view) that applications read.
     pub name: String,
+    /// Name of which those of its tables are made, and by which programs over it know it, where that is another one: the
+    /// view was replaced beside the flow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stem: Option<String>,
     /// The complete `CREATE MATERIALIZED VIEW` statement as it was given.
     pub sql: String,
     /// Visible columns, in order.
@@ -27,7 +31,7 @@ pub struct ViewDefinition {
     pub order_by: Vec<Order>,
     /// Relations that the view reads, each once, in the order in which a batch applies them.
     pub bases: Vec<BaseRelation>,
-    /// Table that holds the rows: the view's name, or `__deltamesh_rows_<name>` behind a SQL view of that name.
+    /// Table that holds the rows: the stem, or `__deltamesh_rows_<stem>` behind a SQL view of that name.
     pub storage: String,
     /// Whether that is a table; otherwise a SQL view over the bases.
     #[serde(default = "stored")]
@@ -36,6 +40,27 @@ pub struct ViewDefinition {
     pub indexes: Vec<Index>,
     /// Options of the `WITH` clause.
     pub options: ViewOptions,
+}
+
+impl ViewDefinition {
+    /// Name of which those of its tables are made; what [`crate::Phase`] names.
+    #[must_use]
+    pub fn stem(&self) -> &str {
+        self.stem.as_deref().unwrap_or(&self.name)
+    }
+
+    /// Makes the SQL views over the table of the rows, where its name is another one than the view's.
+    #[must_use]
+    pub fn show(&self, dialect: Dialect) -> Vec<String> {
+        let columns = self.columns.iter().map(|column| quote(&column.name)).collect::<Vec<_>>().join(", ");
+        let names = [self.storage.as_str(), self.stem(), self.name.as_str()];
+        let steps = names.windows(2).filter(|pair| pair[0] != pair[1]);
+        let show = |pair: &[&str]| {
+            let (table, name) = (quote(pair[0]), quote(pair[1]));
+            format!("{} {name} AS SELECT {columns} FROM {table}", dialect.create_view())
+        };
+        steps.map(show).collect()
+    }
 }
 
 /// Views that were recorded before there was a choice.

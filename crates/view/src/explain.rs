@@ -330,7 +330,7 @@ fn describe(definition: &ViewDefinition) -> Vec<String> {
         [] => "never more than one row".to_owned(),
         key => format!("key ({}), {kind}", key.join(", ")),
     });
-    if definition.storage != definition.name {
+    if definition.storage != definition.stem() {
         let hidden: Vec<&str> = definition.hidden.iter().map(|hidden| hidden.column.name.as_str()).collect();
         notes.push(format!("rows in {} with hidden columns {}", definition.storage, hidden.join(", ")));
     }

@@ -2,7 +2,7 @@
 
 use crate::block::Planner;
 use crate::slices::{self, Sliced, Slices};
-use crate::{Catalog, CreateView, Dialect, Error, Explain, Stored, ViewDefinition, compose};
+use crate::{BaseRelation, Catalog, CreateView, Dialect, Error, Explain, Stored, ViewDefinition, compose};
 
 /// When a step runs; see the batch protocol at the top of this crate.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -182,7 +182,9 @@ pub fn plan(statement: &CreateView, catalog: &Catalog, dialect: Dialect) -> Resu
     program.definition.options.stored = statement.options.stored;
     program.slices = slices::found(program.slices, catalog, &program.definition.indexes);
     program.explain.notes.extend(program.slices.note());
-    if program.definition.bases.iter().any(|base| base.table.eq_ignore_ascii_case(&statement.name)) {
+    let is_itself =
+        |base: &BaseRelation| base.source.is_none() && base.relation.eq_ignore_ascii_case(&statement.name);
+    if program.definition.bases.iter().any(is_itself) {
         let message = format!("{} would read itself", statement.name);
         return Err(Error::definition(message, statement.location));
     }

@@ -110,7 +110,7 @@ pub(crate) fn union_all(
         return Err(Error::definition(message, statement.location));
     }
     check_types(statement, branches)?;
-    let (parts, columns) = union::plan(&statement.name, branches, columns);
+    let (parts, columns) = union::plan(statement, branches, columns);
     let bases = in_order(branches.iter().flat_map(|query| &query.relations).map(|joined| &joined.base.base));
     let keyed = |(number, query): (usize, &SelectQuery)| {
         let mut query = query.clone();
@@ -288,6 +288,7 @@ fn definition(statement: &CreateView, of: Of, parts: &Parts, subject: &[usize]) 
     let typed = layout.columns.iter().filter(|stored| stored.affinity.is_some());
     ViewDefinition {
         name: statement.name.clone(),
+        stem: statement.stem.clone(),
         sql: statement.sql.clone(),
         columns: of.columns,
         hidden: hidden

@@ -29,6 +29,8 @@ pub enum Statement {
 pub struct CreateView {
     /// Name of the view.
     pub name: String,
+    /// Name of which those of its tables are made, where that is another one.
+    pub stem: Option<String>,
     /// Whether an existing view of that name is replaced.
     pub replace: bool,
     /// Whether an existing view of that name is left alone.
@@ -39,6 +41,13 @@ pub struct CreateView {
     pub sql: String,
     pub(crate) query: Box<Query>,
     pub(crate) location: Option<Location>,
+}
+
+impl CreateView {
+    /// Name of which those of the tables are made.
+    pub(crate) fn stem(&self) -> &str {
+        self.stem.as_deref().unwrap_or(&self.name)
+    }
 }
 
 /// `DROP MATERIALIZED VIEW [IF EXISTS] name`.
@@ -166,6 +175,7 @@ fn create(sql: &str, tokens: &[TokenWithSpan]) -> Result<Statement, Error> {
     };
     Ok(Statement::Create(Box::new(CreateView {
         name,
+        stem: None,
         replace: view.or_replace,
         if_not_exists: view.if_not_exists,
         options,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deltamesh_jetstream::{Code, Request, Requests, ServiceError};
-use deltamesh_replica::{Error, ErrorKind, Limits, Location, Reader, Result, ViewState, Writer};
+use deltamesh_replica::{Error, ErrorKind, Limits, Location, Progress, Reader, Result, ViewState, Writer};
 use deltamesh_wire::subject;
 use serde_json::{Value as Json, json};
 use tokio::sync::{Semaphore, mpsc};
@@ -179,6 +179,12 @@ fn split(columns: &[String], rows: Vec<Vec<Json>>) -> Vec<Vec<u8>> {
 fn list(views: &[ViewState]) -> Json {
     let view = |view: &ViewState| {
         let definition = &view.definition;
+        let progress = |progress: Progress| {
+            json!({
+                "rows": progress.rows, "of": progress.total, "per_second": progress.per_second,
+                "seconds_left": progress.seconds_left(),
+            })
+        };
         json!({
             "name": definition.name,
             "module": view.module,
@@ -187,9 +193,9 @@ fn list(views: &[ViewState]) -> Json {
             "columns": definition.columns,
             "sql": definition.sql,
             "fault": view.fault,
-            "filling": view.filling.map(|progress| json!({
-                "rows": progress.rows, "of": progress.total, "per_second": progress.per_second,
-                "seconds_left": progress.seconds_left(),
+            "filling": view.filling.map(progress),
+            "replacement": view.replacement.as_ref().map(|next| json!({
+                "filling": next.filling.map(progress), "fault": next.fault,
             })),
         })
     };

@@ -288,7 +288,7 @@ impl Pipeline {
         });
         let executed = move |replica: &mut dyn Replica| {
             let names = replica.execute(&sql?)?;
-            let views = replica.views().into_iter().filter(|view| view.filling.is_some());
+            let views = replica.views().into_iter().filter(|view| view.progress().is_some());
             let filling = views.map(|view| view.definition.name).filter(|name| names.contains(name));
             let filling = filling.collect::<Vec<_>>();
             Ok((names, filling))
@@ -402,7 +402,9 @@ impl Pipeline {
         let (views, missing) = self.writer.call(|replica| Ok((replica.views(), replica.missing()))).await?;
         self.show_filling(&views);
         let faulted = views.iter().filter_map(|view| {
-            let reason = view.fault.clone()?;
+            let next = view.replacement.as_ref().and_then(|next| next.fault.as_ref());
+            let of_next = next.map(|reason| format!("what is to replace it: {reason}"));
+            let reason = view.fault.clone().or(of_next)?;
             Some((format!("view {}", view.definition.name), reason))
         });
         let missing = missing.into_iter().map(|(name, reason)| (format!("object {name}"), reason));
@@ -424,7 +426,7 @@ impl Pipeline {
     fn show_filling(&self, views: &[ViewState]) {
         let filling = |name: &str| {
             let view = views.iter().find(|view| view.definition.name == name);
-            view.and_then(|view| view.filling)
+            view.and_then(ViewState::progress)
         };
         for hop in self.board.status().hops.iter().filter(|hop| hop.hop == "fill") {
             if filling(&hop.subject).is_none() {
@@ -432,7 +434,7 @@ impl Pipeline {
             }
         }
         for view in views {
-            let Some(progress) = view.filling else { continue };
+            let Some(progress) = view.progress() else { continue };
             let left = progress.seconds_left().map(|left| ("seconds_left".to_owned(), left.into()));
             self.board.set_hop(Hop {
                 hop: "fill".to_owned(),

@@ -422,8 +422,13 @@ impl<D: Database> Batch<'_, D> {
 
     /// Runs what the database has put off; gives the number of recorded changes.
     fn settle(&self) -> std::result::Result<u64, Failure> {
-        let programs: Vec<&Program> =
-            self.state.views.iter().filter_map(|view| view.program.as_ref()).collect();
+        let programs: Vec<&Program> = self
+            .state
+            .views
+            .iter()
+            .filter(|view| !view.is_next())
+            .filter_map(|view| view.program.as_ref())
+            .collect();
         let owner = |place: &str| self.state.views.iter().find(|view| view.name == place);
         self.database.settle(&programs).map_err(|error| match owner(error.place()) {
             Some(view) => failure_of(&view.name, error),
@@ -454,14 +459,17 @@ impl<D: Database> Batch<'_, D> {
                 continue;
             }
             if old {
-                self.run_phase(&Phase::Before(name.to_owned()), Some(name))?;
+                self.run_phase(&Phase::Before(view.table().to_owned()), Some(name))?;
             }
             self.run(name, &program.apply)?;
-            changes += of_view(name, self.database.record(program, &self.filled, self.stamp))?;
-            if new {
-                self.run_phase(&Phase::After(name.to_owned()), Some(name))?;
+            // What is to take the place of a view has no readers before it does.
+            if !view.is_next() {
+                changes += of_view(name, self.database.record(program, &self.filled, self.stamp))?;
             }
-            changed.insert(view.name.clone());
+            if new {
+                self.run_phase(&Phase::After(view.table().to_owned()), Some(name))?;
+            }
+            changed.insert(view.table().to_owned());
         }
         for (name, program) in touched {
             self.run(name, &program.clear)?;

@@ -8,27 +8,26 @@ use super::cell::Cell;
 use super::database::{Database, Object};
 use super::delta::{Filled, Stamp};
 use super::mirror::{durable, place, quote};
-use super::views::former_table;
 use crate::error::Result;
 
 /// Rows of a view that are recorded at once.
 const SLICE_ROWS: usize = 10_000;
 
 impl<D: Database> Maintainer<D> {
-    /// Records what differs between the filled view and the rows set aside; everything, where there are none.
+    /// Records what differs between the filled view and the table of its former rows; everything, where there is none.
     pub(super) fn record_difference(
         &self,
         name: &str,
         program: &Program,
-        compare: bool,
+        former: Option<&str>,
         stamp: &Stamp,
     ) -> Result<()> {
         let [old, new] = &program.images;
-        if !compare {
+        let Some(former) = former else {
             return self.record_all(program, new, stamp);
-        }
+        };
         let storage = durable(D::DIALECT, &program.definition.storage);
-        let former = durable(D::DIALECT, &former_table(name));
+        let former = durable(D::DIALECT, former);
         let columns = self.image_columns(&program.definition)?;
         let difference = [(old, &former, &storage), (new, &storage, &former)];
         let statements = difference.map(|(images, from, without)| {

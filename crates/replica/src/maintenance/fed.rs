@@ -53,6 +53,16 @@ fn bound_table(view: &str) -> String {
     format!("__deltamesh_bound_{view}")
 }
 
+/// Names of which those of the tables of a replaced view are made: the two take turns.
+pub(crate) fn stems(view: &str) -> [String; 2] {
+    ["1", "2"].map(|number| format!("__{number}_{view}"))
+}
+
+/// The longest names of tables that are made of these.
+pub(crate) fn longest_names(view: &str) -> impl Iterator<Item = String> {
+    stems(view).into_iter().map(|stem| deltamesh_view::old_table(&fed_table(&stem)))
+}
+
 /// Table and column of the relation that a view is fed with, as its bound says.
 pub(crate) fn recorded<D: Database>(database: &D, view: &str) -> Result<Option<(String, Option<String>)>> {
     let sql = format!("SELECT relation, by_column FROM {}", durable(D::DIALECT, &bound_table(view)));

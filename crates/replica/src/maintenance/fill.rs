@@ -15,7 +15,7 @@ use super::database::Database;
 use super::delta::{Failure, feed, of_view};
 use super::fed::{self, Fed};
 use super::mirror::durable;
-use super::state::{State, View, fingerprint, plan_text};
+use super::state::{State, View, fingerprint};
 use crate::error::{Error, ErrorKind, Result};
 
 /// What `__deltamesh_views` says instead of a fault while a view is being filled.
@@ -54,17 +54,12 @@ impl State {
         view: &View,
         slices: Slices,
     ) -> Result<(Program, Fed)> {
-        let (relation, column) = fed::recorded(database, &view.name)?.unwrap_or_default();
+        let (relation, column) = fed::recorded(database, view.table())?.unwrap_or_default();
         let missing =
             || Error::new(ErrorKind::Corrupt, format!("view {}", view.name), "is fed with no relation");
         let mirror = self.mirrors.get(&relation).ok_or_else(missing)?;
-        let fed = Fed::new(&view.name, mirror, column.as_deref(), slices.first(column.as_deref()))?;
-        let mut catalog = self.catalog();
-        if view.definition.stored {
-            catalog.keep_rows(&view.name);
-        }
-        catalog.read_from(&fed.table, &fed.mirror.table);
-        let program = plan_text(&view.sql, &catalog, D::DIALECT)?;
+        let fed = Fed::new(view.table(), mirror, column.as_deref(), slices.first(column.as_deref()))?;
+        let program = self.plan_known(view, Some(&fed), D::DIALECT)?;
         database.define(&view.name, &fed.mirror.connect())?;
         database.define(&view.name, &program.connect)?;
         Ok((program, fed))
@@ -103,18 +98,19 @@ impl<D: Database> Maintainer<D> {
 
     /// Has a view fed that was recorded with empty tables. What it has without a row of the relation comes at once.
     pub(super) fn begin_feeding(&mut self, name: &str, table: &str, column: Option<&str>) -> Result<()> {
-        let Some(mirror) = self.state.mirrors.get(table) else { return Ok(()) };
-        let fed = Fed::new(name, mirror, column, self.slices.first(column))?;
-        self.database.define(name, &fed::drop(D::DIALECT, name))?;
+        let (Some(mirror), Some(view)) = (self.state.mirrors.get(table), self.state.view(name)) else {
+            return Ok(());
+        };
+        let fed = Fed::new(view.table(), mirror, column, self.slices.first(column))?;
+        self.database.define(name, &fed::drop(D::DIALECT, view.table()))?;
         self.database.define(name, &fed.create())?;
-        let sql = "UPDATE __deltamesh_views SET fault = $1 WHERE name = $2";
-        let text = |text: &str| Cell::Text(text.to_owned());
-        self.database.execute("record view", sql, &[text(FILLING), text(name)])?;
-        let Some(view) = self.state.view(name) else { return Ok(()) };
+        self.mark_filling(name)?;
         let (program, fed) = self.state.plan_fed(&self.database, view, self.slices)?;
         self.show_rows(name, &program)?;
         self.database.define(name, &program.fill)?;
-        self.record_difference(name, &program, false, &self.own_stamp())?;
+        if !view.is_next() {
+            self.record_difference(name, &program, None, &self.own_stamp())?;
+        }
         if let Some(view) = self.state.views.iter_mut().find(|view| view.name == name) {
             (view.program, view.fed) = (Some(program), Some(fed));
         }
@@ -125,15 +121,22 @@ impl<D: Database> Maintainer<D> {
         Ok(())
     }
 
+    /// Records that a view does not have all its rows.
+    pub(super) fn mark_filling(&self, name: &str) -> Result<()> {
+        let sql = "UPDATE __deltamesh_views SET fault = $1 WHERE name = $2";
+        let text = |text: &str| Cell::Text(text.to_owned());
+        self.database.execute("record view", sql, &[text(FILLING), text(name)]).map(|_| ())
+    }
+
     /// Ends feeding: the view is complete, or goes another way.
     pub(super) fn end_feeding(&mut self, name: &str) -> Result<()> {
         let view = self.state.views.iter_mut().find(|view| view.name == name);
-        let fed = view.and_then(|view| view.fed.take());
+        let Some((fed, table)) = view.map(|view| (view.fed.take(), view.table())) else { return Ok(()) };
         // A view whose program is another one since the process began is not fed, but was.
-        if fed.is_none() && !fed::is_left(&self.database, name)? {
+        if fed.is_none() && !fed::is_left(&self.database, table)? {
             return Ok(());
         }
-        self.database.define(name, &fed::drop(D::DIALECT, name))
+        self.database.define(name, &fed::drop(D::DIALECT, table))
     }
 
     /// Has a view whose rows are not stored read those that its program says.
@@ -156,23 +159,23 @@ impl<D: Database> Maintainer<D> {
         names.iter().try_for_each(|name| self.end_feeding(name))
     }
 
-    /// One slice of the first view that is being filled; gives its name where that was all.
-    pub(super) fn feed_slice(&mut self) -> std::result::Result<Option<String>, Failure> {
+    /// One slice of the first view that is being filled; gives the names of those that are complete by it.
+    pub(super) fn feed_slice(&mut self) -> std::result::Result<Vec<String>, Failure> {
         let Some(index) = self.state.views.iter().position(|view| view.fed.is_some()) else {
-            return Ok(None);
+            return Ok(vec![]);
         };
         self.count_fed(index)?;
         let begun = Instant::now();
         let view = &self.state.views[index];
-        let Some(fed) = &view.fed else { return Ok(None) };
+        let Some(fed) = &view.fed else { return Ok(vec![]) };
         let Some(images) = of_view(&view.name, fed.take(&self.database))? else {
-            return self.complete(index).map(Some);
+            return self.complete(index);
         };
         feed(&self.database, &self.state, view, &self.own_stamp())?;
         if let Some(fed) = &mut self.state.views[index].fed {
             fed.taken(images, begun.elapsed(), self.slices.adapts);
         }
-        Ok(None)
+        Ok(vec![])
     }
 
     /// Counts, before the first slice of this process.
@@ -193,13 +196,10 @@ impl<D: Database> Maintainer<D> {
     }
 
     /// The view has everything: from now on it is maintained over the relation itself.
-    fn complete(&mut self, index: usize) -> std::result::Result<String, Failure> {
-        let (name, sql) = (self.state.views[index].name.clone(), self.state.views[index].sql.clone());
-        let mut catalog = self.state.catalog();
-        if self.state.views[index].definition.stored {
-            catalog.keep_rows(&name);
-        }
-        let program = plan_text(&sql, &catalog, D::DIALECT)?;
+    fn complete(&mut self, index: usize) -> std::result::Result<Vec<String>, Failure> {
+        let view = &self.state.views[index];
+        let (name, is_next) = (view.name.clone(), view.is_next());
+        let program = self.state.plan_known(view, None, D::DIALECT)?;
         self.show_rows(&name, &program)?;
         self.end_feeding(&name)?;
         self.database.define(&name, &program.connect)?;
@@ -207,8 +207,12 @@ impl<D: Database> Maintainer<D> {
         let values = [Cell::Text(fingerprint(&program)), Cell::Text(name.clone())];
         self.database.execute("record view", statement, &values)?;
         self.state.views[index].program = Some(program);
+        if is_next {
+            self.mark_filling(&name)?;
+            return self.replace_complete();
+        }
         tracing::info!(view = %name, "view is filled");
-        Ok(name)
+        Ok(vec![name])
     }
 }
 

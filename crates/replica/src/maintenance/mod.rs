@@ -21,6 +21,7 @@ mod migration;
 pub(crate) mod mirror;
 mod owned;
 mod recompute;
+mod replace;
 pub(crate) mod rows;
 mod schema;
 pub(crate) mod state;
@@ -102,6 +103,7 @@ impl<D: Database> Maintainer<D> {
         self.database.begin()?;
         self.standing.set(Standing::Whole);
         let result = work(self).and_then(|value| {
+            self.replace_complete()?;
             self.settle_indexes()?;
             self.settle_owned()?;
             self.finish_changes(before)?;
@@ -144,8 +146,9 @@ impl<D: Database> Maintainer<D> {
                 }
                 Err(Failure::View(view, error)) if self.refused.insert(view.clone()) => {
                     let reason = error.reason().to_owned();
+                    let shown = self.state.shown(&view);
                     self.transact(|replica| Ok(replica.set_fault(&view, &reason)?)).map_err(plain)?;
-                    faults.push(Fault { view, reason });
+                    faults.push(Fault { view: shown.unwrap_or(view), reason });
                 }
                 Err(failure) => return Err(plain(failure)),
             }
@@ -199,12 +202,13 @@ impl<D: Database> Replica for Maintainer<D> {
     }
 
     fn views(&self) -> Vec<ViewState> {
-        let views = self.state.views.iter();
+        let views = self.state.views.iter().filter(|view| !view.is_next());
         let view = |view: &state::View| ViewState {
             definition: view.definition.clone(),
             module: view.module.clone(),
             fault: view.fault.clone(),
             filling: self.state.filling(view),
+            replacement: self.state.replacement(view),
             oracle: view.program.as_ref().map(|program| program.oracle.clone()),
         };
         views.map(view).collect()
@@ -227,7 +231,8 @@ impl<D: Database> Replica for Maintainer<D> {
                 "does not exist",
             ));
         }
-        state::plan_text(view_or_sql, &self.state.catalog(), D::DIALECT).map(|program| program.explain)
+        state::plan_text(view_or_sql, &self.state.catalog(&[], &[]), D::DIALECT)
+            .map(|program| program.explain)
     }
 
     fn repair(&mut self) -> Result<Vec<String>> {

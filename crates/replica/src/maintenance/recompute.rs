@@ -53,13 +53,13 @@ impl Recompute {
             let Some(program) = view.program.as_ref().filter(|program| program.definition.stored) else {
                 continue;
             };
-            if view.fed.is_some() {
+            if view.fed.is_some() || view.is_next() {
                 continue;
             }
             let bases = program.definition.bases.iter();
             let rows: u64 = bases.filter_map(|base| changed.get(base.table.as_str())).sum();
             // Those that read the view need its rows as they were.
-            let is_read = || !state.dependents(std::slice::from_ref(&view.name)).is_empty();
+            let is_read = || !state.dependents(&[view.table().to_owned()]).is_empty();
             if rows > 0
                 && rows >= self.rows
                 && !is_read()
@@ -94,7 +94,7 @@ impl Recompute {
         let most = changed.saturating_mul(times);
         let mut rows = 0_u64;
         for base in &view.definition.bases {
-            let upstream = state.view(&base.relation).filter(|_| base.source.is_none());
+            let upstream = state.by_table(&base.table).filter(|_| base.source.is_none());
             let table = upstream.map_or(base.table.as_str(), |view| view.definition.storage.as_str());
             rows = rows.saturating_add(count(table, most)?);
         }

@@ -10,6 +10,7 @@ use super::cell::Cell;
 use super::database::{Database, Object};
 use super::delta::{Failure, is_true};
 use super::mirror::{Mirror, durable, quote};
+use super::state::View;
 use crate::error::{Error, ErrorKind, Result};
 use crate::group::Group;
 
@@ -180,10 +181,15 @@ impl<D: Database> Maintainer<D> {
     pub(super) fn freeze_readers(&self, table: &str) -> Result<()> {
         self.release_owned()?;
         for name in self.state.dependents(&[table.to_owned()]) {
-            let Some(view) = self.state.view(&name) else { continue };
-            let storage = &view.definition.storage;
-            if self.database.object(storage)? == Some(Object::View) && self.rename_storage(&name, storage)? {
+            let Some(View { definition, .. }) = self.state.view(&name) else { continue };
+            let storage = &definition.storage;
+            if self.database.object(storage)? != Some(Object::View) {
+                continue;
+            }
+            self.hide(&name, definition)?;
+            if self.rename_storage(&name, storage)? {
                 self.restore_storage(&name, storage)?;
+                self.show(&name, definition)?;
             }
         }
         Ok(())

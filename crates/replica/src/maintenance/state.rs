@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use deltamesh_change::{EnginePosition, RelationSchema, SourcePosition};
 use deltamesh_view::{
-    Catalog, CreateView, Dialect, Index, Program, Statement, ViewDefinition, mirror_table, parse_statements,
-    plan,
+    BaseRelation, Catalog, CreateView, Dialect, Index, Program, Statement, ViewDefinition, mirror_table,
+    parse_statements, plan,
 };
 
 use super::cell::Cell;
 use super::database::{Database, Read};
-use super::fed::Fed;
+use super::fed::{self, Fed};
 use super::fill::{FILLING, Slices};
 use super::migration::{self, Recorded};
 use super::mirror::Mirror;
@@ -42,10 +42,25 @@ impl View {
         self.fault.as_deref() == Some(FILLING)
     }
 
-    /// Whether it reads one of these views.
-    fn reads(&self, views: &[String]) -> bool {
+    /// Whether it is to take the place of the view of its definition's name.
+    pub(crate) fn is_next(&self) -> bool {
+        self.name != self.definition.name
+    }
+
+    /// Name by which programs over it know it.
+    pub(crate) fn table(&self) -> &str {
+        self.definition.stem()
+    }
+
+    /// Tables of the views that it reads.
+    fn upstream(&self) -> impl Iterator<Item = &str> {
         let bases = self.definition.bases.iter().filter(|base| base.source.is_none());
-        bases.into_iter().any(|base| views.contains(&base.relation))
+        bases.map(|base| base.table.as_str())
+    }
+
+    /// Whether it reads a view.
+    pub(crate) fn reads(&self, view: &Self) -> bool {
+        self.upstream().any(|table| table == view.table())
     }
 }
 
@@ -93,12 +108,9 @@ impl State {
             let is_filling = view.is_filling();
             view.fault = view.fault.filter(|_| !is_filling);
             if view.fault.is_none() {
-                let mut catalog = state.catalog();
-                if view.definition.stored {
-                    catalog.keep_rows(&view.name);
-                }
-                match plan_text(&view.sql, &catalog, D::DIALECT) {
-                    Ok(program) if fingerprint(&program) == recorded && is_filling => {
+                let is_fed = is_filling && fed::is_left(database, view.table())?;
+                match state.plan_known(&view, None, D::DIALECT) {
+                    Ok(program) if fingerprint(&program) == recorded && is_fed => {
                         let (program, fed) = state.plan_fed(database, &view, slices)?;
                         (view.program, view.fed) = (Some(program), Some(fed));
                     }
@@ -119,20 +131,55 @@ impl State {
         Ok((state, outdated))
     }
 
-    /// What SQL may refer to: the mirrors and the maintained views.
-    pub(crate) fn catalog(&self) -> Catalog {
+    /// What SQL may refer to: the mirrors and the maintained views, without these. Of a view that is being replaced it is the
+    /// next one, unless the first is among what is read.
+    pub(crate) fn catalog(&self, read: &[BaseRelation], without: &[String]) -> Catalog {
         let mut catalog = Catalog::new();
         for mirror in self.mirrors.values() {
             catalog.add_relation(&mirror.source, &mirror.schema);
         }
-        for view in self.views.iter().filter(|view| view.program.is_some()) {
-            catalog.add_view(&view.definition);
+        let is_read =
+            |view: &View| read.iter().any(|base| base.source.is_none() && base.table == view.table());
+        let views = self.views.iter().filter(|view| view.program.is_some());
+        for view in views.clone().filter(|view| !names(without, &view.definition.name)) {
+            let mut others = views.clone().filter(|other| other.name != view.name);
+            let other = others.find(|other| other.definition.name == view.definition.name);
+            let is_meant = match other {
+                None => true,
+                Some(other) => is_read(view) || (view.is_next() && !is_read(other)),
+            };
+            if is_meant {
+                catalog.add_view(&view.definition);
+            }
         }
         catalog
     }
 
+    /// Plans a recorded view as it is; over one relation as it is fed with it.
+    pub(crate) fn plan_known(&self, view: &View, fed: Option<&Fed>, dialect: Dialect) -> Result<Program> {
+        let mut catalog = self.catalog(&view.definition.bases, std::slice::from_ref(&view.definition.name));
+        if view.definition.stored {
+            catalog.keep_rows(&view.definition.name);
+        }
+        if let Some(fed) = fed {
+            catalog.read_from(&fed.table, &fed.mirror.table);
+        }
+        plan_as(&view.sql, view.definition.stem.clone(), &catalog, dialect)
+    }
+
+    /// A view by its name, or by that under which the next one is recorded.
     pub(crate) fn view(&self, name: &str) -> Option<&View> {
         self.views.iter().find(|view| view.name.eq_ignore_ascii_case(name))
+    }
+
+    /// The name of a recorded view for people.
+    pub(crate) fn shown(&self, name: &str) -> Option<String> {
+        self.view(name).map(|view| view.definition.name.clone())
+    }
+
+    /// The view that programs over it know by that name.
+    pub(crate) fn by_table(&self, table: &str) -> Option<&View> {
+        self.views.iter().find(|view| view.table() == table)
     }
 
     /// The mirror whose name only case tells from that of a relation: SQL takes the two for one.
@@ -143,11 +190,9 @@ impl State {
             .find(|mirror| mirror.table != table && mirror.table.eq_ignore_ascii_case(&table))
     }
 
-    /// How far a view is filled, or the first of those that it reads.
+    /// How far a view is filled, or the first of those that it waits for.
     pub(crate) fn filling(&self, view: &View) -> Option<Progress> {
-        let bases = view.definition.bases.iter().filter(|base| base.source.is_none());
-        let own = view.fed.as_ref().map(Fed::progress);
-        own.or_else(|| bases.filter_map(|base| self.view(&base.relation)).find_map(|view| self.filling(view)))
+        self.awaited_views(view).into_iter().find_map(|view| view.fed.as_ref().map(Fed::progress))
     }
 
     /// Views that read one of the tables, directly or through other views, in order of creation.
@@ -157,7 +202,7 @@ impl State {
         for view in &self.views {
             let reads = view.definition.bases.iter().any(|base| tables.contains(&base.table));
             if reads {
-                tables.push(view.name.clone());
+                tables.push(view.table().to_owned());
                 names.push(view.name.clone());
             }
         }
@@ -178,8 +223,23 @@ impl State {
     }
 }
 
+/// Whether a name is among these; case does not count.
+pub(crate) fn names(all: &[String], name: &str) -> bool {
+    all.iter().any(|known| known.eq_ignore_ascii_case(name))
+}
+
 /// Parses and plans a text that holds one `CREATE MATERIALIZED VIEW`.
 pub(crate) fn plan_text(sql: &str, catalog: &Catalog, dialect: Dialect) -> Result<Program> {
+    plan_as(sql, None, catalog, dialect)
+}
+
+/// The same, with tables whose names are made of another one.
+pub(crate) fn plan_as(
+    sql: &str,
+    stem: Option<String>,
+    catalog: &Catalog,
+    dialect: Dialect,
+) -> Result<Program> {
     let refused = |error: deltamesh_view::Error| plan_error("view", &error);
     let mut creates =
         parse_statements(sql).map_err(refused)?.into_iter().filter_map(|statement| match statement {
@@ -187,7 +247,10 @@ pub(crate) fn plan_text(sql: &str, catalog: &Catalog, dialect: Dialect) -> Resul
             Statement::Drop(_) => None,
         });
     match (creates.next(), creates.next()) {
-        (Some(create), None) => plan_view(&create, catalog, dialect),
+        (Some(mut create), None) => {
+            create.stem = stem;
+            plan_view(&create, catalog, dialect)
+        }
         _ => Err(Error::new(ErrorKind::Plan, "view", "text is not one CREATE MATERIALIZED VIEW")),
     }
 }
@@ -300,13 +363,14 @@ pub(crate) fn views(read: &dyn Read) -> Result<Vec<(View, String)>> {
     rows.collect()
 }
 
-/// The recorded views that have all their rows: neither they nor those that they read are being filled.
+/// The recorded views that have all their rows: neither they nor those that they read are being filled, or to take the place
+/// of others.
 pub(crate) fn complete_views(read: &dyn Read) -> Result<Vec<View>> {
-    let mut filling: Vec<String> = Vec::new();
+    let mut filling: Vec<View> = Vec::new();
     let mut complete = Vec::new();
     for (view, _) in views(read)? {
-        if view.is_filling() || view.reads(&filling) {
-            filling.push(view.name);
+        if view.is_next() || view.is_filling() || filling.iter().any(|other| view.reads(other)) {
+            filling.push(view);
         } else {
             complete.push(view);
         }

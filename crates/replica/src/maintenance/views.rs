@@ -7,7 +7,7 @@ use super::cell::Cell;
 use super::database::{Database, Object};
 use super::delta::{Failure, Stamp, of_view};
 use super::mirror::{durable, quote};
-use super::state::{View, fingerprint, plan_error, plan_text, plan_view};
+use super::state::{View, fingerprint, names, plan_as, plan_error, plan_view};
 use crate::error::{Error, ErrorKind, Result};
 use crate::group::Group;
 
@@ -61,72 +61,107 @@ impl<D: Database> Maintainer<D> {
         }
         let mut names = Vec::new();
         let is_wanted = |name: &str| creates.iter().any(|create| create.name.eq_ignore_ascii_case(name));
-        let unwanted = self.state.views.iter().rev().filter(|view| view.module == module);
+        let views = self.state.views.iter().rev().filter(|view| !view.is_next());
+        let unwanted = views.filter(|view| view.module == module);
         let unwanted = unwanted.map(|view| view.name.clone()).filter(|name| !is_wanted(name));
         for name in unwanted.collect::<Vec<_>>() {
             self.drop_view(module, &name, false)?;
             names.push(name);
         }
-        let wanted = creates.iter().map(|create| create.name.clone()).collect::<Vec<_>>();
+        let mut changes = vec![];
         for create in &creates {
-            if self.create_view(module, create, &wanted)? {
+            if self.is_to_change(module, create)? {
+                changes.push(create.name.clone());
+            }
+        }
+        for create in &creates {
+            if self.create_view(module, create, &changes)? {
                 names.push(create.name.clone());
             }
         }
         Ok(names)
     }
 
-    /// Creates or replaces one view and builds its dependents again, except those that will be replaced anyway.
+    /// Creates or replaces one view and what stands over it, except those that will be replaced anyway.
     fn create_view(
         &mut self,
         module: &str,
         create: &CreateView,
         replaced_anyway: &[String],
     ) -> std::result::Result<bool, Failure> {
-        let place = || format!("view {}", create.name);
         self.check_free(&create.name)?;
-        if let Some(known) = self.state.view(&create.name) {
-            if known.module != module {
-                let reason = format!("exists already in {}", owner(&known.module));
-                return Err(Error::new(ErrorKind::Conflict, place(), reason).into());
-            }
-            let single = module.is_empty();
-            if single && !create.replace && !create.if_not_exists {
-                return Err(Error::new(ErrorKind::Conflict, place(), "exists already").into());
-            }
-            let same = known.sql == create.sql && known.fault.is_none();
-            if same || (single && create.if_not_exists) {
-                return Ok(false);
-            }
+        if !self.is_to_change(module, create)? {
+            return Ok(false);
         }
-        let dependents = self.state.dependents(std::slice::from_ref(&create.name));
-        let mut catalog = self.catalog_without(&create.name, &dependents);
-        if !dependents.is_empty() {
+        let over = self.state.over(&create.name);
+        let without = [std::slice::from_ref(&create.name), over.as_slice()].concat();
+        let mut catalog = self.state.catalog(&[], &without);
+        if !over.is_empty() {
             catalog.keep_rows(&create.name);
         }
         let program = plan_view(create, &catalog, D::DIALECT)?;
-        let stamp = self.own_stamp();
-        if self.state.view(&create.name).is_none()
-            && let Some((table, column)) = self.relation_to_feed(&program)?
-        {
-            self.store_bases(&program, &stamp)?;
-            self.make_tables(&create.name, &program)?;
-            self.record_view(&create.name, module, &create.sql, program)?;
-            self.begin_feeding(&create.name, &table, column.as_deref())?;
-            return Ok(true);
-        }
         let build = Build { name: &create.name, module, sql: &create.sql, program };
-        self.install(build, &stamp)?;
-        for name in dependents {
-            if replaced_anyway.iter().any(|other| other.eq_ignore_ascii_case(&name)) {
-                continue;
-            }
-            if let Err(error) = self.rebuild(&name, &stamp)? {
-                let reason = format!("view {name} depends on it: {}", error.reason());
-                return Err(Error::new(ErrorKind::Conflict, place(), reason).into());
-            }
+        if over.is_empty() && self.state.view(&create.name).is_some_and(|view| view.fed.is_some()) {
+            // Nobody has seen it.
+            self.remove(&create.name)?;
+        }
+        if self.state.view(&create.name).is_none() {
+            self.begin(build)?;
+        } else if self.is_replaced_beside(&create.name, &build.program, &over)? {
+            self.replace_beside(module, create, &over, replaced_anyway)?;
+        } else {
+            self.replace_at_once(build, &over, replaced_anyway)?;
         }
         Ok(true)
+    }
+
+    /// Whether a statement changes what is to be; refuses it where it must not.
+    fn is_to_change(&self, module: &str, create: &CreateView) -> Result<bool> {
+        let Some(known) = self.state.view(&create.name) else { return Ok(true) };
+        let conflict = |reason| Err(Error::new(ErrorKind::Conflict, format!("view {}", create.name), reason));
+        if known.module != module {
+            return conflict(format!("exists already in {}", owner(&known.module)));
+        }
+        if known.name != create.name {
+            return conflict(format!("exists already, written {}", known.name));
+        }
+        let single = module.is_empty();
+        if single && !create.replace && !create.if_not_exists {
+            return conflict("exists already".to_owned());
+        }
+        let wanted = self.state.next_of(&create.name).unwrap_or(known);
+        let same = wanted.sql == create.sql && wanted.fault.is_none();
+        Ok(!(same || single && create.if_not_exists))
+    }
+
+    /// Begins a view: over a large relation it is filled beside the flow.
+    fn begin(&mut self, build: Build<'_>) -> std::result::Result<(), Failure> {
+        let stamp = self.own_stamp();
+        let Some((table, column)) = self.relation_to_feed(&build.program)? else {
+            return self.install(build, &stamp);
+        };
+        let Build { name, module, sql, program } = build;
+        self.store_bases(&program, &stamp)?;
+        self.make_tables(name, &program)?;
+        self.record_view(name, module, sql, program)?;
+        Ok(self.begin_feeding(name, &table, column.as_deref())?)
+    }
+
+    /// Replaces a view and builds those over it again, in this transaction.
+    fn replace_at_once(
+        &mut self,
+        build: Build<'_>,
+        over: &[String],
+        replaced_anyway: &[String],
+    ) -> std::result::Result<(), Failure> {
+        let (replaced, stamp) = (build.name.to_owned(), self.own_stamp());
+        self.install(build, &stamp)?;
+        for name in over.iter().filter(|name| !names(replaced_anyway, name)) {
+            if let Err(error) = self.rebuild(name, &stamp)? {
+                return Err(refused_over(&replaced, name, &error).into());
+            }
+        }
+        Ok(())
     }
 
     fn drop_view(&mut self, module: &str, name: &str, if_exists: bool) -> std::result::Result<bool, Failure> {
@@ -142,26 +177,42 @@ impl<D: Database> Maintainer<D> {
             return Err(Error::new(ErrorKind::Conflict, place(), reason).into());
         }
         let name = view.name.clone();
-        if let Some(dependent) = self.state.dependents(std::slice::from_ref(&name)).first() {
+        if let Some(dependent) = self.state.over(&name).first() {
             let reason = format!("view {dependent} depends on it");
             return Err(Error::new(ErrorKind::Conflict, place(), reason).into());
         }
+        self.discard_next(&name)?;
+        self.remove(&name)?;
+        Ok(true)
+    }
+
+    /// Removes a view that none reads.
+    fn remove(&mut self, name: &str) -> Result<()> {
         let stamp = self.own_stamp();
-        let former = self.set_aside(&name, &stamp, None)?;
-        self.drop_former(&name, former.is_some())?;
+        let former = self.set_aside(name, &stamp, None)?;
+        self.drop_former(name, former.is_some())?;
+        self.forget(name)
+    }
+
+    /// Takes a view out of the record.
+    pub(super) fn forget(&mut self, name: &str) -> Result<()> {
         let sql = "DELETE FROM __deltamesh_views WHERE name = $1";
-        self.database.execute(&place(), sql, &[Cell::Text(name.clone())])?;
+        self.database.execute(&format!("view {name}"), sql, &[Cell::Text(name.to_owned())])?;
         if let Some(index) = self.state.views.iter().position(|view| view.name == name) {
             let view = self.state.views.remove(index);
             self.state.unsettled.extend(view.definition.indexes);
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Has the rows of the views that a program reads in tables: its steps need them as they were, and indexes on them.
-    fn store_bases(&mut self, program: &Program, stamp: &Stamp) -> std::result::Result<(), Failure> {
+    pub(super) fn store_bases(
+        &mut self,
+        program: &Program,
+        stamp: &Stamp,
+    ) -> std::result::Result<(), Failure> {
         let bases = program.definition.bases.iter().filter(|base| base.source.is_none());
-        let unstored = bases.filter_map(|base| self.state.view(&base.relation));
+        let unstored = bases.filter_map(|base| self.state.by_table(&base.table));
         let unstored = unstored.filter(|view| view.program.is_some() && !view.definition.stored);
         for name in unstored.map(|view| view.name.clone()).collect::<Vec<_>>() {
             self.rebuild_stored(&name, true, stamp)??;
@@ -170,7 +221,7 @@ impl<D: Database> Maintainer<D> {
     }
 
     /// Builds a recorded view from its own SQL again. The inner error is a refusal of the planner: nothing was changed.
-    fn rebuild(&mut self, name: &str, stamp: &Stamp) -> std::result::Result<Result<()>, Failure> {
+    pub(super) fn rebuild(&mut self, name: &str, stamp: &Stamp) -> std::result::Result<Result<()>, Failure> {
         let stored = self.state.view(name).is_some_and(|view| view.definition.stored);
         self.rebuild_stored(name, stored, stamp)
     }
@@ -183,13 +234,16 @@ impl<D: Database> Maintainer<D> {
         stamp: &Stamp,
     ) -> std::result::Result<Result<()>, Failure> {
         let Some(view) = self.state.view(name) else { return Ok(Ok(())) };
+        if view.is_next() {
+            return self.rebuild_next(&view.definition.name.clone(), stored);
+        }
         let (name, module, sql) = (view.name.clone(), view.module.clone(), view.sql.clone());
-        let dependents = self.state.dependents(std::slice::from_ref(&name));
-        let mut catalog = self.catalog_without(&name, &dependents);
+        let without = [vec![name.clone()], self.state.over(&name)].concat();
+        let mut catalog = self.state.catalog(&view.definition.bases, &without);
         if stored {
             catalog.keep_rows(&name);
         }
-        let program = match plan_text(&sql, &catalog, D::DIALECT) {
+        let program = match plan_as(&sql, view.definition.stem.clone(), &catalog, D::DIALECT) {
             Ok(program) => program,
             Err(error) => return Ok(Err(error)),
         };
@@ -231,7 +285,7 @@ impl<D: Database> Maintainer<D> {
                 continue;
             }
             match self.rebuild(&name, &stamp)? {
-                Ok(()) => mended.push(name),
+                Ok(()) => mended.extend(self.state.shown(&name)),
                 Err(error) => self.set_fault(&name, error.reason())?,
             }
         }
@@ -240,22 +294,30 @@ impl<D: Database> Maintainer<D> {
 
     /// Stops maintaining a view, and the views over it. Its rows stay readable.
     pub(super) fn set_fault(&mut self, name: &str, reason: &str) -> Result<()> {
-        let mut names = self.state.dependents(&[name.to_owned()]);
+        let Some(view) = self.state.view(name) else { return Ok(()) };
+        let shown = view.definition.name.clone();
+        let mut names = self.state.dependents(&[view.table().to_owned()]);
         names.insert(0, name.to_owned());
         for stopped in names {
-            let reason =
-                if stopped == name { reason.to_owned() } else { format!("view {name} is faulted: {reason}") };
+            let reason = if stopped == name {
+                reason.to_owned()
+            } else {
+                format!("view {shown} is faulted: {reason}")
+            };
             let Some(view) = self.state.views.iter_mut().find(|view| view.name == stopped) else { continue };
             if view.fault.as_ref() == Some(&reason) && view.program.is_none() {
                 continue;
             }
-            tracing::warn!(view = %stopped, %reason, "view is faulted");
+            tracing::warn!(view = %view.definition.name, is_next = view.is_next(), %reason, "view is faulted");
             view.fault = Some(reason.clone());
-            let (program, indexes) = (view.program.take(), view.definition.indexes.clone());
-            if let Some(program) = program {
-                self.state.unsettled.extend(indexes);
-                self.keep_rows(&stopped, &program)?;
+            let (program, is_next) = (view.program.take(), view.is_next());
+            let indexes = view.definition.indexes.clone();
+            match program {
+                Some(program) if is_next => self.drop_tables(&stopped, &program)?,
+                Some(program) => self.keep_rows(&stopped, &program)?,
+                None => {}
             }
+            self.state.unsettled.extend(indexes);
             self.end_feeding(&stopped)?;
             let sql = "UPDATE __deltamesh_views SET fault = $1 WHERE name = $2";
             self.database.execute("record fault", sql, &[Cell::Text(reason), Cell::Text(stopped)])?;
@@ -265,15 +327,41 @@ impl<D: Database> Maintainer<D> {
 
     /// Removes what a program made, except the view's rows under the view's name.
     fn keep_rows(&self, name: &str, program: &Program) -> Result<()> {
-        self.freeze_readers(name)?;
-        let is_shown = self.database.object(name)? == Some(Object::View);
-        let kept = self.rename_storage(name, &program.definition.storage)?;
+        let definition = &program.definition;
+        self.freeze_readers(definition.stem())?;
+        self.hide(name, definition)?;
+        let kept = self.rename_storage(name, &definition.storage)?;
         self.database.define(name, &program.drop)?;
         if kept {
-            self.restore_storage(name, &program.definition.storage)?;
-            if is_shown && program.definition.storage != name {
-                // The view over the rows comes last among what the program creates.
-                self.database.define(name, program.create.last().map_or(&[], std::slice::from_ref))?;
+            self.restore_storage(name, &definition.storage)?;
+            self.show(name, definition)?;
+        }
+        Ok(())
+    }
+
+    /// Removes what the program of a next view made.
+    pub(super) fn drop_tables(&self, name: &str, program: &Program) -> Result<()> {
+        let ViewDefinition { storage, stored, .. } = &program.definition;
+        self.freeze_readers(program.definition.stem())?;
+        // Its rows were read from the mirrors, and a new schema has made them a table.
+        if !stored && self.database.object(storage)? == Some(Object::Table) {
+            self.database.define(name, &[format!("DROP TABLE {}", durable(D::DIALECT, storage))])?;
+        }
+        self.database.define(name, &program.drop)
+    }
+
+    /// Makes the SQL views over the table of a view's rows.
+    pub(super) fn show(&self, name: &str, definition: &ViewDefinition) -> Result<()> {
+        self.database.define(name, &definition.show(D::DIALECT))
+    }
+
+    /// Removes the SQL views over the table of a view's rows.
+    pub(super) fn hide(&self, name: &str, definition: &ViewDefinition) -> Result<()> {
+        let mut shown: Vec<&str> = vec![&definition.name, definition.stem()];
+        shown.dedup();
+        for shown in shown.into_iter().filter(|shown| *shown != definition.storage) {
+            if self.database.object(shown)? == Some(Object::View) {
+                self.database.define(name, &[format!("DROP VIEW {}", durable(D::DIALECT, shown))])?;
             }
         }
         Ok(())
@@ -287,7 +375,9 @@ impl<D: Database> Maintainer<D> {
         let former = of_view(name, self.set_aside(name, stamp, Some(&program.definition)))?;
         of_view(name, self.make_tables(name, &program))?;
         of_view(name, self.database.define(name, &program.fill))?;
-        of_view(name, self.record_difference(name, &program, former == Some(true), stamp))?;
+        let compared = (former == Some(true)).then(|| former_table(name));
+        of_view(name, self.record_difference(name, &program, compared.as_deref(), stamp))?;
+        of_view(name, self.show(name, &program.definition))?;
         self.drop_former(name, former.is_some())?;
         self.record_view(name, module, sql, program)?;
         let elapsed = started.elapsed();
@@ -297,7 +387,7 @@ impl<D: Database> Maintainer<D> {
         Ok(())
     }
 
-    fn make_tables(&self, name: &str, program: &Program) -> Result<()> {
+    pub(super) fn make_tables(&self, name: &str, program: &Program) -> Result<()> {
         for statements in [&program.drop, &program.create, &program.connect] {
             self.database.define(name, statements)?;
         }
@@ -330,11 +420,8 @@ impl<D: Database> Maintainer<D> {
         }
         let view_name = view.name.clone();
         let drop = view.program.as_ref().map(|program| program.drop.clone()).unwrap_or_default();
-        self.freeze_readers(&view_name)?;
-        if self.database.object(&view_name)? == Some(Object::View) && definition.storage != view_name {
-            let sql = format!("DROP VIEW IF EXISTS {}", durable(D::DIALECT, &view_name));
-            self.database.define(&view_name, &[sql])?;
-        }
+        self.freeze_readers(definition.stem())?;
+        self.hide(&view_name, &definition)?;
         let kept = self.rename_storage(&view_name, &definition.storage)?;
         self.database.define(&view_name, &drop)?;
         self.end_feeding(&view_name)?;
@@ -374,7 +461,13 @@ impl<D: Database> Maintainer<D> {
         Ok(())
     }
 
-    fn record_view(&mut self, name: &str, module: &str, sql: &str, program: Program) -> Result<()> {
+    pub(super) fn record_view(
+        &mut self,
+        name: &str,
+        module: &str,
+        sql: &str,
+        program: Program,
+    ) -> Result<()> {
         let place = || format!("record view {name}");
         let definition = serde_json::to_string(&program.definition).map_err(|error| {
             Error::new(ErrorKind::Plan, place(), "definition cannot be written as JSON").caused_by(error)
@@ -418,25 +511,12 @@ impl<D: Database> Maintainer<D> {
         let last = self.state.views.last().map_or(0, |view| view.position);
         let known = self.state.view(name).map(|view| view.position);
         let bases = definition.bases.iter().filter(|base| base.source.is_none());
-        let behind = bases.filter_map(|base| self.state.view(&base.relation)).map(|view| view.position).max();
+        let behind =
+            bases.filter_map(|base| self.state.by_table(&base.table)).map(|view| view.position).max();
         match known {
             Some(position) if behind.is_none_or(|behind| behind < position) => position,
             _ => last + 1,
         }
-    }
-
-    /// The catalog for planning a view: without the view itself and without those that read it.
-    fn catalog_without(&self, name: &str, dependents: &[String]) -> deltamesh_view::Catalog {
-        let mut catalog = deltamesh_view::Catalog::new();
-        for mirror in self.state.mirrors.values() {
-            catalog.add_relation(&mirror.source, &mirror.schema);
-        }
-        let views = self.state.views.iter().filter(|view| view.program.is_some());
-        let others = views.filter(|view| !view.name.eq_ignore_ascii_case(name));
-        for view in others.filter(|view| !dependents.contains(&view.name)) {
-            catalog.add_view(&view.definition);
-        }
-        catalog
     }
 
     /// The stamp of changes that no group caused.
@@ -453,8 +533,14 @@ pub(super) fn former_table(name: &str) -> String {
     format!("__deltamesh_former_{name}")
 }
 
+/// The error of a view over one that is replaced.
+pub(super) fn refused_over(replaced: &str, name: &str, error: &Error) -> Error {
+    let reason = format!("view {name} depends on it: {}", error.reason());
+    Error::new(ErrorKind::Conflict, format!("view {replaced}"), reason)
+}
+
 /// Whether the rows of one definition can stand for rows of the other.
-fn same_shape(known: &ViewDefinition, wanted: &ViewDefinition) -> bool {
+pub(super) fn same_shape(known: &ViewDefinition, wanted: &ViewDefinition) -> bool {
     (&known.columns, &known.hidden, &known.key, &known.subject)
         == (&wanted.columns, &wanted.hidden, &wanted.key, &wanted.subject)
 }

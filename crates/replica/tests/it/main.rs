@@ -16,6 +16,7 @@ mod random_case;
 mod random_query;
 #[path = "../../../view/tests/random/views.rs"]
 mod random_views;
+mod replace;
 mod retention;
 mod slt;
 mod stream;

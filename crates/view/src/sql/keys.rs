@@ -20,7 +20,8 @@ pub(crate) fn layout(
         .collect();
     let mut layout = Layout {
         dialect: query.dialect,
-        view: statement.name.clone(),
+        view: statement.stem().to_owned(),
+        shown: statement.name.clone(),
         columns: stored,
         key: vec![],
         lookup: vec![],

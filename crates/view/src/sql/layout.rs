@@ -117,7 +117,10 @@ pub(crate) fn affinity(query: &SelectQuery, expr: &Scalar) -> Option<&'static st
 #[derive(Debug, Clone)]
 pub(crate) struct Layout {
     pub(crate) dialect: Dialect,
+    /// Name of which those of the tables are made.
     pub(crate) view: String,
+    /// Name that changes are recorded under.
+    pub(crate) shown: String,
     pub(crate) columns: Vec<Stored>,
     /// Indexes of the key columns; empty for a single row.
     pub(crate) key: Vec<usize>,

@@ -23,7 +23,7 @@ impl Layout {
             names.join(", ")
         };
         let insert = "INSERT INTO \"__deltamesh_changes\" (view, op, key, row, before, subject, position, dsid, captured_us)";
-        let view = quote_text(&self.view);
+        let view = quote_text(&self.shown);
         let bound = ":position, :dsid, :captured_us";
         let (old, new) = (self.old_images(), self.new_images());
         let goes = format!(
@@ -108,7 +108,7 @@ impl Layout {
 
     /// `feed.<view>.<tokens>`; the one row of a view without key has the token of an empty value.
     fn subject(&self, subject: &[usize], table: &str) -> String {
-        let mut sql = format!("'feed.{}", self.view);
+        let mut sql = format!("'feed.{}", self.shown);
         if subject.is_empty() {
             sql.push_str(".%'");
             return sql;

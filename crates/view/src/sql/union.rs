@@ -9,13 +9,17 @@ use super::layout::{Form, Layout, Role, Stored};
 use super::linear::select_stored;
 use super::{Parts, quote};
 use crate::query::{Output, Scalar, SelectQuery};
-use crate::{Dialect, facts};
+use crate::{CreateView, Dialect, facts};
 
 const BRANCH: &str = "__deltamesh_branch";
 const ROW: &str = "__deltamesh_row";
 
 /// Plans the branches, which are linear; `columns` are the typed outputs of each.
-pub(crate) fn plan(view: &str, branches: &[SelectQuery], columns: &[Vec<Column>]) -> (Parts, Vec<Column>) {
+pub(crate) fn plan(
+    view: &CreateView,
+    branches: &[SelectQuery],
+    columns: &[Vec<Column>],
+) -> (Parts, Vec<Column>) {
     let dialect = branches.first().map_or(Dialect::Sqlite, |query| query.dialect);
     let layout = layout(view, branches, columns, dialect);
     let visible = layout.columns.iter().filter(|stored| stored.role == Role::Visible);
@@ -56,7 +60,7 @@ fn row(query: &SelectQuery) -> Scalar {
     Scalar::Call("json_array", facts::row_key(query).into_iter().map(json).collect())
 }
 
-fn layout(view: &str, branches: &[SelectQuery], columns: &[Vec<Column>], dialect: Dialect) -> Layout {
+fn layout(view: &CreateView, branches: &[SelectQuery], columns: &[Vec<Column>], dialect: Dialect) -> Layout {
     let width = columns.first().map_or(0, Vec::len);
     let mut stored: Vec<Stored> = (0..width)
         .map(|index| {
@@ -79,7 +83,8 @@ fn layout(view: &str, branches: &[SelectQuery], columns: &[Vec<Column>], dialect
     stored.push(hidden(ROW, ColumnType::Text, Form::Text, Some("TEXT")));
     Layout {
         dialect,
-        view: view.to_owned(),
+        view: view.stem().to_owned(),
+        shown: view.name.clone(),
         columns: stored,
         key: vec![width, width + 1],
         lookup: vec![],

@@ -72,19 +72,19 @@ impl Harness {
     }
 
     /// The service as a process of its own.
-    pub(crate) fn spawn(&self) -> Child {
-        process(self.command_line())
+    pub(crate) fn spawn(&self) -> Process {
+        Process::start(self.command_line())
     }
 
     /// One with a replica of that name, in a file or in the server.
-    pub(crate) fn spawn_replica(&self, name: &str, on_postgres: bool) -> Child {
+    pub(crate) fn spawn_replica(&self, name: &str, on_postgres: bool) -> Process {
         let place = match &self.postgres {
             Some(server) if on_postgres => format!("{}?schema={name}", server.url()),
             _ => format!("sqlite:{}", self.dir.path().join(name).display()),
         };
         let mut command_line = self.command_line();
         command_line[1] = format!("--replica={name}={place}");
-        process(command_line)
+        Process::start(command_line)
     }
 
     fn command_line(&self) -> [String; 5] {
@@ -263,9 +263,33 @@ impl Harness {
     }
 }
 
-fn process([program, arguments @ ..]: [String; 5]) -> Child {
-    let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+/// A service in a process of its own, which ends with the test.
+pub(crate) struct Process(Child);
+
+impl Process {
+    fn start([program, arguments @ ..]: [String; 5]) -> Self {
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Self(command.spawn().unwrap())
+    }
+
+    /// Ends it as a power cut does.
+    pub(crate) fn kill(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+
+    /// Whether it has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_some()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
 }
 
 fn board() -> StatusBoard {

@@ -3,13 +3,12 @@
 //! `DELTAMESH_KILLS` asks for so many of them.
 
 use std::collections::BTreeMap;
-use std::process::Child;
 use std::time::Duration;
 
 use deltamesh_jetstream::gather_status;
 use deltamesh_testkit::{Random, number};
 
-use crate::harness::{Harness, Row, WAIT};
+use crate::harness::{Harness, Process, Row, WAIT};
 
 const VIEWS: &str = "
 CREATE MATERIALIZED VIEW counts AS SELECT chat, count(*) AS messages, max(body) AS last FROM message GROUP BY chat;
@@ -68,9 +67,9 @@ pub(crate) async fn fed(harness: &Harness) -> BTreeMap<String, String> {
 }
 
 /// Waits until the service answers. One that cannot open its replica ends, and is started again as by a supervisor.
-async fn supervise(harness: &Harness, service: &mut Child) {
+async fn supervise(harness: &Harness, service: &mut Process) {
     while harness.rows("SELECT 1").await.is_err() {
-        if service.try_wait().unwrap().is_some() {
+        if service.has_ended() {
             *service = harness.spawn();
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -123,8 +122,7 @@ async fn nothing_is_lost_or_applied_twice() {
             harness.postgres.as_mut().unwrap().restart().unwrap();
             supervise(&harness, &mut service).await;
         } else {
-            service.kill().unwrap();
-            service.wait().unwrap();
+            service.kill();
             service = harness.spawn();
         }
     }
@@ -144,6 +142,5 @@ async fn nothing_is_lost_or_applied_twice() {
         let row = &fed[&format!("feed.counts.{chat}")];
         assert!(row.contains(&format!("\"messages\":{messages},")), "chat {chat}: {row}");
     }
-    service.kill().unwrap();
-    service.wait().unwrap();
+    service.kill();
 }

@@ -1,13 +1,12 @@
-//! A view-builder killed while it fills views and applies migrations, and changes flow.
+//! A view-builder killed while it fills views, replaces them and applies migrations, and changes flow.
 //!
 //! `DELTAMESH_ROUNDS` asks for so many rounds of the long run, `DELTAMESH_SEED` begins with another course.
 
-use std::process::Child;
 use std::time::Duration;
 
 use deltamesh_testkit::{Random, number};
 
-use crate::harness::{Harness, Row, WAIT};
+use crate::harness::{Harness, Process, Row, WAIT};
 use crate::killed::{MESSAGES, Source, fed, lines, transaction};
 use crate::modules::{apply_with, outcome};
 
@@ -24,6 +23,20 @@ const VIEWS: [(&str, &str); 8] = [
     ("bodies", "SELECT DISTINCT body, chat % 7 AS rest FROM message WHERE chat > 1"),
     ("sizes", "SELECT messages, count(*) AS chats FROM counts GROUP BY messages"),
     ("ranks", "SELECT chat, row_number() OVER (ORDER BY messages DESC) AS place FROM counts"),
+];
+
+/// What replaces some of them: with the same columns under a view over it, with others, read from the mirror.
+const NEXT: [(&str, &str); 4] = [
+    (
+        "counts",
+        "SELECT chat, count(*) AS messages, min(body) AS last FROM message WHERE id > 9 GROUP BY chat",
+    ),
+    ("copies", "SELECT id, chat FROM message"),
+    (
+        "newest",
+        "SELECT chat, id, body FROM message QUALIFY row_number() OVER (PARTITION BY chat ORDER BY id) <= 2",
+    ),
+    ("bodies", "SELECT DISTINCT body, chat % 3 AS three FROM message"),
 ];
 
 const ROWS: i64 = 2_000;
@@ -46,7 +59,7 @@ fn migrations() -> Vec<String> {
 }
 
 /// Kills it so many times, each time after a random while.
-async fn disturb(harness: &mut Harness, random: &mut Random, source: &mut Source, kills: u64) -> Child {
+async fn disturb(harness: &mut Harness, random: &mut Random, source: &mut Source, kills: u64) -> Process {
     let mut service = harness.spawn();
     // A file is filled in about that time.
     let most = if harness.postgres.is_some() { 700 } else { 300 };
@@ -56,8 +69,7 @@ async fn disturb(harness: &mut Harness, random: &mut Random, source: &mut Source
             let rows = transaction(random, source, ROWS);
             harness.publish(false, &rows).await;
         }
-        service.kill().unwrap();
-        service.wait().unwrap();
+        service.kill();
         service = harness.spawn();
     }
     service
@@ -68,18 +80,22 @@ async fn check(mut harness: Harness, seed: u64, kills: u64) {
     let mut source: Source = (0..ROWS).map(|id| (id, (id % 40, "a"))).collect();
     let rows: Vec<Row> = source.iter().map(|(id, (chat, body))| Row::Put(*id, *chat, body)).collect();
     harness.publish(true, &rows).await;
-    let views = VIEWS.map(|(name, sql)| format!("CREATE MATERIALIZED VIEW {name} AS {sql};\n"));
+    let create = |(name, sql): (&str, &str)| format!("CREATE MATERIALIZED VIEW {name} AS {sql};\n");
+    let next =
+        |view: (&'static str, &'static str)| *NEXT.iter().find(|next| next.0 == view.0).unwrap_or(&view);
+    let (views, replaced) = (VIEWS.map(create), VIEWS.map(next).map(create));
     let migrations = migrations();
     let migrations: Vec<&str> = migrations.iter().map(String::as_str).collect();
     // The mirror is there before the views: they are filled beside the flow.
     let mut service = harness.spawn();
     harness.wait_rows("SELECT count(*) FROM app__message", &format!("[{ROWS}]")).await;
-    service.kill().unwrap();
-    service.wait().unwrap();
+    service.kill();
     apply_with(&harness, 1, &views.concat(), &migrations).await;
-    let mut service = disturb(&mut harness, &mut random, &mut source, kills).await;
+    drop(disturb(&mut harness, &mut random, &mut source, kills.div_ceil(2)).await);
+    apply_with(&harness, 2, &replaced.concat(), &migrations).await;
+    let mut service = disturb(&mut harness, &mut random, &mut source, kills.div_ceil(2)).await;
 
-    outcome(&harness, 1, true).await;
+    outcome(&harness, 2, true).await;
     harness
         .wait_rows_for("SELECT name, fault FROM __deltamesh_views WHERE fault IS NOT NULL", "", WAIT * 4)
         .await;
@@ -100,8 +116,7 @@ async fn check(mut harness: Harness, seed: u64, kills: u64) {
     let kept = names.map(|view| format!("SELECT '{view}' AS view FROM {view}")).collect::<Vec<_>>();
     let kept = harness.rows(&kept.join(" UNION ALL ")).await.unwrap();
     assert_eq!(fed(&harness).await.len(), kept.lines().count(), "seed {seed}");
-    service.kill().unwrap();
-    service.wait().unwrap();
+    service.kill();
 }
 
 #[tokio::test(flavor = "multi_thread")]

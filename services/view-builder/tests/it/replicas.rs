@@ -1,13 +1,12 @@
 //! Several services on the same streams, on both kinds of replica: late ones begin with a snapshot, and all are killed.
 
 use std::collections::BTreeMap;
-use std::process::Child;
 use std::time::Duration;
 
 use deltamesh_jetstream::Requests;
 use deltamesh_testkit::{Random, number};
 
-use crate::harness::{Harness, Row, WAIT};
+use crate::harness::{Harness, Process, Row, WAIT};
 use crate::killed::{MESSAGES, Source, fed, lines, transaction};
 
 /// Names of replicas, whether they are in PostgreSQL, and how the names of their views begin: the third has those of the first.
@@ -31,7 +30,7 @@ struct Course {
     reconciles: Requests,
     random: Random,
     source: Source,
-    services: BTreeMap<&'static str, Child>,
+    services: BTreeMap<&'static str, Process>,
     /// Those that were asked for.
     snapshots: usize,
 }
@@ -49,8 +48,7 @@ impl Course {
     /// Starts a service, in place of the one that there is.
     fn spawn(&mut self, (name, on_postgres, _): (&'static str, bool, &str)) {
         if let Some(mut former) = self.services.remove(name) {
-            former.kill().unwrap();
-            former.wait().unwrap();
+            former.kill();
         }
         self.services.insert(name, self.harness.spawn_replica(name, on_postgres));
     }
@@ -135,7 +133,6 @@ async fn replicas_of_both_kinds_follow_the_same_streams() {
         course.check(replica).await;
     }
     for service in course.services.values_mut() {
-        service.kill().unwrap();
-        service.wait().unwrap();
+        service.kill();
     }
 }
