@@ -112,14 +112,19 @@ impl Ends {
     }
 }
 
+/// Messages and users are sums, so one operator keeps both.
 fn groups(
     visible: &Stream<RootCircuit, OrdIndexedZSet<i64, Msg>>,
 ) -> Stream<RootCircuit, OrdIndexedZSet<i64, Group>> {
-    let writers = visible.map_index(|(_, Tup5(chat, usr, ..))| (*chat, *usr));
+    let users = visible
+        .map(|(_, Tup5(chat, usr, ..))| Tup2(*chat, *usr))
+        .distinct()
+        .map_index(|Tup2(chat, _)| (*chat, Tup2(0, 1)));
     let last = visible.map_index(|(_, Tup5(chat, _, _, sent, _))| (*chat, *sent)).aggregate(Max);
-    writers
-        .weighted_count()
-        .join_index(&writers.distinct_count(), |chat, n, users| Some((*chat, Tup2(*n, *users))))
+    visible
+        .map_index(|(_, Tup5(chat, ..))| (*chat, Tup2(1_i64, 0_i64)))
+        .plus(&users)
+        .aggregate_linear(Clone::clone)
         .join_index(&last, |chat, Tup2(n, users), last| Some((*chat, Tup3(*n, *last, *users))))
 }
 
