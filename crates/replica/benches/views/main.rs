@@ -140,7 +140,7 @@ fn main() -> Result<()> {
             println!("{}: at most {} MiB of memory", entrant.rival.name(), mebibytes(bytes));
         }
     }
-    println!("all others together: at most {} MiB", mebibytes(memory::peak()?));
+    println!("this process, with all others: at most {} MiB of memory", mebibytes(memory::peak()?));
     for Entrant { rival, log, .. } in &mut entrants {
         if let Some(time) = rival.restart(&log.batch(Order::Changes(10)))? {
             println!("{}: restart until 10 changes are committed {:.3} s", rival.name(), time.as_secs_f64());
