@@ -180,7 +180,7 @@ pub fn plan(statement: &CreateView, catalog: &Catalog, dialect: Dialect) -> Resu
     let main = planner.program(main)?;
     let mut program = compose::compose(planner.parts, main, dialect);
     program.definition.options.stored = statement.options.stored;
-    program.slices = slices::found(program.slices, catalog, &program.definition.indexes);
+    program.slices = slices::found(program.slices, catalog, &program.definition);
     program.explain.notes.extend(program.slices.note());
     let is_itself =
         |base: &BaseRelation| base.source.is_none() && base.relation.eq_ignore_ascii_case(&statement.name);

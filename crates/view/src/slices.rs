@@ -6,7 +6,7 @@
 
 use crate::query::{ColumnRef, Scalar, SelectQuery, Top};
 use crate::strategy::Strategy;
-use crate::{Catalog, Index, Program, facts};
+use crate::{Catalog, Index, Program, ViewDefinition, facts};
 
 /// How a view is filled a part at a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,8 +109,12 @@ pub(crate) fn compose<'a>(blocks: impl Iterator<Item = &'a Program> + Clone) -> 
     })
 }
 
-/// Leaves the columns by which rows are found: those that begin a key or an index.
-pub(crate) fn found(slices: Slices, catalog: &Catalog, indexes: &[Index]) -> Slices {
+/// Leaves the columns by which rows are found: those that begin a key or an index. Only relations feed a view.
+pub(crate) fn found(slices: Slices, catalog: &Catalog, definition: &ViewDefinition) -> Slices {
+    let ViewDefinition { bases, indexes, .. } = definition;
+    if !bases.is_empty() && bases.iter().all(|base| base.source.is_none()) {
+        return Slices::Whole("it reads only views");
+    }
     let Slices::By(mut columns) = slices else { return slices };
     columns.retain(|SliceColumn { table, column }| {
         // One that waits for the first change of a relation is made with its first slice.

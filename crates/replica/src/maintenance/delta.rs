@@ -436,6 +436,14 @@ impl<D: Database> Batch<'_, D> {
         })
     }
 
+    /// Notes the keys of a view's images, where it is compared with another one.
+    fn note_keys(&mut self, view: &View) -> std::result::Result<(), Failure> {
+        match self.state.noting(view) {
+            Some(noting) => self.run(&view.name, &noting),
+            None => Ok(()),
+        }
+    }
+
     /// Finishes every view that a changed table touches, in order of creation; gives the number of recorded changes.
     fn run_views(&mut self, mut changed: HashSet<String>) -> std::result::Result<u64, Failure> {
         let mut changes = 0;
@@ -451,6 +459,7 @@ impl<D: Database> Batch<'_, D> {
                 changes += self.settle()?;
                 let again = recompute::run(self.database, program, &mut self.filled, self.stamp);
                 changes += of_view(name, again)?;
+                self.note_keys(view)?;
                 continue;
             }
             self.run_steps(name, program, &Phase::Finish)?;
@@ -466,6 +475,7 @@ impl<D: Database> Batch<'_, D> {
             if !view.is_next() {
                 changes += of_view(name, self.database.record(program, &self.filled, self.stamp))?;
             }
+            self.note_keys(view)?;
             if new {
                 self.run_phase(&Phase::After(view.table().to_owned()), Some(name))?;
             }

@@ -5,13 +5,14 @@ use deltamesh_view::{Program, Stored, ViewDefinition};
 
 use super::Maintainer;
 use super::cell::Cell;
+use super::compare::Comparison;
 use super::database::{Database, Object};
 use super::delta::{Filled, Stamp};
 use super::mirror::{durable, place, quote};
 use crate::error::Result;
 
 /// Rows of a view that are recorded at once.
-const SLICE_ROWS: usize = 10_000;
+pub(super) const SLICE_ROWS: u64 = 10_000;
 
 impl<D: Database> Maintainer<D> {
     /// Records what differs between the filled view and the table of its former rows; everything, where there is none.
@@ -39,6 +40,25 @@ impl<D: Database> Maintainer<D> {
         self.record_images(program, stamp)
     }
 
+    /// Records what differs between a next view and the one whose place it takes, as far as the keys have been noted.
+    pub(super) fn record_noted(
+        &self,
+        program: &Program,
+        former: &ViewDefinition,
+        noted: &Comparison,
+        stamp: &Stamp,
+    ) -> Result<()> {
+        let definition = &program.definition;
+        let names = self.image_column_names(definition)?;
+        let columns = names.join(", ");
+        let rows = [&former.storage, &definition.storage].map(|table| durable(D::DIALECT, table));
+        let sides = program.images.iter().zip(&rows);
+        let statements = sides
+            .map(|(images, rows)| format!("INSERT INTO {images} ({columns}) {}", noted.noted(&names, rows)));
+        self.database.define(&definition.name, &statements.collect::<Vec<_>>())?;
+        self.record_images(program, stamp)
+    }
+
     /// Records all rows of a view as deletes (`images` is its table of before images) or inserts (of after images), a slice
     /// of the table at a time: images may be in memory.
     pub(super) fn record_all(&self, program: &Program, images: &str, stamp: &Stamp) -> Result<()> {
@@ -58,7 +78,7 @@ impl<D: Database> Maintainer<D> {
         let all = insert.clone();
         insert.push_str(&format!(" AND ({columns}) > ({})", places::<D>(&order, order.len() + 1)));
         let mut behind: Option<Vec<Cell>> = None;
-        while let Some(end) = self.slice_end(storage, &order, behind.as_deref())? {
+        while let Some(end) = self.slice_end(storage, &order, behind.as_deref(), SLICE_ROWS)? {
             match &behind {
                 Some(behind) => self.database.execute(name, &insert, &[end.as_slice(), behind].concat())?,
                 None => self.database.execute(name, &all, &end)?,
@@ -78,11 +98,12 @@ impl<D: Database> Maintainer<D> {
     }
 
     /// The last row, in the order of an index, of the slice behind a row.
-    fn slice_end(
+    pub(super) fn slice_end(
         &self,
         storage: &str,
         order: &[(String, ColumnType)],
         behind: Option<&[Cell]>,
+        rows: u64,
     ) -> Result<Option<Vec<Cell>>> {
         let columns = names(order);
         let downwards = order.iter().map(|(name, _)| format!("{name} DESC")).collect::<Vec<_>>().join(", ");
@@ -91,7 +112,7 @@ impl<D: Database> Maintainer<D> {
             None => String::new(),
         };
         let sql = format!(
-            "SELECT {columns} FROM (SELECT {columns} FROM {}{condition} ORDER BY {columns} LIMIT {SLICE_ROWS}) AS slice
+            "SELECT {columns} FROM (SELECT {columns} FROM {}{condition} ORDER BY {columns} LIMIT {rows}) AS slice
              ORDER BY {downwards} LIMIT 1",
             durable(D::DIALECT, storage)
         );
@@ -100,11 +121,15 @@ impl<D: Database> Maintainer<D> {
 
     /// Columns of a view's images that its rows have too; those that are read from the mirrors have no hidden ones.
     fn image_columns(&self, definition: &ViewDefinition) -> Result<String> {
+        Ok(self.image_column_names(definition)?.join(", "))
+    }
+
+    fn image_column_names(&self, definition: &ViewDefinition) -> Result<Vec<String>> {
         let is_view = self.database.object(&definition.storage)? == Some(Object::View);
         let is_read = is_view || definition.options.stored == Stored::Never;
         let hidden = definition.hidden.iter().map(|hidden| &hidden.column).filter(|_| !is_read);
         let columns = definition.columns.iter().chain(hidden).map(|column| quote(&column.name));
-        Ok(columns.collect::<Vec<_>>().join(", "))
+        Ok(columns.collect())
     }
 }
 
@@ -112,7 +137,7 @@ fn names(order: &[(String, ColumnType)]) -> String {
     order.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-fn places<D: Database>(order: &[(String, ColumnType)], first: usize) -> String {
+pub(super) fn places<D: Database>(order: &[(String, ColumnType)], first: usize) -> String {
     let places = order.iter().zip(first..).map(|((_, kind), number)| place(D::DIALECT, number, *kind));
     places.collect::<Vec<_>>().join(", ")
 }

@@ -13,6 +13,7 @@ use super::Maintainer;
 use super::cell::Cell;
 use super::database::Database;
 use super::delta::{Failure, feed, of_view};
+use super::difference::SLICE_ROWS;
 use super::fed::{self, Fed};
 use super::mirror::durable;
 use super::state::{State, View, fingerprint};
@@ -43,6 +44,13 @@ impl Slices {
     /// Rows of the first slice. By whole values: nobody knows how many rows of other relations there are for one.
     fn first(self, column: Option<&str>) -> u64 {
         if self.adapts && column.is_some() { 1 } else { self.rows }
+    }
+}
+
+impl Slices {
+    /// Rows of a table that are compared at once: that takes about as long as a slice.
+    pub(super) fn compared(self) -> u64 {
+        if self.adapts { SLICE_ROWS } else { self.rows }
     }
 }
 

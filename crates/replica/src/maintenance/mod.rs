@@ -11,6 +11,7 @@
 mod apply;
 pub(crate) mod cell;
 pub(crate) mod changes;
+mod compare;
 pub(crate) mod database;
 pub(crate) mod delta;
 mod difference;
@@ -252,12 +253,17 @@ impl<D: Database> Replica for Maintainer<D> {
     }
 
     fn fill(&mut self) -> Result<Filling> {
-        if self.state.views.iter().all(|view| view.fed.is_none()) {
+        let is_fed = |state: &State| state.views.iter().any(|view| view.fed.is_some());
+        let is_compared = |state: &State| state.to_compare(D::DIALECT).is_some();
+        let (complete, faults) = if is_fed(&self.state) {
+            self.with_faults(Self::feed_slice)?
+        } else if is_compared(&self.state) {
+            self.with_faults(Self::compare_slice)?
+        } else {
             return Ok(Filling::default());
-        }
-        let (complete, faults) = self.with_faults(Self::feed_slice)?;
+        };
         let settled = faults.into_iter().map(|fault| fault.view).chain(complete).collect();
-        Ok(Filling { goes_on: self.state.views.iter().any(|view| view.fed.is_some()), settled })
+        Ok(Filling { goes_on: is_fed(&self.state) || is_compared(&self.state), settled })
     }
 
     fn unpublished(&self, limit: usize) -> Result<Vec<OutboxRow>> {

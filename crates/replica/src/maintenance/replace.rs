@@ -5,21 +5,22 @@
 //! read the next one. When the last of them is complete, one transaction records what differs and puts them in the place of the
 //! former ones. Until then readers and feeds have these.
 
-use deltamesh_view::{CreateView, Program, ViewDefinition};
+use deltamesh_view::{CreateView, Dialect, Program};
 
 use super::Maintainer;
 use super::cell::Cell;
+use super::compare::is_comparable;
 use super::database::Database;
 use super::delta::{Failure, Stamp, of_view};
 use super::fed;
 use super::mirror::durable;
 use super::state::{State, View, names, plan_as};
-use super::views::{refused_over, same_shape};
+use super::views::refused_over;
 use crate::error::Result;
 use crate::replica::Replacement;
 
 /// Name under which the next view is recorded.
-fn next_name(view: &str) -> String {
+pub(super) fn next_name(view: &str) -> String {
     format!("__deltamesh_next_{view}")
 }
 
@@ -82,8 +83,8 @@ impl State {
     }
 
     /// Names of next views that are complete, with all that have to be replaced with them; none where they wait.
-    fn complete_next(&self) -> Vec<String> {
-        let is_ready = |view: &View| view.fed.is_none() && view.program.is_some();
+    fn complete_next(&self, dialect: Dialect) -> Vec<String> {
+        let is_ready = |view: &View| view.is_filled() && (!view.is_next() || self.is_compared(view, dialect));
         for next in self.views.iter().filter(|view| view.is_next()) {
             let awaited = self.awaited_views(next);
             if awaited.iter().all(|view| is_ready(view)) {
@@ -237,6 +238,7 @@ impl<D: Database> Maintainer<D> {
             self.drop_tables(&name, program)?;
         }
         self.end_feeding(&name)?;
+        self.end_comparison(&name)?;
         self.forget(&name)
     }
 
@@ -244,7 +246,7 @@ impl<D: Database> Maintainer<D> {
     pub(super) fn replace_complete(&mut self) -> std::result::Result<Vec<String>, Failure> {
         let mut replaced = vec![];
         loop {
-            let together = self.state.complete_next();
+            let together = self.state.complete_next(D::DIALECT);
             if together.is_empty() {
                 return Ok(replaced);
             }
@@ -264,10 +266,13 @@ impl<D: Database> Maintainer<D> {
 
     /// Records what differs between a view and what takes its place.
     fn record_replacement(&self, next: &str, stamp: &Stamp) -> Result<()> {
-        let Some(View { definition, program: Some(program), .. }) = self.state.view(next) else {
+        let Some(View { definition, program: Some(program), compared, .. }) = self.state.view(next) else {
             return Ok(());
         };
         let Some(former) = self.state.view(&definition.name) else { return Ok(()) };
+        if let Some(noted) = compared {
+            return self.record_noted(program, &former.definition, noted, stamp);
+        }
         if is_comparable(&former.definition, definition) {
             return self.record_difference(next, program, Some(&former.definition.storage), stamp);
         }
@@ -293,6 +298,7 @@ impl<D: Database> Maintainer<D> {
 
     /// Records a next view as the view itself.
     fn take_place(&mut self, next: &str) -> Result<Option<String>> {
+        self.end_comparison(next)?;
         let Some(view) = self.state.views.iter_mut().find(|view| view.name == next) else { return Ok(None) };
         let name = view.definition.name.clone();
         view.name.clone_from(&name);
@@ -304,9 +310,4 @@ impl<D: Database> Maintainer<D> {
         tracing::info!(view = %name, "view is replaced");
         Ok(Some(name))
     }
-}
-
-/// Whether the tables of both have the same columns.
-fn is_comparable(former: &ViewDefinition, next: &ViewDefinition) -> bool {
-    same_shape(former, next) && (former.stored == next.stored || next.hidden.is_empty())
 }

@@ -10,6 +10,7 @@ use deltamesh_view::{
 };
 
 use super::cell::Cell;
+use super::compare::Comparison;
 use super::database::{Database, Read};
 use super::fed::{self, Fed};
 use super::fill::{FILLING, Slices};
@@ -34,12 +35,19 @@ pub(crate) struct View {
     pub(crate) fault: Option<String>,
     /// While it is being filled: the program is over this.
     pub(crate) fed: Option<Fed>,
+    /// While a next view is compared with the one whose place it takes.
+    pub(crate) compared: Option<Comparison>,
 }
 
 impl View {
     /// Whether it is recorded as one that does not have all its rows yet.
     pub(crate) fn is_filling(&self) -> bool {
         self.fault.as_deref() == Some(FILLING)
+    }
+
+    /// Whether it is maintained, over all rows of what it reads.
+    pub(crate) fn is_filled(&self) -> bool {
+        self.fed.is_none() && self.program.is_some()
     }
 
     /// Whether it is to take the place of the view of its definition's name.
@@ -128,6 +136,7 @@ impl State {
         owned.look(database, &state)?;
         (state.migrations, state.owned) = (migrations, owned);
         state.await_indexes(database)?;
+        state.resume_comparisons(database)?;
         Ok((state, outdated))
     }
 
@@ -141,8 +150,9 @@ impl State {
         let is_read =
             |view: &View| read.iter().any(|base| base.source.is_none() && base.table == view.table());
         let views = self.views.iter().filter(|view| view.program.is_some());
-        for view in views.clone().filter(|view| !names(without, &view.definition.name)) {
-            let mut others = views.clone().filter(|other| other.name != view.name);
+        for view in views.filter(|view| !names(without, &view.definition.name)) {
+            // Also where the next one is faulted: who reads it cannot go back to the other.
+            let mut others = self.views.iter().filter(|other| other.name != view.name);
             let other = others.find(|other| other.definition.name == view.definition.name);
             let is_meant = match other {
                 None => true,
@@ -356,6 +366,7 @@ pub(crate) fn views(read: &dyn Read) -> Result<Vec<(View, String)>> {
             program: None,
             fault: None,
             fed: None,
+            compared: None,
         };
         let fingerprint = row.text();
         Ok((View { fault: row.maybe_text(), ..view }, fingerprint))

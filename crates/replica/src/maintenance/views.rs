@@ -7,6 +7,7 @@ use super::cell::Cell;
 use super::database::{Database, Object};
 use super::delta::{Failure, Stamp, of_view};
 use super::mirror::{durable, quote};
+use super::replace::next_name;
 use super::state::{View, fingerprint, names, plan_as, plan_error, plan_view};
 use crate::error::{Error, ErrorKind, Result};
 use crate::group::Group;
@@ -371,6 +372,8 @@ impl<D: Database> Maintainer<D> {
     fn install(&mut self, build: Build<'_>, stamp: &Stamp) -> std::result::Result<(), Failure> {
         let Build { name, module, sql, program } = build;
         self.store_bases(&program, stamp)?;
+        // Rows change that no batch notes.
+        self.end_comparison(&next_name(name))?;
         let started = std::time::Instant::now();
         let former = of_view(name, self.set_aside(name, stamp, Some(&program.definition)))?;
         of_view(name, self.make_tables(name, &program))?;
@@ -496,6 +499,7 @@ impl<D: Database> Maintainer<D> {
             program: Some(program),
             fault: None,
             fed: None,
+            compared: None,
         };
         let former = self.state.views.iter().position(|view| view.name == name);
         let former = former.map(|index| self.state.views.remove(index));

@@ -122,7 +122,16 @@ fn changes_flow_while_views_are_replaced() {
                 check(&mut fixture);
             }
             assert!(fixture.replica().views().iter().any(|view| view.replacement.is_some()));
-            fill_all(&mut fixture);
+            let mut turn = 0;
+            while fill(&mut fixture).goes_on {
+                turn += 1;
+                if turn % 3 == 0 {
+                    let chat = turn % 4;
+                    let again = message(turn % 11 * 10, chat, 1 + turn % 2, "later");
+                    fixture.apply(vec![message(200 + turn, chat, 1, "new"), again, gone(turn % 13 * 10)]);
+                    check(&mut fixture);
+                }
+            }
             fixture.verify();
             assert_ne!(definitions(&fixture), before);
             assert!(fixture.replica().views().iter().all(|view| view.replacement.is_none()));
