@@ -45,6 +45,14 @@ pub struct Checkpoint {
     pub stream_sequence: u64,
 }
 
+impl Checkpoint {
+    /// Everything in it that is a number, in the order of the columns of its table.
+    pub(crate) fn numbers(&self) -> [u64; 5] {
+        let engine = &self.position.engine;
+        [self.position.ordinal, engine.sequence, engine.log, engine.offset, self.stream_sequence]
+    }
+}
+
 /// What a transaction did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Applied {

@@ -127,8 +127,9 @@ pub struct Program {
     pub maintain: Vec<Step>,
     /// Writes the storage from the view's old and new images.
     pub apply: Vec<Action>,
-    /// Appends the view's changes to `__deltamesh_changes`; binds `:position`, `:dsid`, `:captured_us`. Empty for
-    /// PostgreSQL: the replica spells the changes from the view's old and new images.
+    /// Appends the view's changes to `__deltamesh_changes`. What they are stamped with is bound as `:position`, `:dsid` and
+    /// `:captured_us`; in PostgreSQL it is in variables `__deltamesh_position` and so on of the function that runs this, and
+    /// `__deltamesh_json` and `__deltamesh_token` spell the values.
     pub record: Vec<Action>,
     /// Empties the view's tables of a batch at the end of a batch.
     pub clear: Vec<Action>,

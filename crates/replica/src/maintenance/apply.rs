@@ -1,6 +1,6 @@
 //! Applying groups of a change stream.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use deltamesh_change::{ChangeEvent, Item, Operation, RelationSchema, SchemaChange};
 use deltamesh_view::{Dialect, mirror_table};
@@ -34,6 +34,7 @@ impl<D: Database> Maintainer<D> {
         let mut applied = Applied::default();
         let mut pending = Pending::default();
         let mut last: Option<&Group> = None;
+        let mut moved: BTreeSet<&str> = BTreeSet::new();
         for group in batch {
             if let Continuity::AlreadyApplied = self.continuity(group)? {
                 applied.skipped += 1;
@@ -47,12 +48,19 @@ impl<D: Database> Maintainer<D> {
             } else {
                 self.apply_items(group, &mut pending, &mut applied)?;
             }
-            self.move_checkpoint(group)?;
+            self.move_checkpoint(group);
+            moved.insert(&group.source);
             applied.groups += 1;
             last = Some(group);
         }
         if let Some(last) = last {
             self.flush(&mut pending, last, &mut applied)?;
+        }
+        for source in moved {
+            self.state
+                .checkpoints
+                .get(source)
+                .map_or(Ok(()), |checkpoint| self.database.store_checkpoint(checkpoint))?;
         }
         Ok(applied)
     }
@@ -284,29 +292,13 @@ impl<D: Database> Maintainer<D> {
         }
     }
 
-    fn move_checkpoint(&mut self, group: &Group) -> Result<()> {
-        let sql = "INSERT INTO __deltamesh_checkpoint VALUES ($1, $2, $3, $4, $5, $6, $7)
-                   ON CONFLICT (source) DO UPDATE SET incarnation = excluded.incarnation,
-                       ordinal = excluded.ordinal, engine_sequence = excluded.engine_sequence,
-                       engine_log = excluded.engine_log, engine_offset = excluded.engine_offset,
-                       stream_sequence = excluded.stream_sequence";
-        let position = &group.position;
-        let numbers = [
-            position.ordinal,
-            position.engine.sequence,
-            position.engine.log,
-            position.engine.offset,
-            group.stream_sequence,
-        ];
-        let texts = [&group.source, &position.incarnation].map(|text| Cell::Text(text.clone()));
-        let numbers = numbers.map(|number| Cell::Integer(number.cast_signed()));
-        self.database.execute("move checkpoint", sql, &[texts.as_slice(), &numbers].concat())?;
+    /// Where the source of a group stands behind it.
+    fn move_checkpoint(&mut self, group: &Group) {
         let checkpoint = Checkpoint {
             source: group.source.clone(),
-            position: position.clone(),
+            position: group.position.clone(),
             stream_sequence: group.stream_sequence,
         };
         self.state.checkpoints.insert(group.source.clone(), checkpoint);
-        Ok(())
     }
 }

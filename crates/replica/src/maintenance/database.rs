@@ -7,9 +7,10 @@ use deltamesh_change::ColumnType;
 use deltamesh_view::{Action, Dialect, Program, ViewDefinition};
 
 use super::cell::Cell;
-use super::delta::{Filled, Key, Stamp};
+use super::delta::{Filled, Key, Loaded, Net, Stamp};
 use super::mirror::Mirror;
 use crate::error::Result;
+use crate::group::Checkpoint;
 
 /// A connection that reads.
 pub(crate) trait Read {
@@ -34,7 +35,11 @@ pub(crate) trait Database: Read + Send + 'static {
     /// Stores the bound number as the published position.
     const STORE_PUBLISHED: &str;
 
-    /// Marks the newest change, if one is newer than `before`, as the end of a transaction; gives its sequence, or `before`.
+    /// Stores where a source stands, at the latest with the commit.
+    fn store_checkpoint(&self, checkpoint: &Checkpoint) -> Result<()>;
+
+    /// Marks the newest change, if one is newer than `before`, as the end of a transaction, at the latest with the commit; gives its
+    /// sequence, or `before`.
     fn end_changes(&self, before: u64) -> Result<u64>;
 
     /// Begins a transaction that no other writer's can overlap.
@@ -69,8 +74,8 @@ pub(crate) trait Database: Read + Send + 'static {
     }
 
     /// Runs what was put off; gives the number of changes that it recorded. Due before anything else is asked of the database.
-    /// The programs are those of the batch; an error's place is the owner of the statement that failed.
-    fn settle(&self, _programs: &[&Program]) -> Result<u64> {
+    /// An error's place is the owner of the statement that failed.
+    fn settle(&self) -> Result<u64> {
         Ok(0)
     }
 
@@ -91,6 +96,9 @@ pub(crate) trait Database: Read + Send + 'static {
 
     /// The rows of a mirror that have these keys, in the order of the keys.
     fn images(&self, mirror: &Mirror, keys: &[&Key]) -> Result<Vec<Option<Vec<Cell>>>>;
+
+    /// Fills a mirror's tables of images with the rows that really change; what is given is their state afterwards.
+    fn load_images(&self, mirror: &Mirror, net: Net) -> Result<Loaded>;
 
     /// Appends a view's changes to the change log, from those images that are there; gives their number. May be put off with the
     /// statements before it.

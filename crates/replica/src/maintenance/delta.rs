@@ -43,7 +43,7 @@ fn failure_of(view: &str, error: Error) -> Failure {
 pub(crate) type Key = Vec<Cell>;
 
 /// Netted rows of one mirror: the row after, or none where it is gone.
-type Net = BTreeMap<Key, Option<Vec<Cell>>>;
+pub(crate) type Net = BTreeMap<Key, Option<Vec<Cell>>>;
 
 /// Rows that wait for the next flush, all of one source.
 #[derive(Debug, Default)]
@@ -145,7 +145,7 @@ fn keep_unchanged(row: &mut [Cell], former: &[Cell]) {
 }
 
 /// What a change is stamped with.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Stamp {
     pub(crate) position: String,
     pub(crate) dsid: u64,
@@ -280,50 +280,73 @@ pub(crate) fn feed<D: Database>(
 }
 
 /// What a mirror's tables of images hold.
-struct Loaded {
+#[derive(Debug, Default)]
+pub(crate) struct Loaded {
     /// Rows that change.
-    rows: u64,
+    pub(crate) rows: u64,
+    /// Whether there are before images, and after images.
+    pub(crate) filled: [bool; 2],
     /// Whether rows go.
-    gone: bool,
-    /// Columns in which rows differ from what they were.
-    changed: BTreeSet<usize>,
+    pub(crate) gone: bool,
+    /// Columns in which rows differ from what they were; more of them where the database compares the rows.
+    pub(crate) changed: BTreeSet<usize>,
 }
 
-impl<D: Database> Batch<'_, D> {
-    /// Fills a mirror's tables of images with the rows that really change.
-    fn load_images(&mut self, mirror: &Mirror, net: Net) -> Result<Loaded> {
+impl Loaded {
+    /// Compares the rows with what the mirror has.
+    pub(crate) fn by_images<D: Database>(database: &D, mirror: &Mirror, net: Net) -> Result<Self> {
         let keys: Vec<&Key> = net.keys().collect();
-        let images = self.database.images(mirror, &keys)?;
-        let (mut old, mut new) = (Vec::new(), Vec::new());
-        let (mut rows, mut gone, mut changed) = (0, false, BTreeSet::new());
-        for (mut after, before) in net.into_values().zip(images) {
-            if let Some(row) = &mut after
-                && row.contains(&Cell::Unchanged)
-            {
-                let missing =
-                    || Error::new(ErrorKind::Decode, &mirror.table, "unchanged value of an unknown row");
-                keep_unchanged(row, before.as_ref().ok_or_else(missing)?);
-            }
+        let images = database.images(mirror, &keys)?;
+        let (mut old, mut new, mut loaded) = (Vec::new(), Vec::new(), Self::default());
+        for (after, before) in net.into_values().zip(images) {
             if before == after {
                 continue;
             }
-            rows += 1;
-            gone |= after.is_none();
+            loaded.rows += 1;
+            loaded.gone |= after.is_none();
             if let (Some(before), Some(after)) = (&before, &after) {
                 let pairs = before.iter().zip(after).enumerate();
-                changed.extend(pairs.filter(|(_, (before, after))| before != after).map(|(index, _)| index));
+                let differ = pairs.filter(|(_, (before, after))| before != after);
+                loaded.changed.extend(differ.map(|(index, _)| index));
             }
             old.extend(before);
             new.extend(after);
         }
         let columns = mirror.typed_columns();
+        loaded.filled = [!old.is_empty(), !new.is_empty()];
         for (table, images) in [(mirror.old(), old), (mirror.new_images(), new)] {
-            if !images.is_empty() {
-                self.database.insert(table, &columns, &images, false)?;
-                self.filled.note(table);
-            }
+            database.insert(table, &columns, &images, false)?;
         }
-        Ok(Loaded { rows, gone, changed })
+        Ok(loaded)
+    }
+}
+
+/// Takes what rows leave unchanged from those that the mirror has.
+fn complete<D: Database>(database: &D, mirror: &Mirror, net: &mut Net) -> Result<()> {
+    let is_partial = |row: &Option<Vec<Cell>>| row.as_ref().is_some_and(|row| row.contains(&Cell::Unchanged));
+    if !net.values().any(is_partial) {
+        return Ok(());
+    }
+    let keys: Vec<&Key> = net.iter().filter(|(_, row)| is_partial(row)).map(|(key, _)| key).collect();
+    let images = database.images(mirror, &keys)?;
+    for (row, before) in net.values_mut().filter(|row| is_partial(row)).flatten().zip(images) {
+        let missing = || Error::new(ErrorKind::Decode, &mirror.table, "unchanged value of an unknown row");
+        keep_unchanged(row, &before.ok_or_else(missing)?);
+    }
+    Ok(())
+}
+
+impl<D: Database> Batch<'_, D> {
+    /// Fills a mirror's tables of images with the rows that really change.
+    fn load_images(&mut self, mirror: &Mirror, mut net: Net) -> Result<Loaded> {
+        complete(self.database, mirror, &mut net)?;
+        let loaded = self.database.load_images(mirror, net)?;
+        for (table, _) in
+            [mirror.old(), mirror.new_images()].iter().zip(loaded.filled).filter(|(_, filled)| *filled)
+        {
+            self.filled.note(table);
+        }
+        Ok(loaded)
     }
 
     /// Brings a mirror to its after images, and the programs over it along.
@@ -422,15 +445,8 @@ impl<D: Database> Batch<'_, D> {
 
     /// Runs what the database has put off; gives the number of recorded changes.
     fn settle(&self) -> std::result::Result<u64, Failure> {
-        let programs: Vec<&Program> = self
-            .state
-            .views
-            .iter()
-            .filter(|view| !view.is_next())
-            .filter_map(|view| view.program.as_ref())
-            .collect();
         let owner = |place: &str| self.state.views.iter().find(|view| view.name == place);
-        self.database.settle(&programs).map_err(|error| match owner(error.place()) {
+        self.database.settle().map_err(|error| match owner(error.place()) {
             Some(view) => failure_of(&view.name, error),
             None => Failure::Other(error),
         })

@@ -184,30 +184,6 @@ fn cell(place: &str, row: &PgRow, index: usize) -> Result<Cell> {
     })
 }
 
-/// A value of a row that the server gave as JSON, by its column's type.
-pub(super) fn of_json(json: Json, column: ColumnType) -> Option<Cell> {
-    Some(match (json, column) {
-        (Json::Null, _) => Cell::Null,
-        (json, ColumnType::Json | ColumnType::Any) => Cell::Json(normal(json).to_string()),
-        (Json::Bool(truth), _) => Cell::Integer(i64::from(truth)),
-        (Json::Number(number), ColumnType::Float) => Cell::Real(number.as_f64()?),
-        (Json::Number(number), _) => match number.as_i64() {
-            Some(integer) => Cell::Integer(integer),
-            None => Cell::Text(number.to_string()),
-        },
-        // Not a number, and the infinite ones.
-        (Json::String(text), ColumnType::Float) => Cell::Real(text.parse().ok()?),
-        (Json::String(text), ColumnType::Bytes) => Cell::Blob(unhex(text.strip_prefix("\\x")?)?),
-        (Json::String(text), _) => Cell::Text(text),
-        (Json::Array(_) | Json::Object(_), _) => return None,
-    })
-}
-
-fn unhex(digits: &str) -> Option<Vec<u8>> {
-    let pairs = digits.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).ok());
-    pairs.map(|pair| u8::from_str_radix(pair?, 16).ok()).collect()
-}
-
 fn json(bytes: &[u8]) -> Option<Cell> {
     let json: Json = serde_json::from_slice(bytes).ok()?;
     Some(Cell::Json(normal(json).to_string()))

@@ -1,6 +1,6 @@
 //! What maintenance asks of PostgreSQL.
 
-use std::cell::RefCell;
+use std::cell::{Cell as Flag, RefCell};
 use std::collections::HashSet;
 
 use deltamesh_change::ColumnType;
@@ -9,19 +9,18 @@ use sqlx::Arguments as _;
 use sqlx::postgres::PgArguments;
 
 use super::cells::{add, array_type, arrays, unnested};
-use super::images::{changes, read};
+use super::images;
 use super::link::{Link, context};
 use super::litter::Litter;
 use super::place::PostgresPlace;
-use super::script::{Emitted, Function, MOST_FUNCTIONS, PREFIX, Script, Units};
+use super::script::{Function, MOST_FUNCTIONS, PREFIX, Script, Units, owner, whole};
 use crate::error::{Error, ErrorKind, Result};
+use crate::group::Checkpoint;
 use crate::maintenance::cell::Cell;
-use crate::maintenance::changes::append;
 use crate::maintenance::database::{Database, Object, Read};
-use crate::maintenance::delta::{Filled, Key, Stamp, is_true};
-use crate::maintenance::mirror::{Mirror, quote};
-use crate::maintenance::rows::RowReader;
-use crate::maintenance::state::Columns;
+use crate::maintenance::delta::{Filled, Key, Loaded, Net, Stamp, is_true};
+use crate::maintenance::mirror::{Mirror, literal, quote};
+use crate::maintenance::state::{Columns, last_sequence};
 
 /// Version of the replica's own tables.
 const FORMAT: &str = "1";
@@ -50,12 +49,15 @@ CREATE OR REPLACE VIEW __deltamesh_outbox AS
 INSERT INTO __deltamesh_meta VALUES ('published', '0') ON CONFLICT DO NOTHING;
 ";
 
+const FUNCTIONS: &str = include_str!("functions.sql");
+
 /// The changed rows come first and reach every other table by an index, whatever the statistics say: tables for the rows of a
 /// batch have none, and a plan is kept while tables grow. What is switched off costs so much in the planner's eyes that it would
 /// compile every statement to machine code.
-const PLANS: &str = "SET LOCAL join_collapse_limit = 1; SET LOCAL enable_hashjoin = off;
-    SET LOCAL enable_mergejoin = off; SET LOCAL enable_seqscan = off; SET LOCAL jit = off;
-    SET LOCAL plan_cache_mode = force_generic_plan;";
+const PLANS: &str =
+    "set_config('join_collapse_limit', '1', true), set_config('enable_hashjoin', 'off', true),
+    set_config('enable_mergejoin', 'off', true), set_config('enable_seqscan', 'off', true),
+    set_config('jit', 'off', true), set_config('plan_cache_mode', 'force_generic_plan', true)";
 /// A view is filled, and rows are compared, by plans for whole tables.
 const WHOLE: &str = "SET LOCAL join_collapse_limit = 8; SET LOCAL enable_hashjoin = on;
     SET LOCAL enable_mergejoin = on; SET LOCAL enable_seqscan = on;";
@@ -74,6 +76,10 @@ pub struct Postgres {
     /// Names of the functions that this writer has made.
     made: RefCell<HashSet<String>>,
     litter: RefCell<Litter>,
+    /// The last change of the transaction, where it is known.
+    last: Flag<Option<u64>>,
+    /// Statements that the commit takes along.
+    closing: RefCell<String>,
 }
 
 impl Postgres {
@@ -81,7 +87,7 @@ impl Postgres {
         let link = Link::new(place)?;
         let name = link.place.to_string();
         let schema = link.place.schema.clone();
-        link.begin("", "", &lock(&schema))?;
+        link.begin("", "", &format!("SELECT {};", lock(&schema)))?;
         let prepared = prepare(&link, &name, &schema);
         let token = match prepared {
             Ok(token) => link.end("COMMIT").map(|()| token)?,
@@ -98,6 +104,8 @@ impl Postgres {
             stamp: RefCell::default(),
             made: RefCell::default(),
             litter: RefCell::default(),
+            last: Flag::default(),
+            closing: RefCell::default(),
         })
     }
 
@@ -118,45 +126,45 @@ impl Postgres {
         Ok(())
     }
 
-    /// Calls the functions of a script; gives the images, an entry for each table that it emits.
-    fn call(&self, place: &str, script: &Script) -> Result<Vec<Vec<String>>> {
-        let whole = script.whole();
-        self.make_functions(place, script.units().chain([&whole]))?;
-        let sql = format!("SELECT * FROM {}($1)", whole.name);
+    /// Calls the functions of a script; gives the number of changes that it recorded, and the number of the last.
+    fn call(&self, place: &str, script: &Script, stamp: &Stamp) -> Result<[u64; 2]> {
+        let functions = script.functions(&mut self.units.borrow_mut());
+        let whole = whole(&functions);
+        self.make_functions(place, functions.iter().map(|owned| &*owned.function).chain([&whole]))?;
+        let sql = format!("SELECT * FROM {}($1, $2, $3, $4)", whole.name);
         let mut arguments = PgArguments::default();
         let added = arguments.add(&script.filled);
         added.map_err(|error| Error::new(ErrorKind::Sql, place, "array has no form").caused_by(error))?;
+        let stamp = [
+            Cell::Text(stamp.position.clone()),
+            Cell::Integer(stamp.dsid.cast_signed()),
+            Cell::Integer(stamp.captured_us),
+        ];
+        stamp.iter().try_for_each(|cell| add(place, &mut arguments, cell))?;
         let called = self.link.fetch(place, &sql, arguments, true);
-        let rows =
-            called.map_err(|error| match context(&error).and_then(|context| script.owner(&context)) {
+        let rows = called.map_err(|error| {
+            match context(&error).and_then(|context| owner(&functions, &context)) {
                 Some(owner) => error.at_place(owner),
                 None => error,
-            })?;
-        let mut images = vec![Vec::new(); 2 * script.emitted().count()];
-        for row in rows {
-            let mut row = row.into_iter();
-            let part = row.next().map_or(0, |part| part.integer());
-            let part = usize::try_from(part).ok().and_then(|part| images.get_mut(part));
-            if let (Some(images), Some(text)) = (part, row.next().and_then(Cell::text)) {
-                images.push(text);
             }
-        }
-        Ok(images)
+        })?;
+        let mut row = Columns::new(rows.into_iter().next().unwrap_or_default());
+        Ok([row.unsigned(), row.unsigned()])
     }
 }
 
 /// Statements that drop the functions that this writer or a former one has made.
 fn drop_functions(link: &Link) -> Result<Vec<String>> {
-    let sql = "SELECT p.proname FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+    let sql = "SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
                WHERE n.nspname = $1 AND starts_with(p.proname, $2)";
     let names = [link.place.schema.as_str(), PREFIX].map(|text| Cell::Text(text.to_owned()));
     let names = link.rows("functions", sql, &names)?.into_iter().flatten().filter_map(Cell::text);
-    Ok(names.map(|name| format!("DROP FUNCTION {name}(text[])")).collect())
+    Ok(names.map(|name| format!("DROP FUNCTION {name}")).collect())
 }
 
 /// One writer's transaction at a time.
 fn lock(schema: &str) -> String {
-    format!("SELECT pg_advisory_xact_lock(hashtextextended('deltamesh {schema}', 0));")
+    format!("pg_advisory_xact_lock(hashtextextended({}, 0))", literal(&format!("deltamesh {schema}")))
 }
 
 /// Makes the replica's own tables, and this writer the one that writes them.
@@ -171,7 +179,9 @@ fn prepare(link: &Link, name: &str, schema: &str) -> Result<String> {
     if !link.rows(name, foreign, &[Cell::Text(schema.to_owned())])?.is_empty() {
         return Err(Error::new(ErrorKind::Version, name, "schema is not a replica"));
     }
-    link.batch(name, TABLES.to_owned())?;
+    let functions = FUNCTIONS.replace("PERFORM PLANS", &format!("PERFORM {PLANS}"));
+    let functions = functions.replace("PERFORM LOCK", &format!("PERFORM {}", lock(schema)));
+    link.batch(name, [TABLES, &functions].concat())?;
     let stale = drop_functions(link)?;
     if !stale.is_empty() {
         link.batch(name, stale.join(";\n"))?;
@@ -206,21 +216,28 @@ impl Database for Postgres {
     const STORE_PUBLISHED: &str =
         "UPDATE __deltamesh_meta SET value = CAST($1 AS text) WHERE name = 'published'";
 
-    /// One round trip.
+    fn store_checkpoint(&self, checkpoint: &Checkpoint) -> Result<()> {
+        let texts = [&checkpoint.source, &checkpoint.position.incarnation].map(|text| literal(text));
+        let numbers = checkpoint.numbers().map(|number| number.cast_signed().to_string());
+        let call = format!("SELECT __deltamesh_checkpoint({}, {});", texts.join(", "), numbers.join(", "));
+        self.closing.borrow_mut().push_str(&call);
+        Ok(())
+    }
+
     fn end_changes(&self, before: u64) -> Result<u64> {
-        let sql = "UPDATE __deltamesh_changes SET tx_end = 1
-             WHERE seq = (SELECT max(seq) FROM __deltamesh_changes) AND seq > $1 RETURNING seq";
-        let ends = self.rows("finish changes", sql, &[Cell::Integer(before.cast_signed())])?;
-        Ok(ends.into_iter().next().map_or(before, |row| Columns::new(row).unsigned()))
+        let last = match self.last.get() {
+            Some(last) => last,
+            None => last_sequence(self)?,
+        };
+        if last > before {
+            self.closing.borrow_mut().push_str(&format!("SELECT __deltamesh_end({last});"));
+        }
+        Ok(last.max(before))
     }
 
     fn begin(&self) -> Result<()> {
-        let check = format!(
-            "{} SELECT value = '{}' FROM __deltamesh_meta WHERE name = 'writer'",
-            lock(&self.link.place.schema),
-            self.token
-        );
-        let rows = self.link.begin("", PLANS, &check)?;
+        self.last.set(None);
+        let rows = self.link.begin("", "", &format!("SELECT __deltamesh_begin({})", literal(&self.token)))?;
         if rows.last().and_then(|row| row.first()) == Some(&Cell::Text("t".to_owned())) {
             return Ok(());
         }
@@ -238,13 +255,15 @@ impl Database for Postgres {
                 "connection to the database is lost",
             ));
         }
-        self.link.end("COMMIT")?;
+        let closing = self.closing.take();
+        self.link.end(&format!("{closing} COMMIT"))?;
         self.litter.borrow_mut().clear_away(&self.link);
         Ok(())
     }
 
     fn rollback(&self) -> Result<()> {
         self.script.take();
+        self.closing.take();
         // Those that the transaction has made go with it.
         self.made.borrow_mut().clear();
         self.link.end("ROLLBACK")
@@ -262,7 +281,8 @@ impl Database for Postgres {
             return Ok(());
         }
         self.litter.borrow_mut().forget();
-        let together = format!("{WHOLE}\n{};\n{PLANS}", statements.join(";\n"));
+        self.last.set(None);
+        let together = format!("{WHOLE}\n{};\nSELECT {PLANS};", statements.join(";\n"));
         if self.link.in_transaction.get() {
             self.link.batch(place, together)?;
             return self.link.forget_statements(place);
@@ -322,6 +342,18 @@ impl Database for Postgres {
         Ok(rows.into_iter().map(found).collect())
     }
 
+    fn load_images(&self, mirror: &Mirror, net: Net) -> Result<Loaded> {
+        let place = mirror.table.as_str();
+        let function = images::function(mirror);
+        self.make_functions(place, std::iter::once(&function))?;
+        let sql = images::call(mirror, &function);
+        let rows = self.link.fetch(place, &sql, images::arguments(mirror, net)?, true)?;
+        let mut counts = Columns::new(rows.into_iter().next().unwrap_or_default());
+        let loaded = images::loaded(mirror, [counts.unsigned(), counts.unsigned(), counts.unsigned()]);
+        self.litter.borrow_mut().add(usize::try_from(loaded.rows).unwrap_or(usize::MAX));
+        Ok(loaded)
+    }
+
     /// Puts them off: each is a round trip.
     fn run<'a>(
         &self,
@@ -333,7 +365,7 @@ impl Database for Postgres {
         let Some(tables) = filled.tables().filter(|_| !actions.is_empty()) else { return Ok(()) };
         let mut script = self.script.borrow_mut();
         script.begin(tables);
-        script.run(owner, &actions, &mut self.units.borrow_mut());
+        script.run(owner, actions.iter().copied());
         self.litter.borrow_mut().note(tables);
         for table in actions.iter().filter_map(|action| action.fills.as_ref()) {
             filled.note(table);
@@ -341,38 +373,29 @@ impl Database for Postgres {
         Ok(())
     }
 
-    fn settle(&self, programs: &[&Program]) -> Result<u64> {
+    fn settle(&self) -> Result<u64> {
         let script = self.script.take();
         if script.is_empty() {
             return Ok(0);
         }
-        let images = self.call("batch", &script)?;
-        let Some(stamp) = self.stamp.take() else { return Ok(0) };
-        let mut recorded = Vec::new();
-        for (emitted, images) in script.emitted().zip(images.chunks_exact(2)) {
-            let name = emitted.view.as_str();
-            let program = programs.iter().find(|program| program.definition.name == name);
-            let (Some(program), [old, new]) = (program, images) else { continue };
-            let reader = RowReader::new(&program.definition);
-            let changes = changes(read(&reader, old)?, read(&reader, new)?);
-            recorded.extend(changes.into_iter().map(|change| (name, change)));
-        }
-        append(self, recorded, &stamp)
+        let stamp = self.stamp.take().unwrap_or_default();
+        let [changes, last] = self.call("batch", &script, &stamp)?;
+        self.last.set(Some(last));
+        Ok(changes)
     }
 
-    /// The images are read and compared here: the rows have to come for the feed anyway, and their spelling is in one place.
     fn record(&self, program: &Program, filled: &Filled, stamp: &Stamp) -> Result<u64> {
-        let name = program.definition.name.as_str();
-        let tables = program.images.clone();
         let mut script = self.script.borrow_mut();
         let is_alone = script.is_empty();
-        script.begin(&tables.iter().filter(|table| filled.has(table)).cloned().collect());
-        let columns =
-            RowReader::new(&program.definition).selected().map(|column| quote(&column.name)).collect();
-        script.emit(Emitted { view: name.to_owned(), tables, columns });
+        match filled.tables() {
+            Some(tables) => script.begin(tables),
+            // Any may have rows, so every statement runs.
+            None => script.begin(&program.record.iter().flat_map(|action| action.needs().concat()).collect()),
+        }
+        script.run(&program.definition.name, program.record.iter());
         self.stamp.replace(Some(stamp.clone()));
         drop(script);
-        if is_alone { self.settle(&[program]) } else { Ok(0) }
+        if is_alone { self.settle() } else { Ok(0) }
     }
 
     fn append(
@@ -384,6 +407,7 @@ impl Database for Postgres {
         if rows.is_empty() {
             return Ok(());
         }
+        self.last.set(None);
         let place = "change log";
         let names = columns.iter().map(|(name, _)| *name).chain(stamped.iter().map(|(name, _)| *name));
         let names = names.map(quote).collect::<Vec<_>>().join(", ");

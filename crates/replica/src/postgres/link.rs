@@ -17,7 +17,7 @@ use super::cells::{arguments, cells};
 use super::place::PostgresPlace;
 use crate::error::{Error, ErrorKind, Result};
 use crate::maintenance::cell::Cell;
-use crate::maintenance::mirror::quote;
+use crate::maintenance::mirror::{literal, quote};
 
 /// Pauses between attempts to connect; behind the last the caller tries again.
 const PAUSES: [Duration; 4] = [
@@ -129,9 +129,11 @@ impl Link {
 
     /// The statements that a transaction begins with.
     pub(super) fn begin(&self, mode: &str, settings: &str, last: &str) -> Result<Vec<Vec<Cell>>> {
-        let schema = quote(&self.place.schema);
+        let path = literal(&format!("{}, pg_catalog", quote(&self.place.schema)));
+        // One statement is cheaper than a SET each.
         let sql = format!(
-            "BEGIN {mode}; SET LOCAL search_path = {schema}, pg_catalog; SET LOCAL client_min_messages = warning; {settings} {last}"
+            "BEGIN {mode}; SELECT set_config('search_path', {path}, true), set_config('client_min_messages', 'warning', true);
+             {settings} {last}"
         );
         let begun = self.batch("begin", sql);
         self.in_transaction.set(begun.is_ok());

@@ -10,9 +10,10 @@ use rusqlite::{Connection, OptionalExtension as _, ToSql, named_params, params_f
 use super::connection::Lock;
 use super::wal::Checkpoints;
 use crate::error::{At, Result};
+use crate::group::Checkpoint;
 use crate::maintenance::cell::Cell;
 use crate::maintenance::database::{Database, Object, Read};
-use crate::maintenance::delta::{Filled, Key, Stamp};
+use crate::maintenance::delta::{Filled, Key, Loaded, Net, Stamp};
 use crate::maintenance::mirror::{Mirror, quote};
 use crate::maintenance::state::last_sequence;
 
@@ -105,6 +106,18 @@ impl Database for Sqlite {
     const FRESH: &str = "lower(hex(randomblob(8)))";
     const STORE_PUBLISHED: &str = "UPDATE __deltamesh_meta SET value = $1 WHERE name = 'published'";
 
+    fn store_checkpoint(&self, checkpoint: &Checkpoint) -> Result<()> {
+        let sql = "INSERT INTO __deltamesh_checkpoint VALUES ($1, $2, $3, $4, $5, $6, $7)
+                   ON CONFLICT (source) DO UPDATE SET incarnation = excluded.incarnation,
+                       ordinal = excluded.ordinal, engine_sequence = excluded.engine_sequence,
+                       engine_log = excluded.engine_log, engine_offset = excluded.engine_offset,
+                       stream_sequence = excluded.stream_sequence";
+        let texts = [&checkpoint.source, &checkpoint.position.incarnation];
+        let texts = texts.map(|text| Cell::Text(text.clone()));
+        let numbers = checkpoint.numbers().map(|number| Cell::Integer(number.cast_signed()));
+        self.execute("store checkpoint", sql, &[texts.as_slice(), &numbers].concat()).map(|_| ())
+    }
+
     /// RETURNING would make a table of its own.
     fn end_changes(&self, before: u64) -> Result<u64> {
         let last = last_sequence(self)?.max(before);
@@ -195,6 +208,10 @@ impl Database for Sqlite {
             rows.next().at(place)?.map(|row| cells(row, width)).transpose().at(place)
         };
         keys.iter().map(&mut image).collect()
+    }
+
+    fn load_images(&self, mirror: &Mirror, net: Net) -> Result<Loaded> {
+        Loaded::by_images(self, mirror, net)
     }
 
     fn record(&self, program: &Program, images: &Filled, stamp: &Stamp) -> Result<u64> {

@@ -19,6 +19,7 @@ mod random_views;
 mod replace;
 mod retention;
 mod slt;
+mod spelling;
 mod stream;
 mod tpch;
 #[path = "../tpch/data.rs"]
