@@ -35,8 +35,9 @@ pub(super) fn function(mirror: &Mirror) -> Function {
     });
     let differ = differ.collect::<Vec<_>>().join(" OR ");
     let differ = if differ.is_empty() { "false".to_owned() } else { differ };
-    let same = mirror.schema.key.iter().map(|&index| format!("m.{} = {}", columns[index], value(index)));
-    let same = same.collect::<Vec<_>>().join(" AND ");
+    let key = || mirror.schema.key.iter().map(|&index| (format!("m.{}", columns[index]), value(index)));
+    let same = key().map(|(known, given)| format!("{known} = {given}")).collect::<Vec<_>>().join(" AND ");
+    let is_new = key().map(|(known, _)| format!("{known} IS NULL")).collect::<Vec<_>>().join(" AND ");
     let names = (0..given.len()).map(|index| format!("c{index}")).collect::<Vec<_>>().join(", ");
     let arrays = (0..given.len()).map(|index| format!("${}", index + 1)).collect::<Vec<_>>().join(", ");
     let from = format!("FROM unnest({arrays}) AS u ({names})");
@@ -53,7 +54,7 @@ pub(super) fn function(mirror: &Mirror) -> Function {
          INSERT INTO {old} ({columns}) SELECT {former} {from} JOIN {table} AS m ON {same} WHERE NOT {is_gone} AND ({differ});
          GET DIAGNOSTICS __deltamesh_changed = ROW_COUNT;
          INSERT INTO {new} ({columns}) SELECT {after} {from} LEFT JOIN {table} AS m ON {same}
-             WHERE NOT {is_gone} AND (m.ctid IS NULL OR {differ});
+             WHERE NOT {is_gone} AND ({is_new} OR {differ});
          GET DIAGNOSTICS __deltamesh_there = ROW_COUNT;
          RETURN QUERY SELECT __deltamesh_gone, __deltamesh_changed, __deltamesh_there;\n",
         gone + 1

@@ -4,6 +4,9 @@ use super::layout::{Form, Layout, Role, Stored};
 use crate::sql::{quote, quote_text};
 use crate::{Action, Dialect};
 
+/// What a former row has, whatever its values are.
+const THERE: &str = "__deltamesh_there";
+
 impl Layout {
     /// Statements that append the changes: what is gone first, then what is new or different.
     ///
@@ -20,12 +23,22 @@ impl Layout {
             ["'delete'", &self.key_json("o"), &self.row_json("o"), "NULL", &self.subject(subject, "o")],
             &format!("{old} AS o WHERE NOT EXISTS (SELECT 1 FROM {new} AS n WHERE {same})"),
         );
-        let row = self.row_id("o");
-        let operation = format!("CASE WHEN {row} IS NULL THEN 'insert' ELSE 'update' END");
-        let before = format!("CASE WHEN {row} IS NOT NULL THEN {} END", self.before_json());
+        let former = match self.dialect {
+            Dialect::Sqlite => old.clone(),
+            Dialect::Postgres => format!("(SELECT true AS {THERE}, * FROM {old})"),
+        };
+        let there = match self.dialect {
+            Dialect::Sqlite => "o.rowid".to_owned(),
+            Dialect::Postgres => format!("o.{THERE}"),
+        };
+        let operation = format!("CASE WHEN {there} IS NULL THEN 'insert' ELSE 'update' END");
+        let before = format!("CASE WHEN {there} IS NOT NULL THEN {} END", self.before_json());
         let comes = self.append(
             [&operation, &self.key_json("n"), &self.row_json("n"), &before, &self.subject(subject, "n")],
-            &format!("{new} AS n LEFT JOIN {old} AS o ON {same} WHERE {row} IS NULL OR {}", self.differs()),
+            &format!(
+                "{new} AS n LEFT JOIN {former} AS o ON {same} WHERE {there} IS NULL OR {}",
+                self.differs()
+            ),
         );
         let moves = subject.iter().any(|index| !self.key.contains(index));
         vec![if moves { Action::over(&[old], goes) } else { self.gone(goes) }, Action::over(&[new], comes)]
@@ -44,14 +57,6 @@ impl Layout {
             Dialect::Postgres => format!(
                 "INSERT INTO __deltamesh_changes (seq, {columns}) SELECT (SELECT coalesce(max(seq), 0) FROM __deltamesh_changes) + row_number() OVER (), {view}, {values}, __deltamesh_position, __deltamesh_dsid, __deltamesh_captured_us FROM {from}"
             ),
-        }
-    }
-
-    /// What a row has, whatever its values are.
-    fn row_id(&self, table: &str) -> String {
-        match self.dialect {
-            Dialect::Sqlite => format!("{table}.rowid"),
-            Dialect::Postgres => format!("{table}.ctid"),
         }
     }
 
