@@ -12,7 +12,7 @@ use prost::Message as _;
 use crate::services::{self, Channel, Hello, Message};
 
 /// Longer than anything takes; ends a test that hangs.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Harness {
     pub nats: NatsServer,

@@ -21,7 +21,7 @@ use prost::Message as _;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-pub(crate) const WAIT: Duration = Duration::from_secs(20);
+pub(crate) const WAIT: Duration = Duration::from_secs(60);
 
 /// A row event of the relation `message(id, chat, body)`.
 #[derive(Clone)]
@@ -48,11 +48,19 @@ struct Service {
     ended: JoinHandle<Result<(), Error>>,
 }
 
+/// On a busy machine a server that has just started may not answer as soon as one request wants.
+async fn make_stream(client: &Client) {
+    let deadline = tokio::time::Instant::now() + WAIT;
+    while let Err(error) = ensure_changes(client, "app").await {
+        assert!(tokio::time::Instant::now() < deadline, "{error}");
+    }
+}
+
 impl Harness {
     pub(crate) async fn new() -> Self {
         let nats = NatsServer::start().unwrap();
         let client = connect(&nats.url(), "test").await.unwrap();
-        ensure_changes(&client, "app").await.unwrap();
+        make_stream(&client).await;
         let journal = StreamJournal::open(&client, "CHANGES_APP").await.unwrap();
         let publisher = Publisher::open(journal).await.unwrap();
         let dir = tempfile::tempdir().unwrap();
