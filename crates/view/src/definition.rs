@@ -49,11 +49,13 @@ impl ViewDefinition {
         self.stem.as_deref().unwrap_or(&self.name)
     }
 
-    /// Makes the SQL views over the table of the rows, where its name is another one than the view's.
+    /// Makes the SQL views over the table of the rows, where its name is another one than the view's: under its stem, and under
+    /// its name if it is the one that is served.
     #[must_use]
-    pub fn show(&self, dialect: Dialect) -> Vec<String> {
+    pub fn show(&self, dialect: Dialect, is_served: bool) -> Vec<String> {
         let columns = self.columns.iter().map(|column| quote(&column.name)).collect::<Vec<_>>().join(", ");
-        let names = [self.storage.as_str(), self.stem(), self.name.as_str()];
+        let shown = if is_served { self.name.as_str() } else { self.stem() };
+        let names = [self.storage.as_str(), self.stem(), shown];
         let steps = names.windows(2).filter(|pair| pair[0] != pair[1]);
         let show = |pair: &[&str]| {
             let (table, name) = (quote(pair[0]), quote(pair[1]));

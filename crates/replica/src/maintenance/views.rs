@@ -353,12 +353,13 @@ impl<D: Database> Maintainer<D> {
 
     /// Makes the SQL views over the table of a view's rows.
     pub(super) fn show(&self, name: &str, definition: &ViewDefinition) -> Result<()> {
-        self.database.define(name, &definition.show(D::DIALECT))
+        self.database.define(name, &definition.show(D::DIALECT, name == definition.name))
     }
 
     /// Removes the SQL views over the table of a view's rows.
     pub(super) fn hide(&self, name: &str, definition: &ViewDefinition) -> Result<()> {
-        let mut shown: Vec<&str> = vec![&definition.name, definition.stem()];
+        // That of a next view's own name is the former one's.
+        let mut shown: Vec<&str> = vec![name, definition.stem()];
         shown.dedup();
         for shown in shown.into_iter().filter(|shown| *shown != definition.storage) {
             if self.database.object(shown)? == Some(Object::View) {

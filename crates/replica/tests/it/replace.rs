@@ -1,5 +1,6 @@
 //! Views that are replaced beside the flow of changes.
 
+use deltamesh_change::ColumnType;
 use deltamesh_replica::{ErrorKind, Filling, Limits};
 use expect_test::expect;
 
@@ -227,5 +228,32 @@ fn a_module_changes_a_view_below_another() {
     check(&mut fixture);
 }
 
-const INT: deltamesh_change::ColumnType = deltamesh_change::ColumnType::Int;
-const TEXT: deltamesh_change::ColumnType = deltamesh_change::ColumnType::Text;
+const INT: ColumnType = ColumnType::Int;
+const TEXT: ColumnType = ColumnType::Text;
+
+/// The rows of views that are read from the mirror become tables then; the view that is served stays.
+#[test]
+fn a_column_is_added_while_views_are_replaced() {
+    for fixture in [Fixture::new(), Fixture::on_postgres()] {
+        let mut fixture = chat(fixture);
+        fixture.fill_in_slices(1, 3);
+        for (name, is, _) in [VIEWS[1], VIEWS[2]] {
+            fixture.replica().execute(&statement(name, is)).unwrap();
+            while fixture.replica().fill().unwrap().goes_on {}
+        }
+        for (name, _, to_be) in [VIEWS[1], VIEWS[2]] {
+            fixture.replica().execute(&statement(name, to_be)).unwrap();
+        }
+        let served = "SELECT count(*) FROM named WHERE body = 'a'";
+        assert_eq!(fixture.rows(served), "[10]");
+        let columns = message_schema().columns.clone();
+        let columns = columns.iter().map(|column| (column.name.as_str(), column.column_type));
+        let columns: Vec<_> = columns.chain([("more", ColumnType::Int)]).collect();
+        fixture.apply(vec![define(&schema("message", 9, &columns, &[0]))]);
+        fixture.verify();
+        assert_eq!(fixture.rows(served), "[10]");
+        while fixture.replica().fill().unwrap().goes_on {}
+        fixture.verify();
+        assert_eq!(fixture.rows("SELECT count(*) FROM named WHERE login = 'ann'"), "[5]");
+    }
+}
